@@ -1,0 +1,159 @@
+"""The algorithm's numbers, each with its place in the paper.
+
+Two frozen dataclasses, bound by gin, hold every number of the algorithm; the
+defaults are the paper's (Burda et al. 2018, arXiv 1810.12894, appendix A.4,
+tables 3 and 5). `configs/rnd_ppo.gin` repeats them as a lab notebook.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Optional
+
+import gin
+
+BONUS_AT_END = ('reset', 'terminal')
+
+
+def _require(condition: bool, message: str):
+  if not condition:
+    raise ValueError(message)
+
+
+def _check_finite(config):
+  """Raises ValueError for a NaN or an infinity in any numeric field."""
+  for field in dataclasses.fields(config):
+    value = getattr(config, field.name)
+    if isinstance(value, float):
+      _require(
+          math.isfinite(value),
+          f'{type(config).__name__}.{field.name} = {value}: give a finite '
+          'number.',
+      )
+
+
+@gin.configurable(module='rnd_agent')
+@dataclasses.dataclass(frozen=True)
+class PPOConfig:
+  """Numbers of Proximal Policy Optimization.
+
+  Attributes:
+    importance_ratio_clipping: epsilon; ratios are clipped to [1-eps, 1+eps].
+    gae_lambda: lambda of the generalized advantage estimate, both streams.
+    entropy_regularization: coefficient of the entropy bonus.
+    value_loss_coefficient: factor of the squared error of *each* value head.
+    learning_rate: Adam's, one for policy, values and predictor; constant.
+    adam_epsilon: Adam's epsilon; 1e-8 in the authors' code (Keras: 1e-7).
+    gradient_clipping: largest global gradient norm; 0 turns it off.
+    normalize_advantages: whether the combined advantages are shifted and
+      scaled to mean 0, standard deviation 1 over a rollout's real steps.
+    shuffle_minibatches: whether the environments are dealt anew to the
+      minibatches in every epoch. Off, as in the authors' code: minibatches
+      are contiguous blocks of environments.
+  """
+
+  importance_ratio_clipping: float = 0.1
+  gae_lambda: float = 0.95
+  entropy_regularization: float = 0.001
+  value_loss_coefficient: float = 0.5
+  learning_rate: float = 1e-4
+  adam_epsilon: float = 1e-8
+  gradient_clipping: float = 0.0
+  normalize_advantages: bool = False
+  shuffle_minibatches: bool = False
+
+  def __post_init__(self):
+    _check_finite(self)
+    _require(
+        self.importance_ratio_clipping > 0,
+        'PPOConfig.importance_ratio_clipping = '
+        f'{self.importance_ratio_clipping}: must be above 0 (the paper: 0.1).',
+    )
+    _require(
+        0 <= self.gae_lambda <= 1,
+        f'PPOConfig.gae_lambda = {self.gae_lambda}: must lie in [0, 1].',
+    )
+    _require(
+        self.learning_rate > 0,
+        f'PPOConfig.learning_rate = {self.learning_rate}: must be above 0.',
+    )
+    for name in ('entropy_regularization', 'value_loss_coefficient',
+                 'adam_epsilon', 'gradient_clipping'):
+      _require(
+          getattr(self, name) >= 0,
+          f'PPOConfig.{name} = {getattr(self, name)}: must not be negative.',
+      )
+
+
+@gin.configurable(module='rnd_agent')
+@dataclasses.dataclass(frozen=True)
+class RNDConfig:
+  """Numbers of Random Network Distillation.
+
+  Attributes:
+    intrinsic_coefficient: factor of the intrinsic advantage; 0 turns the
+      bonus off: no predictor is built and what is left is plain PPO.
+    extrinsic_coefficient: factor of the extrinsic advantage.
+    discount_int: discount of the intrinsic return, per agent step.
+    discount_ext: discount of the extrinsic return, per agent step.
+    predictor_proportion: share of the steps that the predictor is trained on
+      in each pass, (0, 1]; None: min(1, 32 / environments), the paper's rule.
+    observation_clip: bound of the normalized observation, in standard
+      deviations.
+    episodic_intrinsic: whether the intrinsic return ends with the episode.
+    bonus_at_end: which observation earns the last step of an episode its
+      bonus: the 'reset' one that follows (the authors' code) or the
+      'terminal' one.
+    variance_epsilon: added to variances before the square root.
+  """
+
+  intrinsic_coefficient: float = 1.0
+  extrinsic_coefficient: float = 2.0
+  discount_int: float = 0.99
+  discount_ext: float = 0.999
+  predictor_proportion: Optional[float] = None
+  observation_clip: float = 5.0
+  episodic_intrinsic: bool = False
+  bonus_at_end: str = 'reset'
+  variance_epsilon: float = 1e-8
+
+  def __post_init__(self):
+    _check_finite(self)
+    for name in ('discount_int', 'discount_ext'):
+      _require(
+          0 <= getattr(self, name) <= 1,
+          f'RNDConfig.{name} = {getattr(self, name)}: must lie in [0, 1].',
+      )
+    for name in ('intrinsic_coefficient', 'extrinsic_coefficient',
+                 'variance_epsilon'):
+      _require(
+          getattr(self, name) >= 0,
+          f'RNDConfig.{name} = {getattr(self, name)}: must not be negative.',
+      )
+    _require(
+        self.predictor_proportion is None
+        or 0 < self.predictor_proportion <= 1,
+        f'RNDConfig.predictor_proportion = {self.predictor_proportion}: must '
+        'lie in (0, 1], or be None for min(1, 32 / environments).',
+    )
+    _require(
+        self.observation_clip > 0,
+        f'RNDConfig.observation_clip = {self.observation_clip}: must be above '
+        '0 (the paper: 5).',
+    )
+    _require(
+        self.bonus_at_end in BONUS_AT_END,
+        f'RNDConfig.bonus_at_end = {self.bonus_at_end!r}: must be one of '
+        f'{BONUS_AT_END}.',
+    )
+
+  def proportion_for(self, num_environments: int) -> float:
+    """The share of steps that trains the predictor, in (0, 1].
+
+    The paper keeps the predictor's effective batch that of 32 environments
+    whatever their number: .25 at 128, .03125 at 1024 (appendix A.4).
+    """
+    if self.predictor_proportion is not None:
+      return self.predictor_proportion
+    return min(1.0, 32.0 / num_environments)

@@ -1,0 +1,409 @@
+"""Networks: the actor-critic with two value heads, and the bonus's two nets.
+
+`ActorCriticNetwork` evaluates the policy and both values in one pass over one
+trunk. TF-Agents' `PPOAgent` wants an actor and a scalar value network: two
+thin views give it those. `RNDNetwork` is the predictor or the target.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Sequence
+
+import gin
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tf_agents.networks import encoding_network
+from tf_agents.networks import network
+from tf_agents.networks import utils as network_utils
+from tf_agents.specs import tensor_spec
+from tf_agents.utils import nest_utils
+
+PRECISIONS = ('float32', 'mixed_bfloat16')
+# (filters, kernel, stride): the layers of Mnih et al. 2015, which the paper
+# keeps for the policy, the predictor and the target.
+NATURE_CONV_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+
+
+class Orthogonal(tf.keras.initializers.Initializer):
+  """Orthogonal initialisation that draws anew at every call.
+
+  Keras' own gives the same values again when one instance serves several
+  layers, as `EncodingNetwork` uses it.
+  """
+
+  def __init__(self, gain: float):
+    self._gain = gain
+
+  def __call__(self, shape, dtype=None, **kwargs):
+    return tf.keras.initializers.Orthogonal(self._gain)(shape, dtype, **kwargs)
+
+  def get_config(self):
+    return {'gain': self._gain}
+
+
+def _layer_policy(precision: str) -> tf.keras.mixed_precision.Policy:
+  """The Keras precision of a torso's layers; heads stay in float32."""
+  if precision not in PRECISIONS:
+    raise ValueError(
+        f'precision = {precision!r}: must be one of {PRECISIONS}.'
+    )
+  return tf.keras.mixed_precision.Policy(precision)
+
+
+def _is_image(spec: tf.TensorSpec) -> bool:
+  return spec.shape.rank == 3
+
+
+def _scaled(observation: tf.Tensor) -> tf.Tensor:
+  """uint8 images to [0, 1]; everything else only to float32."""
+  if observation.dtype == tf.uint8:
+    return tf.cast(observation, tf.float32) / 255.0
+  return tf.cast(observation, tf.float32)
+
+
+def _check_convolutions_fit(
+    spec: tf.TensorSpec, layers: Sequence[Sequence[int]]
+) -> None:
+  """Raises ValueError if an image gets smaller than a layer's kernel."""
+  height, width = spec.shape[:2]
+  for filters, kernel, stride in layers:
+    if min(height, width) < kernel:
+      raise ValueError(
+          f'conv_layer_params = {tuple(layers)} do not fit an observation of '
+          f'shape {tuple(spec.shape)}: the image is {height} x {width} where '
+          f'the layer ({filters}, {kernel}, {stride}) needs {kernel} x '
+          f'{kernel}. Use smaller kernels or strides, or a larger frame_size.'
+      )
+    height = (height - kernel) // stride + 1
+    width = (width - kernel) // stride + 1
+
+
+class _PolicyHead(tf.keras.layers.Layer):
+  """Features to one action's distribution: categorical or normal."""
+
+  def __init__(self, spec: tensor_spec.BoundedTensorSpec, gain: float):
+    super().__init__(name='policy_head')
+    self._spec = spec
+    self._discrete = tensor_spec.is_discrete(spec)
+    if self._discrete:
+      counts = np.unique(spec.maximum - spec.minimum + 1)
+      if len(counts) != 1 or np.any(spec.minimum != 0):
+        raise ValueError(
+            f'Unsupported action spec {spec}: discrete actions must start at '
+            '0 and have equally many choices in every dimension.'
+        )
+      self._num_choices = int(counts[0])
+      units = spec.shape.num_elements() * self._num_choices
+    else:
+      units = spec.shape.num_elements()
+      self._log_std = self.add_weight(
+          name='log_std', shape=[units], initializer='zeros'
+      )
+    self._dense = tf.keras.layers.Dense(
+        units, kernel_initializer=Orthogonal(gain), name='policy_parameters'
+    )
+
+  def call(self, features):
+    """`[N, features]` to a distribution with batch shape `[N]`."""
+    outputs = self._dense(features)
+    shape = [-1] + self._spec.shape.as_list()
+    if self._discrete:
+      logits = tf.reshape(outputs, shape + [self._num_choices])
+      return {'logits': logits}
+    scale = tf.broadcast_to(tf.exp(self._log_std), tf.shape(outputs))
+    return {
+        'loc': tf.reshape(outputs, shape),
+        'scale_diag': tf.reshape(scale, shape),
+    }
+
+  def distribution(self, parameters) -> tfp.distributions.Distribution:
+    """The distribution of the parameters that `call` gives."""
+    if self._discrete:
+      return tfp.distributions.Categorical(
+          **parameters, dtype=self._spec.dtype
+      )
+    if self._spec.shape.rank == 0:
+      return tfp.distributions.Normal(
+          parameters['loc'], parameters['scale_diag']
+      )
+    return tfp.distributions.MultivariateNormalDiag(**parameters)
+
+
+@gin.configurable(module='rnd_agent')
+class ActorCriticNetwork(network.Network):
+  """Policy, extrinsic and intrinsic value on one trunk, in one forward pass.
+
+  The authors' architecture: convolutions and two dense layers with ReLU
+  (gain sqrt 2), then one residual branch `x + ReLU(dense(x))` (gain 0.1) for
+  the policy and one for both values, and linear heads (gain 0.01).
+
+  Deviation: the paper's last convolution is 3x3, its code's 4x4; here it is
+  the paper's, and `conv_layer_params` binds the other.
+  """
+
+  def __init__(
+      self,
+      observation_spec,
+      action_spec,
+      conv_layer_params=NATURE_CONV_LAYERS,
+      fc_layer_params=(256, 448),
+      head_gain=0.01,
+      precision='float32',
+      name='ActorCriticNetwork',
+  ):
+    """Builds the layers.
+
+    Args:
+      observation_spec: TensorSpec, an image `[height, width, channels]` (uint8
+        is scaled to [0, 1]) or a vector.
+      action_spec: nest of BoundedTensorSpec: discrete or continuous.
+      conv_layer_params: (filters, kernel, stride) per layer, for images only.
+      fc_layer_params: units of the dense layers; the last one's size is also
+        that of the two residual branches. At least one.
+      head_gain: gain of the orthogonal initializer of the three heads.
+      precision: 'float32', or 'mixed_bfloat16' for the trunk; the heads and
+        all that they give are float32 either way.
+      name: name of the network.
+
+    Raises:
+      ValueError: for an observation that is neither image nor vector, for
+        convolutions that don't fit, for unsupported actions.
+    """
+    super().__init__(observation_spec, state_spec=(), name=name)
+    spec = self._input_tensor_spec
+    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (1, 3):
+      raise ValueError(
+          'ActorCriticNetwork takes one image [height, width, channels] or one '
+          f'vector; got {spec}. Give RNDPPOAgent your own actor_net and '
+          'value_net for other observations.'
+      )
+    if not fc_layer_params:
+      raise ValueError('ActorCriticNetwork.fc_layer_params must not be empty.')
+    policy = _layer_policy(precision)
+    gain = math.sqrt(2)
+    self._action_spec = action_spec
+    self._trunk = []
+    if _is_image(spec):
+      _check_convolutions_fit(spec, conv_layer_params)
+      for filters, kernel, stride in conv_layer_params:
+        self._trunk.append(tf.keras.layers.Conv2D(
+            filters, kernel, stride, activation='relu', dtype=policy,
+            kernel_initializer=Orthogonal(gain),
+        ))
+      self._trunk.append(tf.keras.layers.Flatten(dtype=policy))
+    for units in fc_layer_params:
+      self._trunk.append(tf.keras.layers.Dense(
+          units, activation='relu', dtype=policy,
+          kernel_initializer=Orthogonal(gain),
+      ))
+    def branch(branch_name):
+      return tf.keras.layers.Dense(
+          fc_layer_params[-1], activation='relu', dtype=policy,
+          kernel_initializer=Orthogonal(0.1), name=branch_name,
+      )
+    self._policy_branch = branch('policy_branch')
+    self._value_branch = branch('value_branch')
+    self._policy_heads = [
+        _PolicyHead(s, head_gain) for s in tf.nest.flatten(action_spec)
+    ]
+    self._value_head_ext, self._value_head_int = (
+        tf.keras.layers.Dense(
+            1, kernel_initializer=Orthogonal(head_gain), name=f'value_{stream}'
+        )
+        for stream in ('ext', 'int')
+    )
+
+  def call(self, observation, step_type=None, network_state=(), training=False):
+    """Evaluates policy and values.
+
+    Args:
+      observation: `[B, ...]` or `[B, T, ...]`.
+      step_type: unused without a recurrent core.
+      network_state: `()`.
+      training: unused.
+
+    Returns:
+      `((distribution, value_ext, value_int), network_state)`: a nest of
+      distributions like the action spec, two float32 tensors `[B]` (`[B, T]`).
+    """
+    del step_type, training
+    outer_rank = nest_utils.get_outer_rank(observation, self.input_tensor_spec)
+    squash = network_utils.BatchSquash(outer_rank)
+    x = _scaled(squash.flatten(observation))
+    for layer in self._trunk:
+      x = layer(x)
+    for_policy = tf.cast(x + self._policy_branch(x), tf.float32)
+    for_values = tf.cast(x + self._value_branch(x), tf.float32)
+    distributions = [
+        head.distribution(
+            tf.nest.map_structure(squash.unflatten, head(for_policy))
+        )
+        for head in self._policy_heads
+    ]
+    value_ext, value_int = (
+        squash.unflatten(tf.squeeze(head(for_values), axis=-1))
+        for head in (self._value_head_ext, self._value_head_int)
+    )
+    return (
+        tf.nest.pack_sequence_as(self._action_spec, distributions),
+        value_ext,
+        value_int,
+    ), network_state
+
+  @property
+  def actor_view(self) -> network.Network:
+    """A network that gives the distribution alone."""
+    return _View(self, 0, name='ActorView')
+
+  @property
+  def value_view(self) -> network.Network:
+    """A network that gives the extrinsic value alone."""
+    return _View(self, 1, name='ExtrinsicValueView')
+
+
+class _View(network.Network):
+  """One output of a joint network, over the same variables."""
+
+  def __init__(self, joint, output_index, name):
+    super().__init__(joint.input_tensor_spec, joint.state_spec, name=name)
+    self._joint = joint
+    self._output_index = output_index
+
+  def call(self, observation, step_type=None, network_state=(), training=False):
+    outputs, network_state = self._joint(
+        observation, step_type, network_state, training=training
+    )
+    return outputs[self._output_index], network_state
+
+
+class SeparateActorCritic(network.Network):
+  """Users' own networks behind the joint network's interface.
+
+  Without an intrinsic value network V_int is 0. The recurrent states travel
+  together, as a tuple (actor's, value's, intrinsic value's).
+  """
+
+  def __init__(
+      self, actor_net, value_net, intrinsic_value_net=None,
+      name='SeparateActorCritic',
+  ):
+    """Takes the networks as they are.
+
+    Args:
+      actor_net: gives a nest of distributions.
+      value_net: gives the extrinsic value, a scalar per step.
+      intrinsic_value_net: gives the intrinsic value, or None.
+      name: name of the network.
+    """
+    nets = (actor_net, value_net) + (
+        (intrinsic_value_net,) if intrinsic_value_net is not None else ()
+    )
+    stateful = any(bool(net.state_spec) for net in nets)
+    super().__init__(
+        actor_net.input_tensor_spec,
+        tuple(net.state_spec for net in nets) if stateful else (),
+        name=name,
+    )
+    self._nets = nets
+
+  def create_variables(self, input_tensor_spec=None, **kwargs):
+    """Builds the parts; see the base class."""
+    for net in self._nets:
+      net.create_variables(input_tensor_spec, **kwargs)
+    return super().create_variables(input_tensor_spec, **kwargs)
+
+  def call(self, observation, step_type=None, network_state=(), training=False):
+    """As `ActorCriticNetwork.call`, each part evaluated on its own."""
+    states = network_state or ((),) * len(self._nets)
+    outputs, next_states = zip(*(
+        net(observation, step_type, state, training=training)
+        for net, state in zip(self._nets, states)
+    ))
+    if len(outputs) == 2:
+      outputs += (tf.zeros_like(outputs[1]),)
+    return outputs, next_states if self._state_spec else ()
+
+  @property
+  def actor_view(self) -> network.Network:
+    return self._nets[0]
+
+  @property
+  def value_view(self) -> network.Network:
+    return self._nets[1]
+
+
+@gin.configurable(module='rnd_agent')
+class RNDNetwork(network.Network):
+  """Predictor or target: TF-Agents' `EncodingNetwork`, then dense layers.
+
+  Target: convolutions with leaky ReLU (slope 0.2) and a linear dense layer.
+  Predictor: the same convolutions, two dense ReLU layers more. Orthogonal
+  initialisation with gain sqrt 2, zero biases (authors' code).
+  """
+
+  def __init__(
+      self,
+      observation_spec,
+      hidden_units=(),
+      feature_dim=512,
+      conv_layer_params=NATURE_CONV_LAYERS,
+      fc_layer_params=(256,),
+      precision='float32',
+      name='RNDNetwork',
+  ):
+    """Builds the layers.
+
+    Args:
+      observation_spec: TensorSpec of one normalized observation, float32; an
+        image `[height, width, channels]` or a vector.
+      hidden_units: dense ReLU layers before the output: () for the target,
+        (512, 512) for the predictor.
+      feature_dim: k, size of the output.
+      conv_layer_params: (filters, kernel, stride) per layer, for images.
+      fc_layer_params: units of the encoder's layers, for vectors.
+      precision: 'float32' or 'mixed_bfloat16' for all but the last layer.
+      name: name of the network.
+
+    Raises:
+      ValueError: for an observation that is neither image nor vector.
+    """
+    super().__init__(observation_spec, state_spec=(), name=name)
+    spec = self._input_tensor_spec
+    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (1, 3):
+      raise ValueError(
+          'RNDNetwork takes one image [height, width, channels] or one vector; '
+          f'got {spec}. Choose a part of the observation for the bonus.'
+      )
+    image = _is_image(spec)
+    if image:
+      _check_convolutions_fit(spec, conv_layer_params)
+    policy = _layer_policy(precision)
+    gain = math.sqrt(2)
+    self._encoder = encoding_network.EncodingNetwork(
+        spec,
+        conv_layer_params=conv_layer_params if image else None,
+        fc_layer_params=None if image else fc_layer_params,
+        activation_fn=tf.nn.leaky_relu,
+        kernel_initializer=Orthogonal(gain),
+        dtype=policy,
+        name='encoder',
+    )
+    self._hidden = [
+        tf.keras.layers.Dense(
+            units, activation='relu', dtype=policy,
+            kernel_initializer=Orthogonal(gain),
+        )
+        for units in hidden_units
+    ]
+    self._features = tf.keras.layers.Dense(
+        feature_dim, kernel_initializer=Orthogonal(gain), name='features'
+    )
+
+  def call(self, observation, step_type=None, network_state=(), training=False):
+    """`[..., *spec.shape]` to features, float32 `[..., k]`."""
+    x, _ = self._encoder(observation, training=training)
+    for layer in self._hidden:
+      x = layer(x)
+    return self._features(tf.cast(x, tf.float32)), network_state

@@ -1,0 +1,207 @@
+"""Running statistics of observations and of intrinsic returns.
+
+Both stand on TF-Agents' `StreamingTensorNormalizer`, whose variables
+(count, mean, sum of squared deviations) are kept in float32 and merged by
+Chan's parallel formula, so that whole rollouts are added at a time: a float32
+count would stall at 2^24 if samples came one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import tensorflow as tf
+from tf_agents.utils import tensor_normalizer
+
+from rnd_agent import returns as returns_lib
+
+
+class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
+  """A `StreamingTensorNormalizer` whose updates can leave rows out."""
+
+  def update_masked(self, tensor: tf.Tensor, mask: tf.Tensor) -> None:
+    """Adds the rows that the mask keeps.
+
+    The leading dimension is worked through one slice at a time, so that a
+    rollout of uint8 images is never held as float32 as a whole.
+
+    Args:
+      tensor: `[B, T] + spec.shape`, any numeric dtype.
+      mask: float32 `[B, T]`, 1 to keep a row.
+    """
+    spec = self._flat_variable_spec[0]
+    tensor.shape[2:].assert_is_compatible_with(spec.shape)
+    variables = (self._count[0], self._avg[0], self._m2[0], self._m2_carry[0])
+
+    def add_slice(i, *statistics):
+      rows, weights = tf.cast(tensor[i], tf.float32), mask[i]
+      count = tf.reduce_sum(weights)
+      weights = tf.reshape(weights, [-1] + [1] * spec.shape.rank)
+      mean = tf.math.divide_no_nan(
+          tf.reduce_sum(rows * weights, axis=0), count
+      )
+      deviations = tf.reduce_sum(
+          tf.math.squared_difference(rows, mean) * weights, axis=0
+      )
+      # A slice of which nothing counts (count 0) changes nothing.
+      return i + 1, *tensor_normalizer.parallel_variance_calculation(
+          count, mean, deviations, *statistics
+      )
+
+    _, *merged = tf.while_loop(
+        lambda i, *_: i < tf.shape(tensor)[0],
+        add_slice,
+        (0, *(variable.value() for variable in variables)),
+    )
+    for variable, value in zip(variables, merged):
+      variable.assign(value)
+
+  @property
+  def count(self) -> tf.Tensor:
+    """Rows seen so far, float32 scalar (1e-8 before the first)."""
+    return tf.reduce_max(self._count[0])
+
+  @property
+  def mean(self) -> tf.Tensor:
+    """Running mean, float32 of the spec's shape."""
+    return tf.identity(self._avg[0])
+
+  @property
+  def variance(self) -> tf.Tensor:
+    """Running population variance, float32 of the spec's shape."""
+    return self._m2[0] / self._count[0]
+
+
+class ObservationNormalizer(MaskedTensorNormalizer):
+  """clip((x - mean) / std, -c, c), per element (paper, section 2.4)."""
+
+  def __init__(
+      self,
+      observation_spec: tf.TensorSpec,
+      clip: float = 5.0,
+      variance_epsilon: float = 1e-8,
+      scope: str = 'normalize_rnd_observation',
+  ):
+    """Builds the statistics, all zero.
+
+    Args:
+      observation_spec: of what the predictor sees; its dtype is free, the
+        statistics are float32.
+      clip: bound of the result, in standard deviations.
+      variance_epsilon: added to the variance.
+      scope: name of the variables' scope.
+    """
+    self._clip = clip
+    self._epsilon = variance_epsilon
+    super().__init__(
+        tf.TensorSpec(observation_spec.shape, tf.float32), scope=scope
+    )
+
+  def normalized(self, observation: tf.Tensor) -> tf.Tensor:
+    """Normalizes `[..., *spec.shape]` of any dtype; float32 of that shape."""
+    return self.normalize(
+        tf.cast(observation, tf.float32),
+        clip_value=self._clip,
+        center_mean=True,
+        variance_epsilon=self._epsilon,
+    )
+
+
+class DiscountedReturnNormalizer(tf.Module):
+  """Divides rewards by the std of their running discounted return.
+
+  i_t / std(R), R_t = gamma R_{t-1} + i_t (paper, section 2.4). No mean is
+  subtracted and nothing is clipped. R is kept for every environment across
+  rollouts and episodes; it belongs to the checkpoint.
+  """
+
+  def __init__(
+      self,
+      discount: float = 0.99,
+      variance_epsilon: float = 1e-8,
+      name: str = 'normalize_intrinsic_return',
+  ):
+    """Builds the statistics, all zero.
+
+    Args:
+      discount: gamma of the running return.
+      variance_epsilon: added to the variance; at most 1e-8, or small bonuses
+        are squashed (1e-3 makes a std of .01 act like .033).
+      name: name of the module.
+    """
+    super().__init__(name=name)
+    self._discount = discount
+    self._epsilon = variance_epsilon
+    self._statistics = MaskedTensorNormalizer(
+        tf.TensorSpec([], tf.float32), scope=name
+    )
+    self._memory = None
+
+  def build(self, num_environments: int) -> None:
+    """Makes the filter's memory; the first update does it otherwise.
+
+    Args:
+      num_environments: B, the same for the whole run.
+
+    Raises:
+      ValueError: if the memory is there for another number of environments.
+    """
+    if self._memory is None:
+      with tf.init_scope():
+        self._memory = tf.Variable(
+            tf.zeros([num_environments]), trainable=False, name='return_memory'
+        )
+    if self._memory.shape[0] != num_environments:
+      raise ValueError(
+          'The intrinsic return filter remembers the returns of '
+          f'{self._memory.shape[0]} environments and got a rollout of '
+          f'{num_environments}: keep the number of environments.'
+      )
+
+  def update(
+      self, rewards: tf.Tensor, boundaries: Optional[tf.Tensor] = None
+  ) -> tf.Tensor:
+    """Runs the filter over a rollout and adds its returns to the statistics.
+
+    Args:
+      rewards: float32 `[B, T]`, raw bonuses in the order of time.
+      boundaries: bool `[B, T]`, rows that are no steps; none by default.
+
+    Returns:
+      The running returns, float32 `[B, T]`.
+
+    Raises:
+      ValueError: if B differs from earlier updates'.
+    """
+    if boundaries is None:
+      boundaries = tf.zeros_like(rewards, dtype=tf.bool)
+    self.build(rewards.shape[0])
+    running, memory = returns_lib.discounted_return_filter(
+        rewards, self._memory.value(), self._discount, boundaries
+    )
+    self._memory.assign(memory)
+    mask = tf.cast(tf.logical_not(boundaries), tf.float32)
+    # One row of B * T samples: the whole rollout is added at once.
+    self._statistics.update_masked(
+        tf.reshape(running, [1, -1]), tf.reshape(mask, [1, -1])
+    )
+    return running
+
+  def normalized(self, rewards: tf.Tensor) -> tf.Tensor:
+    """`rewards / std`, float32 of the same shape."""
+    return rewards / self.standard_deviation
+
+  @property
+  def memory(self) -> tf.Tensor:
+    """R after the last step seen, float32 `[B]`; needs `build` or `update`."""
+    return self._memory.value()
+
+  @property
+  def variance(self) -> tf.Tensor:
+    """Variance of the running return, float32 scalar."""
+    return self._statistics.variance
+
+  @property
+  def standard_deviation(self) -> tf.Tensor:
+    """What rewards are divided by, float32 scalar."""
+    return tf.sqrt(self.variance + self._epsilon)

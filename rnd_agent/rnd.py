@@ -1,0 +1,260 @@
+"""Random Network Distillation: the bonus, without any agent.
+
+    bonus(o) = 1/k || predictor(o) - target(o) ||^2       (paper, section 2.2)
+
+A fixed random target network sets a supervised problem whose inputs are the
+observations; the predictor's error on it falls where the agent has been and
+stays high where it has not. This object owns both networks and both running
+statistics; it knows nothing of PPO, and any TF-Agents agent can use it.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+import gin
+import tensorflow as tf
+from tf_agents.networks import network
+
+from rnd_agent import config as config_lib
+from rnd_agent import losses
+from rnd_agent import networks
+from rnd_agent import normalizers
+
+# Samples per forward pass: small enough for the activations to stay in cache.
+_CHUNK = 256
+
+
+def newest_frame(observation: tf.Tensor) -> tf.Tensor:
+  """What the bonus looks at: a stack's newest frame, `[..., 1]`.
+
+  Args:
+    observation: `[..., height, width, stack]`, the newest frame last.
+
+  Returns:
+    `[..., height, width, 1]` (paper, table 3: one frame for the bonus).
+  """
+  return observation[..., -1:]
+
+
+def default_selection(
+    observation_spec: tf.TensorSpec,
+) -> Callable[[tf.Tensor], tf.Tensor]:
+  """The newest frame of uint8 image stacks, all of anything else."""
+  if observation_spec.shape.rank == 3 and observation_spec.dtype == tf.uint8:
+    return newest_frame
+  return tf.identity
+
+
+def _selected_spec(observation_spec, select) -> tf.TensorSpec:
+  """Spec of what `select` picks, float32 since it will be normalized."""
+  sample = tf.nest.map_structure(
+      lambda s: tf.zeros([1] + s.shape.as_list(), s.dtype), observation_spec
+  )
+  return tf.TensorSpec(select(sample).shape[1:], tf.float32)
+
+
+@gin.configurable(module='rnd_agent', denylist=['observation_spec'])
+class RandomNetworkDistillation(tf.Module):
+  """Predictor, target, observation and return statistics.
+
+  The order of calls within an iteration (a test fixes it):
+
+  1. `bonus` of the new observations, with the *old* statistics;
+  2. `update_observation_statistics` with them;
+  3. `normalize_rewards`: adds the discounted returns of the bonuses to the
+     reward statistics, then divides by their standard deviation;
+  4. `loss`, minimized with the *new* observation statistics.
+  """
+
+  def __init__(
+      self,
+      observation_spec,
+      config: Optional[config_lib.RNDConfig] = None,
+      predictor: Optional[network.Network] = None,
+      target: Optional[network.Network] = None,
+      select: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
+      feature_dim: int = 512,
+      predictor_hidden_units=(512, 512),
+      precision: str = 'float32',
+      name: str = 'RandomNetworkDistillation',
+  ):
+    """Builds both networks at once: the target is fixed from here on.
+
+    Args:
+      observation_spec: nest of TensorSpec, what the environment gives.
+      config: the numbers; by default `RNDConfig()`, as gin binds it.
+      predictor: network from the selected observation to features; by default
+        an `RNDNetwork` with `predictor_hidden_units`.
+      target: likewise; by default one without hidden units.
+      select: picks from an observation `[..., spec]` the tensor that the bonus
+        looks at; by default the newest frame of uint8 image stacks, otherwise
+        the whole observation.
+      feature_dim: k, size of the networks' output.
+      predictor_hidden_units: dense layers that the predictor has on top.
+      precision: 'float32' or 'mixed_bfloat16', of the default networks.
+      name: name of the module.
+
+    Raises:
+      ValueError: if the networks' outputs differ in shape.
+    """
+    super().__init__(name=name)
+    self._config = config or config_lib.RNDConfig()
+    self._select = select or default_selection(observation_spec)
+    spec = _selected_spec(observation_spec, self._select)
+    self._target = target or networks.RNDNetwork(
+        spec, (), feature_dim, precision=precision, name='RNDTarget'
+    )
+    self._predictor = predictor or networks.RNDNetwork(
+        spec, predictor_hidden_units, feature_dim, precision=precision,
+        name='RNDPredictor',
+    )
+    outputs = [n.create_variables(spec) for n in (self._predictor,
+                                                  self._target)]
+    if outputs[0].shape != outputs[1].shape:
+      raise ValueError(
+          'Predictor and target must give features of one shape, got '
+          f'{outputs[0].shape} and {outputs[1].shape}.'
+      )
+    # Keras would list the target's weights as trainable all the same.
+    self._target.trainable = False
+    self._feature_shape = outputs[1].shape
+    self.observation_normalizer = normalizers.ObservationNormalizer(
+        spec, self._config.observation_clip, self._config.variance_epsilon
+    )
+    self.return_normalizer = normalizers.DiscountedReturnNormalizer(
+        self._config.discount_int, self._config.variance_epsilon
+    )
+
+  @property
+  def config(self) -> config_lib.RNDConfig:
+    return self._config
+
+  @property
+  def predictor(self) -> network.Network:
+    return self._predictor
+
+  @property
+  def target(self) -> network.Network:
+    return self._target
+
+  @property
+  def trained_variables(self) -> tuple[tf.Variable, ...]:
+    """What an optimizer may change: the predictor's weights alone."""
+    return tuple(self._predictor.trainable_variables)
+
+  def select(self, observation) -> tf.Tensor:
+    """What the bonus looks at, of a nest of `[..., spec]` tensors."""
+    return self._select(observation)
+
+  def target_features(self, selected: tf.Tensor) -> tf.Tensor:
+    """The target's features under the current statistics.
+
+    Args:
+      selected: `[N, ...]`, as `select` gives it.
+
+    Returns:
+      float32 `[N, k]`, constant for the gradient.
+    """
+    normalized = self.observation_normalizer.normalized(selected)
+    return tf.stop_gradient(self._target(normalized)[0])
+
+  def loss(
+      self, selected: tf.Tensor, target_features: Optional[tf.Tensor] = None
+  ) -> tf.Tensor:
+    """Distillation error per sample; its gradient trains the predictor.
+
+    Args:
+      selected: `[N, ...]`, as `select` gives it.
+      target_features: float32 `[N, k]` if at hand, under the same statistics.
+
+    Returns:
+      float32 `[N]`.
+    """
+    normalized = self.observation_normalizer.normalized(selected)
+    if target_features is None:
+      target_features = tf.stop_gradient(self._target(normalized)[0])
+    prediction, _ = self._predictor(normalized, training=True)
+    return losses.distillation_error(prediction, target_features)
+
+  def bonus(self, next_observations) -> tf.Tensor:
+    """Raw intrinsic rewards i_t of the observations that followed the actions.
+
+    Args:
+      next_observations: nest of `[B, T, ...]`, o_{t+1}.
+
+    Returns:
+      float32 `[B, T]`, not normalized. Nothing is updated.
+    """
+    return tf.stop_gradient(
+        self._in_chunks(self.loss, self.select(next_observations), [])
+    )
+
+  def all_target_features(self, next_observations) -> tf.Tensor:
+    """`target_features` of a whole rollout, worked through in chunks.
+
+    Args:
+      next_observations: nest of `[B, T, ...]`.
+
+    Returns:
+      float32 `[B, T, k]`.
+    """
+    return self._in_chunks(
+        self.target_features, self.select(next_observations),
+        self._feature_shape,
+    )
+
+  def _in_chunks(self, function, selected: tf.Tensor, inner_shape):
+    """`function` over `[B, T, ...]`, some environments at a time."""
+    batch, length = selected.shape[0], selected.shape[1]
+    if batch is None or length is None:
+      raise ValueError(
+          'Rollouts need static batch and time dimensions, got shape '
+          f'{selected.shape}.'
+      )
+    # The most environments per chunk that divide the batch evenly.
+    size = max(n for n in range(1, batch + 1)
+               if batch % n == 0 and (n == 1 or n * length <= _CHUNK))
+    inner = selected.shape[2:].as_list()
+    chunks = tf.reshape(selected, [batch // size, size * length] + inner)
+    signature = tf.TensorSpec(
+        [size * length] + tf.TensorShape(inner_shape).as_list(), tf.float32
+    )
+    results = tf.map_fn(
+        function, chunks, fn_output_signature=signature, parallel_iterations=2
+    )
+    return tf.reshape(
+        results, [batch, length] + tf.TensorShape(inner_shape).as_list()
+    )
+
+  def update_observation_statistics(
+      self, next_observations, mask: Optional[tf.Tensor] = None
+  ) -> None:
+    """Adds observations to the running mean and standard deviation.
+
+    Args:
+      next_observations: nest of `[B, T, ...]`.
+      mask: float32 `[B, T]`, 1 to count an observation; all by default.
+    """
+    selected = self.select(next_observations)
+    if mask is None:
+      mask = tf.ones(tf.shape(selected)[:2])
+    self.observation_normalizer.update_masked(selected, mask)
+
+  def normalize_rewards(
+      self, bonuses: tf.Tensor, boundaries: Optional[tf.Tensor] = None
+  ) -> tf.Tensor:
+    """Adds the bonuses' discounted returns to the statistics, then divides.
+
+    Args:
+      bonuses: float32 `[B, T]`, raw, in the order of time.
+      boundaries: bool `[B, T]`, rows that are no steps.
+
+    Returns:
+      float32 `[B, T]`, intrinsic rewards; 0 in boundary rows.
+    """
+    if boundaries is None:
+      boundaries = tf.zeros_like(bonuses, dtype=tf.bool)
+    self.return_normalizer.update(bonuses, boundaries)
+    rewards = self.return_normalizer.normalized(bonuses)
+    return tf.where(boundaries, tf.zeros_like(rewards), rewards)

@@ -1,0 +1,128 @@
+"""The agent's policy: one forward pass gives actions and both values."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import gin
+import tensorflow as tf
+from tf_agents.agents.ppo import ppo_policy
+from tf_agents.agents.ppo import ppo_utils
+from tf_agents.networks import network
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import policy_step
+
+INTRINSIC_VALUE = 'intrinsic_value_prediction'
+
+
+@gin.configurable(module='rnd_agent')
+class RNDPPOPolicy(ppo_policy.PPOPolicy):
+  """A `PPOPolicy` over a joint network.
+
+  Deviation from the base class: policy and values come from one call of the
+  joint network instead of two networks' calls; the policy info holds
+  `intrinsic_value_prediction` beside `value_prediction`; actions are sampled
+  from a generator that can be saved, so that a run can be resumed exactly.
+  """
+
+  def __init__(
+      self,
+      time_step_spec,
+      action_spec,
+      actor_critic_net: network.Network,
+      observation_normalizer=None,
+      collect: bool = True,
+      values_in_info: bool = True,
+      generator: Optional[tf.random.Generator] = None,
+  ):
+    """Builds the policy.
+
+    Args:
+      time_step_spec: nest of TensorSpec.
+      action_spec: nest of BoundedTensorSpec.
+      actor_critic_net: gives `((distribution, value_ext, value_int), state)`
+        and has `actor_view` and `value_view`.
+      observation_normalizer: of PPO's own, applied before the network.
+      collect: whether the policy info holds what training needs.
+      values_in_info: whether that includes the values; if not, they are
+        computed in training.
+      generator: source of the sampled actions; None: TensorFlow's global one.
+    """
+    self._joint_net = actor_critic_net
+    self._generator = generator
+    self._values_in_info = collect and values_in_info
+    super().__init__(
+        time_step_spec,
+        action_spec,
+        actor_critic_net.actor_view,
+        actor_critic_net.value_view,
+        observation_normalizer=observation_normalizer,
+        clip=False,
+        collect=collect,
+        compute_value_and_advantage_in_train=not values_in_info,
+    )
+    if self._values_in_info:
+      self._info_spec = dict(self._info_spec)
+      self._info_spec[INTRINSIC_VALUE] = tensor_spec.TensorSpec(
+          [], tf.float32, name=INTRINSIC_VALUE
+      )
+    self._policy_state_spec = actor_critic_net.state_spec
+    self._setup_specs()
+
+  def evaluate(self, observation, step_type, network_state, training=False):
+    """Policy and both values in one pass.
+
+    Args:
+      observation: `[B, ...]` or `[B, T, ...]`.
+      step_type: int32 `[B]` or `[B, T]`.
+      network_state: of the joint network, `[B, ...]`, or ().
+      training: passed on to the network.
+
+    Returns:
+      `((distribution, value_ext, value_int), next network state)`.
+    """
+    if self._observation_normalizer:
+      observation = self._observation_normalizer.normalize(observation)
+    return self._joint_net(
+        observation, step_type, network_state, training=training
+    )
+
+  def _variables(self):
+    variables = list(self._joint_net.variables)
+    if self._observation_normalizer:
+      variables += tf.nest.flatten(self._observation_normalizer.variables)
+    return variables
+
+  def _distribution(self, time_step, policy_state, training=False):
+    (distribution, value_ext, value_int), next_state = self.evaluate(
+        time_step.observation, time_step.step_type, policy_state, training
+    )
+    info = ()
+    if self._collect:
+      info = {
+          'dist_params': ppo_utils.get_distribution_params(
+              distribution,
+              legacy_distribution_network=isinstance(
+                  self._actor_network, network.DistributionNetwork
+              ),
+          )
+      }
+    if self._values_in_info:
+      info['value_prediction'] = value_ext
+      info[INTRINSIC_VALUE] = value_int
+    return policy_step.PolicyStep(distribution, next_state, info)
+
+  def _action(self, time_step, policy_state, seed=None):
+    if self._generator is None or seed is not None:
+      return super()._action(time_step, policy_state, seed)
+    step = self._distribution(time_step, policy_state)
+    distributions = tf.nest.flatten(step.action)
+    # [2, n] int64 seeds; the sampler takes two int32.
+    seeds = self._generator.make_seeds(len(distributions))
+    actions = [
+        d.sample(seed=tf.bitcast(seeds[0, i], tf.int32))
+        for i, d in enumerate(distributions)
+    ]
+    return step._replace(
+        action=tf.nest.pack_sequence_as(self._action_spec, actions)
+    )
