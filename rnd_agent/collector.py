@@ -1,0 +1,287 @@
+"""Steps the environments with the policy and fills rollouts."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+import numpy as np
+import tensorflow as tf
+from tf_agents.policies import tf_policy
+from tf_agents.trajectories import time_step as ts
+from tf_agents.utils import common
+
+from rnd_agent import rnd_ppo_policy
+from rnd_agent import rollout as rollout_lib
+
+
+class CollectionStopped(Exception):
+  """Collecting was asked to stop in the middle of a rollout."""
+
+
+class Collector:
+  """Fills `Rollout`s of T steps, each going on where the last one ended.
+
+  Environments that can reset within a step (`send`, `receive` of
+  `ShardedPyEnvironment`) are stepped so: every row of the rollout is a step,
+  and no rollout ends on LAST. Where they come in groups, one group is stepped
+  while the policy is evaluated for another. Other batched environments are
+  stepped by TF-Agents' convention, and their boundary rows are recorded.
+  """
+
+  def __init__(
+      self,
+      environment,
+      policy: tf_policy.TFPolicy,
+      length: int,
+      compact: bool = True,
+      stop: Callable[[], bool] = lambda: False,
+      on_step: Callable[[], None] = lambda: None,
+  ):
+    """Allocates the buffers; nothing is stepped yet.
+
+    Args:
+      environment: batched `PyEnvironment` of B environments.
+      policy: `RNDPPOPolicy` that collects values.
+      length: T, steps per environment and rollout.
+      compact: reset within the step where the environment can.
+      stop: asked before every step; True raises `CollectionStopped`.
+      on_step: called after every step, to read the environment's statistics.
+    """
+    self._environment = environment
+    self._policy = policy
+    self._length = length
+    self._stop = stop
+    self._on_step = on_step
+    self._compact = compact and hasattr(environment, 'receive')
+    self._batch = environment.batch_size
+    self._groups = (slice(0, self._batch),)
+    if self._compact:
+      self._groups = environment.groups
+    self._act = common.function(policy.action)
+    self._evaluate = common.function(self._values)
+    self._buffers = self._allocate()
+    self._states = None
+
+  def _values(self, observation, step_type, state):
+    (_, value_ext, value_int), _ = self._policy.evaluate(
+        observation, step_type, state
+    )
+    return value_ext, value_int
+
+  def _allocate(self) -> rollout_lib.Rollout:
+    def zeros(spec, length):
+      return np.zeros(
+          (self._batch, length, *spec.shape), spec.dtype.as_numpy_dtype
+      )
+
+    def like(specs, length):
+      return tf.nest.map_structure(lambda s: zeros(s, length), specs)
+
+    length = self._length
+    scalar, step = tf.TensorSpec([], tf.float32), tf.TensorSpec([], tf.int32)
+    policy = self._policy
+    return rollout_lib.Rollout(
+        observations=like(policy.time_step_spec.observation, length + 1),
+        step_types=zeros(step, length + 1),
+        next_step_types=zeros(step, length),
+        actions=like(policy.action_spec, length),
+        rewards=zeros(scalar, length),
+        discounts=zeros(scalar, length),
+        dist_params=like(policy.info_spec['dist_params'], length),
+        values_ext=zeros(scalar, length + 1),
+        values_int=zeros(scalar, length + 1),
+        final_values_ext=zeros(scalar, length),
+    )
+
+  def reset(self) -> None:
+    """Resets all environments and the recurrent states."""
+    time_step = self._environment.reset()
+    self._observe(slice(0, self._batch), 0, time_step.observation,
+                  time_step.step_type)
+    self._states = [
+        self._policy.get_initial_state(g.stop - g.start) for g in self._groups
+    ]
+
+  def collect(self) -> rollout_lib.Rollout:
+    """Collects T steps of every environment.
+
+    Returns:
+      A `Rollout` of tensors.
+
+    Raises:
+      CollectionStopped: `stop` said so; `reset` before collecting again.
+      EnvironmentWorkerError: an environment failed.
+    """
+    if self._states is None:
+      self.reset()
+    core_states = tf.nest.map_structure(
+        lambda *parts: tf.concat(parts, axis=0), *self._states
+    )
+    self._buffers.final_values_ext[:] = 0.0
+    for t in range(self._length):
+      if self._stop():
+        self._abandon(t)
+      for index, group in enumerate(self._groups):
+        if t > 0:
+          self._receive(index, group, t - 1)
+        self._send(index, group, t)
+      if t > 0:
+        self._on_step()
+    for index, group in enumerate(self._groups):
+      self._receive(index, group, self._length - 1)
+      self._bootstrap(index, group)
+    self._on_step()
+    rollout = tf.nest.map_structure(tf.convert_to_tensor, self._buffers)
+    self._carry_over()
+    return rollout._replace(core_states=core_states)
+
+  def _abandon(self, t: int) -> None:
+    """Takes in what is under way, then raises."""
+    if t > 0 and self._compact:
+      for index in range(len(self._groups)):
+        self._environment.receive(index)
+    self._states = None
+    raise CollectionStopped()
+
+  def _observe(self, group, t, observations, step_types) -> None:
+    def copy(buffer, value):
+      buffer[group, t] = value
+
+    tf.nest.map_structure(copy, self._buffers.observations, observations)
+    self._buffers.step_types[group, t] = step_types
+
+  def _now(self, group: slice, t: int) -> ts.TimeStep:
+    """The time step to act on; reward and discount do not matter to us."""
+    size = group.stop - group.start
+    return ts.TimeStep(
+        self._buffers.step_types[group, t],
+        np.zeros([size], np.float32),
+        np.ones([size], np.float32),
+        tf.nest.map_structure(
+            lambda x: np.ascontiguousarray(x[group, t]),
+            self._buffers.observations,
+        ),
+    )
+
+  def _send(self, index: int, group: slice, t: int) -> None:
+    """Acts on the group's observations of time t and begins the step."""
+    step = self._act(self._now(group, t), self._states[index])
+    self._states[index] = step.state
+
+    def store(buffer, value):
+      buffer[group, t] = value.numpy()
+
+    tf.nest.map_structure(
+        store,
+        (self._buffers.actions, self._buffers.dist_params,
+         self._buffers.values_ext, self._buffers.values_int),
+        (step.action, step.info['dist_params'], step.info['value_prediction'],
+         step.info[rnd_ppo_policy.INTRINSIC_VALUE]),
+    )
+    actions = tf.nest.map_structure(
+        lambda x: x[group, t], self._buffers.actions
+    )
+    if self._compact:
+      self._environment.send(actions, index)
+    else:
+      self._next = self._environment.step(actions)
+
+  def _receive(self, index: int, group: slice, t: int) -> None:
+    """Ends the step of time t."""
+    buffers = self._buffers
+    if not self._compact:
+      time_step = self._next
+      buffers.rewards[:, t] = time_step.reward
+      buffers.discounts[:, t] = time_step.discount
+      buffers.next_step_types[:, t] = time_step.step_type
+      self._observe(group, t + 1, time_step.observation, time_step.step_type)
+      return
+    transition = self._environment.receive(index)
+    buffers.rewards[group, t] = transition.rewards
+    buffers.discounts[group, t] = transition.discounts
+    buffers.next_step_types[group, t] = np.where(
+        transition.ended, rollout_lib.LAST, rollout_lib.MID
+    )
+    self._observe(
+        group, t + 1, transition.observations, transition.step_types
+    )
+    truncated = transition.ended & (transition.discounts > 0)
+    if truncated.any():
+      # The state is that after o_t: the final observation follows it.
+      final_values, _ = self._evaluate(
+          np.array(transition.final_observations),
+          np.full(truncated.shape, rollout_lib.MID, np.int32),
+          self._states[index],
+      )
+      buffers.final_values_ext[group, t] = np.where(
+          truncated, final_values.numpy(), 0.0
+      )
+
+  def _bootstrap(self, index: int, group: slice) -> None:
+    """V(o_T), which leaves the recurrent state where it is."""
+    now = self._now(group, self._length)
+    values = self._evaluate(
+        now.observation, now.step_type, self._states[index]
+    )
+    for buffer, value in zip(
+        (self._buffers.values_ext, self._buffers.values_int), values
+    ):
+      buffer[group, self._length] = value.numpy()
+
+  def _carry_over(self) -> None:
+    """The last observation is the next rollout's first."""
+    last = self._length
+    for buffer in tf.nest.flatten(
+        (self._buffers.observations, self._buffers.step_types)
+    ):
+      buffer[:, 0] = buffer[:, last]
+
+
+def random_steps(
+    environment,
+    num_steps: int,
+    rng: np.random.Generator,
+    on_observations: Callable[[np.ndarray], None],
+    stop: Optional[Callable[[], bool]] = None,
+) -> None:
+  """Steps the environments with a uniformly random agent (appendix A.4).
+
+  Args:
+    environment: `ShardedPyEnvironment` of one group, or any batched
+      `PyEnvironment`; it is reset first.
+    num_steps: per environment.
+    rng: source of the actions.
+    on_observations: given the next observations `[B, ...]` of every step; in
+      TF-Agents' form the boundary rows' too.
+    stop: asked before every step; True raises `CollectionStopped`.
+
+  Raises:
+    CollectionStopped: `stop` said so.
+  """
+  spec = environment.action_spec()
+  environment.reset()
+  groups = getattr(environment, 'groups', None)
+  for _ in range(num_steps):
+    if stop is not None and stop():
+      raise CollectionStopped()
+    actions = uniform_actions(spec, environment.batch_size, rng)
+    if groups is None:
+      on_observations(environment.step(actions).observation)
+      continue
+    for index, group in enumerate(groups):
+      environment.send(actions[group], index)
+    for index in range(len(groups)):
+      on_observations(environment.receive(index).observations)
+
+
+def uniform_actions(spec, batch: int, rng: np.random.Generator) -> np.ndarray:
+  """Uniform actions within a `BoundedArraySpec`, `[batch, *spec.shape]`."""
+  shape = (batch, *spec.shape)
+  if np.issubdtype(spec.dtype, np.integer):
+    return rng.integers(
+        spec.minimum, spec.maximum, shape, spec.dtype, endpoint=True
+    )
+  bounded = np.isfinite(spec.minimum) & np.isfinite(spec.maximum)
+  low = np.where(bounded, spec.minimum, -1.0)
+  high = np.where(bounded, spec.maximum, 1.0)
+  return rng.uniform(low, high, shape).astype(spec.dtype)

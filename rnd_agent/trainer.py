@@ -1,0 +1,602 @@
+"""The loop: collect, reward, update statistics, make targets, learn, record."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import time
+from typing import Any, Optional
+
+import gin
+import numpy as np
+import tensorflow as tf
+from tf_agents.policies import policy_saver
+from tf_agents.specs import tensor_spec
+
+from rnd_agent import checkpoints
+from rnd_agent import collector as collector_lib
+from rnd_agent import config as config_lib
+from rnd_agent import evaluation
+from rnd_agent import losses
+from rnd_agent import networks
+from rnd_agent import recorder
+from rnd_agent import rnd as rnd_lib
+from rnd_agent import rnd_ppo_agent
+from rnd_agent import rnd_ppo_policy
+from rnd_agent.environments import errors
+from rnd_agent.environments import sharded
+from rnd_agent.environments import suites
+
+# TensorBoard's group of every column of metrics.csv.
+TAGS = {
+    'frames': 'time/frames',
+    'wall_time_s': 'time/wall_time_s',
+    'steps_per_second': 'time/steps_per_second',
+    'episodes': 'return/episodes',
+    'episode_return_mean': 'return/episode_return_mean',
+    'episode_return_max': 'return/episode_return_max',
+    'episode_length_mean': 'return/episode_length_mean',
+    'rooms_mean': 'explore/rooms_mean',
+    'rooms_discovered': 'explore/rooms_discovered',
+    'intrinsic_reward_mean': 'rnd/intrinsic_reward_mean',
+    'intrinsic_reward_std': 'rnd/intrinsic_reward_std',
+    'loss_predictor': 'rnd/loss_predictor',
+    'explained_variance_int': 'rnd/explained_variance_int',
+    'loss_value_int': 'rnd/loss_value_int',
+    'loss_policy': 'ppo/loss_policy',
+    'loss_value_ext': 'ppo/loss_value_ext',
+    'explained_variance_ext': 'ppo/explained_variance_ext',
+    'entropy': 'ppo/entropy',
+    'approx_kl': 'ppo/approx_kl',
+    'clip_fraction': 'ppo/clip_fraction',
+}
+_EVALUATION_SEED = 1_000_003
+
+
+class TrainingDivergedError(FloatingPointError):
+  """Training produced a NaN or an infinity; the last checkpoint is good."""
+
+
+class Trainer:
+  """Trains an agent on parallel environments, in one folder."""
+
+  def __init__(
+      self,
+      root_dir: str,
+      agent: rnd_ppo_agent.RNDPPOAgent,
+      environment,
+      evaluator: Optional[evaluation.Evaluator],
+      *,
+      rollout_length: int,
+      num_iterations: int,
+      random_steps: int,
+      eval_interval: int,
+      checkpoint_interval: int,
+      checkpoints_to_keep: int,
+      summary_interval: int,
+      seed: int,
+      target_return: Optional[float] = None,
+      frames_per_step: int = 1,
+      progress: Optional[recorder.Progress] = None,
+  ):
+    """Prepares everything; nothing is stepped, read or written yet.
+
+    Args:
+      root_dir: the run's folder, which exists.
+      agent: what learns.
+      environment: batched `PyEnvironment` of B environments; closed by `run`.
+      evaluator: plays evaluation episodes; None for none.
+      rollout_length: T, agent steps of each environment in an iteration.
+      num_iterations: rollouts of each environment; 0 for an endless run.
+      random_steps: rollouts of a random agent that start the statistics.
+      eval_interval: iterations between evaluations; 0 for none.
+      checkpoint_interval: iterations between checkpoints.
+      checkpoints_to_keep: how many of the last checkpoints stay.
+      summary_interval: iterations between summaries for TensorBoard.
+      seed: of the random agent.
+      target_return: mean score of the last 100 episodes at which to stop.
+      frames_per_step: frames of the game per agent step.
+      progress: where to show it; standard output by default.
+    """
+    self._root = pathlib.Path(root_dir)
+    self._agent = agent
+    self._environment = environment
+    self._evaluator = evaluator
+    self._rollout_length = rollout_length
+    self._num_iterations = num_iterations
+    self._random_rollouts = random_steps
+    self._eval_interval = eval_interval
+    self._checkpoint_interval = checkpoint_interval
+    self._summary_interval = summary_interval
+    self._seed = seed
+    self._target_return = target_return
+    self._frames_per_step = frames_per_step
+    self._progress = progress or recorder.Progress(num_iterations)
+    self._collector = collector_lib.Collector(
+        environment, agent.collect_policy, rollout_length,
+        compact=agent.rnd_config.bonus_at_end == 'reset',
+        stop=lambda: self._stop_requested,
+        on_step=self._watch_places,
+    )
+    self._iteration = 0
+    self._env_steps = 0
+    self._wall_time = 0.0
+    self._window = recorder.EpisodeWindow()
+    self._stop_requested = False
+    self._saved_iteration = -1
+    if agent.rnd is not None:
+      agent.rnd.return_normalizer.build(environment.batch_size)
+    self._checkpoints = checkpoints.Checkpoints(
+        str(self._root / 'checkpoints'),
+        dict(
+            agent.checkpoint_items(),
+            progress=checkpoints.JsonState(self._get_state, self._set_state),
+        ),
+        checkpoints_to_keep,
+    )
+
+  # ------------------------------------------------------------------ run
+
+  def run(self) -> None:
+    """Starts or resumes the run and trains to its end.
+
+    SIGINT and SIGTERM save and return; a second one ends the process at once.
+
+    Raises:
+      CheckpointError: there is a run that cannot be resumed.
+      EnvironmentWorkerError: an environment failed; everything is saved.
+      TrainingDivergedError: a NaN; the last checkpoint is good.
+    """
+    previous = self._handle_signals()
+    try:
+      self._start()
+      self._train()
+    finally:
+      self._environment.close()
+      self._progress.close()
+      for number, handler in previous.items():
+        signal.signal(number, handler)
+
+  def _handle_signals(self) -> dict:
+    def stop(number, frame):
+      del frame
+      if self._stop_requested:
+        os._exit(128 + number)
+      self._stop_requested = True
+      self._progress.note(
+          f'{signal.Signals(number).name}: saving and stopping '
+          '(once more: stop at once)'
+      )
+
+    return {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+
+  def _start(self) -> None:
+    """Restores the newest checkpoint, if any, and opens the run's files."""
+    resumed = self._checkpoints.restore()
+    if resumed:
+      self._saved_iteration = self._iteration
+      self._progress.note(
+          f'resuming {self._root} at iteration {self._iteration + 1} '
+          '(the environments begin new episodes)'
+      )
+    self._metrics = recorder.MetricsFile(
+        self._root / 'metrics.csv', last_iteration=self._iteration
+    )
+    recorder.write_run_json(
+        self._root, self._seed, self._iteration,
+        dict(env_steps=self._env_steps),
+    )
+    (self._root / 'operative_config.gin').write_text(
+        gin.operative_config_str(), encoding='utf-8'
+    )
+    self._summaries = {
+        name: tf.summary.create_file_writer(str(self._root / name))
+        for name in ('train', 'eval')
+    }
+    with self._summaries['train'].as_default(step=self._env_steps):
+      tf.summary.text('config', f'```\n{gin.operative_config_str()}\n```')
+
+  def _train(self) -> None:
+    try:
+      if self._iteration == 0 and not self._gather_statistics():
+        return
+      while not self._finished():
+        self.iterate()
+        if self._due(self._eval_interval):
+          self._evaluate()
+        if self._due(self._checkpoint_interval):
+          self._save()
+    except collector_lib.CollectionStopped:
+      pass
+    except errors.EnvironmentWorkerError:
+      self._save()
+      raise
+    self._save()
+    self._export()
+    if not self._stop_requested and not self._due(self._eval_interval):
+      self._evaluate()
+    self._close_files()
+
+  def _finished(self) -> bool:
+    if self._stop_requested:
+      return True
+    if self._target_return is not None:
+      mean = self._window.statistics()['episode_return_mean']
+      if mean is not None and mean >= self._target_return:
+        self._progress.note(
+            f'mean return {mean:g} has reached target_return = '
+            f'{self._target_return:g}'
+        )
+        return True
+    return 0 < self._num_iterations <= self._iteration
+
+  def _due(self, interval: int) -> bool:
+    return interval > 0 and self._iteration % interval == 0
+
+  # ----------------------------------------------------------- statistics
+
+  def _gather_statistics(self) -> bool:
+    """Observation statistics of a uniformly random agent (appendix A.4).
+
+    Returns:
+      Whether it went through; False when it was asked to stop.
+    """
+    if self._agent.rnd is None or not self._random_rollouts:
+      return True
+    update = tf.function(
+        lambda x: self._agent.rnd.update_observation_statistics(x[tf.newaxis]),
+        autograph=False,
+    )
+    total = self._random_rollouts * self._rollout_length
+    done = 0
+
+    def observe(observations):
+      nonlocal done
+      update(observations)
+      done += observations.shape[0]
+      if done % (self._rollout_length * self._environment.batch_size) == 0:
+        rollouts = done // (
+            self._rollout_length * self._environment.batch_size
+        )
+        self._progress.bar('statistics', rollouts, self._random_rollouts)
+
+    try:
+      collector_lib.random_steps(
+          self._environment, total, np.random.default_rng(self._seed),
+          observe, stop=lambda: self._stop_requested,
+      )
+    except collector_lib.CollectionStopped:
+      self._progress.note('stopped before the first iteration: nothing to save')
+      return False
+    self._environment.episodes()
+    return True
+
+  # ------------------------------------------------------------ iteration
+
+  def iterate(self) -> None:
+    """One iteration: collect, reward, statistics, targets, learn, record."""
+    clock = _Clock()
+    rollout = self._collector.collect()
+    clock.lap('collect')
+    bonuses = self._agent.intrinsic_bonuses(rollout)
+    clock.lap('bonus')
+    rewards_int = self._agent.update_statistics(rollout, bonuses)
+    clock.lap('statistics')
+    targets = self._agent.make_targets(rollout, rewards_int)
+    clock.lap('targets')
+    loss_info = self._agent.learn(rollout, targets)
+    self._check_finite(bonuses, loss_info)
+    clock.lap('learn')
+    self._record(rollout, rewards_int, targets, loss_info, clock)
+
+  def _check_finite(self, bonuses, loss_info) -> None:
+    """Raises TrainingDivergedError for NaN or infinity."""
+    values = dict(bonus=tf.reduce_sum(bonuses), **loss_info.extra._asdict())
+    bad = [k for k, v in values.items() if not np.isfinite(v.numpy())]
+    if not bad and not loss_info.extra.nonfinite_updates.numpy():
+      return
+    raise TrainingDivergedError(
+        f'iteration {self._iteration + 1} gave NaN or infinity in '
+        f'{", ".join(bad) or "gradients"}; the updates concerned were not '
+        f'applied and the last checkpoint ({self._checkpoints.latest}) is '
+        'intact: resume from it with a lower PPOConfig.learning_rate or with '
+        'PPOConfig.gradient_clipping = 0.5'
+    )
+
+  def _record(self, rollout, rewards_int, targets, loss_info, clock) -> None:
+    """Counts, metrics.csv, TensorBoard, progress line."""
+    steps = int(tf.reduce_sum(rollout.mask).numpy())
+    seconds = clock.total
+    self._iteration += 1
+    self._env_steps += steps
+    self._wall_time += seconds
+    for episode in self._environment_episodes():
+      self._window.add(
+          episode.episode_return, episode.length, episode.places or None
+      )
+    row = dict(
+        iteration=self._iteration,
+        env_steps=self._env_steps,
+        frames=self._env_steps * self._frames_per_step,
+        wall_time_s=self._wall_time,
+        steps_per_second=steps / seconds,
+        **self._window.statistics(),
+        **_training_figures(
+            self._agent, rollout, rewards_int, targets, loss_info
+        ),
+    )
+    self._metrics.write(row)
+    if self._iteration % self._summary_interval == 0:
+      self._summarize(row, clock.laps, targets, rewards_int)
+    self._progress.update(
+        self._iteration, row['steps_per_second'], row['episode_return_mean'],
+        row['rooms_discovered'], row['intrinsic_reward_mean'],
+    )
+
+  def _environment_episodes(self):
+    episodes = getattr(self._environment, 'episodes', None)
+    return episodes() if episodes is not None else ()
+
+  def _watch_places(self) -> None:
+    places = getattr(self._environment, 'places', None)
+    if places is not None:
+      self._window.discover(np.unique(places[places >= 0]))
+
+  def _summarize(self, row, laps, targets, rewards_int) -> None:
+    with self._summaries['train'].as_default(step=self._env_steps):
+      for column, tag in TAGS.items():
+        value = row.get(column)
+        if value is not None and not np.isnan(value):
+          tf.summary.scalar(tag, value)
+      for stage, seconds in laps.items():
+        tf.summary.scalar(f'time/{stage}_s', seconds)
+      tf.summary.histogram('ppo/advantages', targets.advantages)
+      if self._agent.rnd is not None:
+        tf.summary.histogram('rnd/intrinsic_rewards', rewards_int)
+
+  def _evaluate(self) -> None:
+    """Plays evaluation episodes and records their mean."""
+    if self._evaluator is None or not self._eval_interval:
+      return
+    result = self._evaluator.run(stop=lambda: self._stop_requested)
+    if result is None:
+      return
+    with self._summaries['eval'].as_default(step=self._env_steps):
+      tf.summary.scalar('return/episode_return_mean', result.returns.mean())
+      tf.summary.scalar('return/episode_return_max', result.returns.max())
+      tf.summary.scalar('return/episode_length_mean', result.lengths.mean())
+      if (result.rooms >= 0).all():
+        tf.summary.scalar('explore/rooms_mean', result.rooms.mean())
+    self._progress.note(
+        f'evaluation at iteration {self._iteration}: '
+        f'return {result.returns.mean():g} (max {result.returns.max():g}) in '
+        f'{len(result.returns)} episodes of {result.lengths.mean():.0f} steps'
+    )
+
+  # ------------------------------------------------------------ files
+
+  def _get_state(self) -> dict[str, Any]:
+    return dict(
+        iteration=self._iteration,
+        env_steps=self._env_steps,
+        wall_time_s=self._wall_time,
+        episodes=self._window.get_state(),
+    )
+
+  def _set_state(self, state: dict[str, Any]) -> None:
+    self._iteration = state['iteration']
+    self._env_steps = state['env_steps']
+    self._wall_time = state['wall_time_s']
+    self._window.set_state(state['episodes'])
+
+  def _save(self) -> None:
+    """Saves a checkpoint of the last whole iteration, once."""
+    if self._iteration in (0, self._saved_iteration):
+      return
+    self._metrics.sync()
+    for writer in self._summaries.values():
+      writer.flush()
+    self._checkpoints.save(self._iteration)
+    self._saved_iteration = self._iteration
+
+  def _export(self) -> None:
+    """Writes the policies as SavedModels: `policy/greedy`, `policy/collect`."""
+    if self._iteration == 0:
+      return
+    for name, policy in (
+        ('greedy', self._agent.policy), ('collect', self._agent.collect_policy)
+    ):
+      policy_saver.PolicySaver(policy, batch_size=None).save(
+          str(self._root / 'policy' / name)
+      )
+
+  def _close_files(self) -> None:
+    self._metrics.close()
+    for writer in self._summaries.values():
+      writer.close()
+
+
+class _Clock:
+  """Seconds of an iteration's stages."""
+
+  def __init__(self):
+    self.laps = {}
+    self._start = self._last = time.monotonic()
+
+  def lap(self, stage: str) -> None:
+    now = time.monotonic()
+    self.laps[stage] = now - self._last
+    self._last = now
+
+  @property
+  def total(self) -> float:
+    return self._last - self._start
+
+
+def _training_figures(agent, rollout, rewards_int, targets, loss_info):
+  """The columns of metrics.csv about learning."""
+  extra, mask = loss_info.extra, targets.mask
+  figures = dict(
+      loss_policy=extra.policy_gradient_loss,
+      loss_value_ext=extra.value_loss_ext,
+      entropy=extra.entropy,
+      approx_kl=extra.approx_kl,
+      clip_fraction=extra.clip_fraction,
+      explained_variance_ext=losses.explained_variance(
+          rollout.values_ext[:, :-1], targets.returns_ext, mask
+      ),
+  )
+  if agent.rnd is not None:
+    mean = losses.masked_mean(rewards_int, mask)
+    figures.update(
+        intrinsic_reward_mean=mean,
+        intrinsic_reward_std=tf.sqrt(losses.masked_mean(
+            tf.math.squared_difference(rewards_int, mean), mask
+        )),
+        loss_value_int=extra.value_loss_int,
+        loss_predictor=extra.predictor_loss,
+        explained_variance_int=losses.explained_variance(
+            rollout.values_int[:, :-1], targets.returns_int, mask
+        ),
+    )
+  return {name: float(value.numpy()) for name, value in figures.items()}
+
+
+def build_agent(
+    time_step_spec,
+    action_spec,
+    *,
+    num_epochs: int,
+    num_minibatches: int,
+    precision: str = 'float32',
+    seed: int = 0,
+    ppo_config: Optional[config_lib.PPOConfig] = None,
+    rnd_config: Optional[config_lib.RNDConfig] = None,
+) -> rnd_ppo_agent.RNDPPOAgent:
+  """The agent that a config describes.
+
+  Args:
+    time_step_spec: nest of TensorSpec.
+    action_spec: nest of BoundedTensorSpec.
+    num_epochs: passes over a rollout.
+    num_minibatches: parts of a rollout.
+    precision: of the networks' torsos.
+    seed: of the agent's generator; the networks' weights follow the global
+      seed.
+    ppo_config: as gin binds it by default.
+    rnd_config: as gin binds it by default; with intrinsic coefficient 0 there
+      is no bonus.
+
+  Returns:
+    An `RNDPPOAgent`.
+  """
+  ppo = ppo_config or config_lib.PPOConfig()
+  config = rnd_config or config_lib.RNDConfig()
+  observation_spec = time_step_spec.observation
+  rnd = None
+  if config.intrinsic_coefficient > 0:
+    rnd = rnd_lib.RandomNetworkDistillation(
+        observation_spec, config, precision=precision
+    )
+  return rnd_ppo_agent.RNDPPOAgent(
+      time_step_spec,
+      action_spec,
+      tf.keras.optimizers.Adam(ppo.learning_rate, epsilon=ppo.adam_epsilon),
+      actor_critic_net=networks.ActorCriticNetwork(
+          observation_spec, action_spec, precision=precision
+      ),
+      rnd=rnd,
+      rnd_config=config,
+      num_minibatches=num_minibatches,
+      normalize_advantages=ppo.normalize_advantages,
+      shuffle_minibatches=ppo.shuffle_minibatches,
+      generator=tf.random.Generator.from_seed(seed),
+      importance_ratio_clipping=ppo.importance_ratio_clipping,
+      lambda_value=ppo.gae_lambda,
+      discount_factor=config.discount_ext,
+      entropy_regularization=ppo.entropy_regularization,
+      value_pred_loss_coef=ppo.value_loss_coefficient,
+      gradient_clipping=ppo.gradient_clipping,
+      num_epochs=num_epochs,
+      use_gae=True,
+      use_td_lambda_return=True,
+      normalize_rewards=False,
+      normalize_observations=False,
+      kl_cutoff_factor=0.0,
+      initial_adaptive_kl_beta=0.0,
+      compute_value_and_advantage_in_train=False,
+      train_step_counter=tf.Variable(0, dtype=tf.int64, trainable=False),
+  )
+
+
+def build_trainer(
+    root_dir: str,
+    *,
+    env_name: str,
+    num_parallel_environments: int,
+    num_workers: Optional[int],
+    rollout_length: int,
+    num_minibatches: int,
+    num_epochs: int,
+    seed: int,
+    num_eval_episodes: int,
+    precision: str,
+    eval_interval: int,
+    **settings,
+) -> Trainer:
+  """Environments, agent and trainer of a config; see `train_eval`.
+
+  Args:
+    root_dir: the run's folder, which exists.
+    env_name: `suite:name`.
+    num_parallel_environments: B.
+    num_workers: processes that step them; None for one per core.
+    rollout_length: T.
+    num_minibatches: parts of a rollout.
+    num_epochs: passes over a rollout.
+    seed: of everything random in the run.
+    num_eval_episodes: episodes of an evaluation.
+    precision: 'float32' or 'mixed_bfloat16'.
+    eval_interval: iterations between evaluations; 0 for none.
+    **settings: of `Trainer`.
+
+  Returns:
+    A `Trainer` that has not started.
+  """
+  tf.keras.utils.set_random_seed(seed)
+  environment = sharded.ShardedPyEnvironment(
+      env_name, num_parallel_environments, num_workers, seed
+  )
+  try:
+    time_step_spec = tensor_spec.from_spec(environment.time_step_spec())
+    action_spec = tensor_spec.from_spec(environment.action_spec())
+    agent = build_agent(
+        time_step_spec, action_spec, num_epochs=num_epochs,
+        num_minibatches=num_minibatches, precision=precision, seed=seed,
+    )
+
+    def evaluation_environment():
+      return sharded.ShardedPyEnvironment(
+          env_name, num_eval_episodes,
+          min(num_workers or os.cpu_count(), num_eval_episodes),
+          seed + _EVALUATION_SEED,
+      )
+
+    evaluator = evaluation.Evaluator(
+        evaluation_environment,
+        # A generator of its own: evaluations leave training as it is.
+        rnd_ppo_policy.RNDPPOPolicy(
+            time_step_spec, action_spec, agent.actor_critic_net, collect=False,
+            generator=tf.random.Generator.from_seed(seed + _EVALUATION_SEED),
+        ),
+    )
+    return Trainer(
+        root_dir, agent, environment, evaluator,
+        rollout_length=rollout_length, eval_interval=eval_interval, seed=seed,
+        frames_per_step=suites.resolved_config(env_name).frame_skip or 1,
+        **settings,
+    )
+  except BaseException:
+    environment.close()
+    raise
