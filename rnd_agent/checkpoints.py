@@ -105,8 +105,8 @@ class Checkpoints:
       ) from error
     except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
       raise CheckpointError(
-          f'{path} cannot be restored ({_first_line(error)}): if it is damaged, '
-          f'delete its files, and the one before is used; if the networks were '
+          f'{path} cannot be restored ({_first_line(error)}): if it is '
+          'damaged, move its files away; if the networks were '
           'changed, restore the configuration or choose another --root_dir'
       ) from error
     return True

@@ -171,16 +171,15 @@ class Collector:
     def store(buffer, value):
       buffer[group, t] = value.numpy()
 
+    buffers = self._buffers
     tf.nest.map_structure(
         store,
-        (self._buffers.actions, self._buffers.dist_params,
-         self._buffers.values_ext, self._buffers.values_int),
-        (step.action, step.info['dist_params'], step.info['value_prediction'],
-         step.info[rnd_ppo_policy.INTRINSIC_VALUE]),
+        (buffers.actions, buffers.dist_params, buffers.values_ext),
+        (step.action, step.info['dist_params'], step.info['value_prediction']),
     )
-    actions = tf.nest.map_structure(
-        lambda x: x[group, t], self._buffers.actions
-    )
+    if rnd_ppo_policy.INTRINSIC_VALUE in step.info:
+      store(buffers.values_int, step.info[rnd_ppo_policy.INTRINSIC_VALUE])
+    actions = tf.nest.map_structure(lambda x: x[group, t], buffers.actions)
     if self._compact:
       self._environment.send(actions, index)
     else:

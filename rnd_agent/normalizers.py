@@ -29,9 +29,23 @@ class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
       tensor: `[B, T] + spec.shape`, any numeric dtype.
       mask: float32 `[B, T]`, 1 to keep a row.
     """
+    for variable, value in zip(
+        self._statistics(), self.merged(tensor, mask)
+    ):
+      variable.assign(value)
+
+  def merged(self, tensor: tf.Tensor, mask: tf.Tensor) -> list[tf.Tensor]:
+    """The statistics that `update_masked` would leave, nothing assigned.
+
+    Args:
+      tensor: `[B, T] + spec.shape`, any numeric dtype.
+      mask: float32 `[B, T]`, 1 to keep a row.
+
+    Returns:
+      Count, mean, sum of squared deviations and its rounding carry.
+    """
     spec = self._flat_variable_spec[0]
     tensor.shape[2:].assert_is_compatible_with(spec.shape)
-    variables = (self._count[0], self._avg[0], self._m2[0], self._m2_carry[0])
 
     def add_slice(i, *statistics):
       rows, weights = tf.cast(tensor[i], tf.float32), mask[i]
@@ -51,10 +65,12 @@ class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
     _, *merged = tf.while_loop(
         lambda i, *_: i < tf.shape(tensor)[0],
         add_slice,
-        (0, *(variable.value() for variable in variables)),
+        (0, *(variable.value() for variable in self._statistics())),
     )
-    for variable, value in zip(variables, merged):
-      variable.assign(value)
+    return merged
+
+  def _statistics(self) -> tuple[tf.Variable, ...]:
+    return (self._count[0], self._avg[0], self._m2[0], self._m2_carry[0])
 
   @property
   def count(self) -> tf.Tensor:
@@ -180,12 +196,29 @@ class DiscountedReturnNormalizer(tf.Module):
         rewards, self._memory.value(), self._discount, boundaries
     )
     self._memory.assign(memory)
-    mask = tf.cast(tf.logical_not(boundaries), tf.float32)
-    # One row of B * T samples: the whole rollout is added at once.
-    self._statistics.update_masked(
-        tf.reshape(running, [1, -1]), tf.reshape(mask, [1, -1])
-    )
+    self._statistics.update_masked(*_as_one_slice(running, boundaries))
     return running
+
+  def preview(self, rewards: tf.Tensor, boundaries: tf.Tensor) -> tf.Tensor:
+    """`normalized` as it will be after `update` with these rewards.
+
+    Args:
+      rewards: float32 `[B, T]`, raw bonuses in the order of time.
+      boundaries: bool `[B, T]`, rows that are no steps.
+
+    Returns:
+      float32 `[B, T]`; nothing is updated.
+    """
+    memory = tf.zeros_like(rewards[:, 0])
+    if self._memory is not None:
+      memory = self._memory.value()
+    running, _ = returns_lib.discounted_return_filter(
+        rewards, memory, self._discount, boundaries
+    )
+    count, _, deviations, _ = self._statistics.merged(
+        *_as_one_slice(running, boundaries)
+    )
+    return rewards / tf.sqrt(deviations / count + self._epsilon)
 
   def normalized(self, rewards: tf.Tensor) -> tf.Tensor:
     """`rewards / std`, float32 of the same shape."""
@@ -205,3 +238,9 @@ class DiscountedReturnNormalizer(tf.Module):
   def standard_deviation(self) -> tf.Tensor:
     """What rewards are divided by, float32 scalar."""
     return tf.sqrt(self.variance + self._epsilon)
+
+
+def _as_one_slice(running, boundaries) -> tuple[tf.Tensor, tf.Tensor]:
+  """One row of B * T samples and its mask: a rollout is added at once."""
+  mask = tf.cast(tf.logical_not(boundaries), tf.float32)
+  return tf.reshape(running, [1, -1]), tf.reshape(mask, [1, -1])

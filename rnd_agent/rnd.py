@@ -46,12 +46,11 @@ def default_selection(
   return tf.identity
 
 
-def _selected_spec(observation_spec, select) -> tf.TensorSpec:
-  """Spec of what `select` picks, float32 since it will be normalized."""
-  sample = tf.nest.map_structure(
+def _spec_of_selected(observation_spec, select) -> tf.TensorSpec:
+  sample = select(tf.nest.map_structure(
       lambda s: tf.zeros([1] + s.shape.as_list(), s.dtype), observation_spec
-  )
-  return tf.TensorSpec(select(sample).shape[1:], tf.float32)
+  ))
+  return tf.TensorSpec(sample.shape[1:], sample.dtype, 'rnd_observation')
 
 
 @gin.configurable(module='rnd_agent', denylist=['observation_spec'])
@@ -101,7 +100,9 @@ class RandomNetworkDistillation(tf.Module):
     super().__init__(name=name)
     self._config = config or config_lib.RNDConfig()
     self._select = select or default_selection(observation_spec)
-    spec = _selected_spec(observation_spec, self._select)
+    self._selected_spec = _spec_of_selected(observation_spec, self._select)
+    # What the networks see is normalized.
+    spec = tf.TensorSpec(self._selected_spec.shape, tf.float32)
     self._target = target or networks.RNDNetwork(
         spec, (), feature_dim, precision=precision, name='RNDTarget'
     )
@@ -129,6 +130,11 @@ class RandomNetworkDistillation(tf.Module):
   @property
   def config(self) -> config_lib.RNDConfig:
     return self._config
+
+  @property
+  def selected_spec(self) -> tf.TensorSpec:
+    """Spec of what `select` picks of one observation, in its own dtype."""
+    return self._selected_spec
 
   @property
   def predictor(self) -> network.Network:
@@ -190,18 +196,17 @@ class RandomNetworkDistillation(tf.Module):
         self._in_chunks(self.loss, self.select(next_observations), [])
     )
 
-  def all_target_features(self, next_observations) -> tf.Tensor:
+  def all_target_features(self, selected: tf.Tensor) -> tf.Tensor:
     """`target_features` of a whole rollout, worked through in chunks.
 
     Args:
-      next_observations: nest of `[B, T, ...]`.
+      selected: `[B, T, ...]`, as `select` gives it.
 
     Returns:
       float32 `[B, T, k]`.
     """
     return self._in_chunks(
-        self.target_features, self.select(next_observations),
-        self._feature_shape,
+        self.target_features, selected, self._feature_shape
     )
 
   def _in_chunks(self, function, selected: tf.Tensor, inner_shape):
@@ -257,4 +262,21 @@ class RandomNetworkDistillation(tf.Module):
       boundaries = tf.zeros_like(bonuses, dtype=tf.bool)
     self.return_normalizer.update(bonuses, boundaries)
     rewards = self.return_normalizer.normalized(bonuses)
+    return tf.where(boundaries, tf.zeros_like(rewards), rewards)
+
+  def preview_rewards(
+      self, bonuses: tf.Tensor, boundaries: Optional[tf.Tensor] = None
+  ) -> tf.Tensor:
+    """What `normalize_rewards` would give, without updating anything.
+
+    Args:
+      bonuses: float32 `[B, T]`, raw, in the order of time.
+      boundaries: bool `[B, T]`, rows that are no steps.
+
+    Returns:
+      float32 `[B, T]`, intrinsic rewards; 0 in boundary rows.
+    """
+    if boundaries is None:
+      boundaries = tf.zeros_like(bonuses, dtype=tf.bool)
+    rewards = self.return_normalizer.preview(bonuses, boundaries)
     return tf.where(boundaries, tf.zeros_like(rewards), rewards)

@@ -10,81 +10,34 @@ reward streams, Schulman et al. 2017 (1707.06347) for PPO.
 
 from __future__ import annotations
 
-import collections
-import inspect
 from typing import Optional
 
 import gin
 import tensorflow as tf
 from tf_agents.agents import data_converter
 from tf_agents.agents import tf_agent
-from tf_agents.agents.ppo import ppo_agent
-from tf_agents.agents.ppo import ppo_utils
 from tf_agents.networks import network
 from tf_agents.policies import greedy_policy
 from tf_agents.utils import common
+from tf_agents.utils import nest_utils
 
 from rnd_agent import config as config_lib
+from rnd_agent import host
 from rnd_agent import losses
-from rnd_agent import networks
+from rnd_agent import minibatch_agent
 from rnd_agent import returns
 from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import rollout as rollout_lib
 from rnd_agent import updates
 
-RNDPPOLossInfo = collections.namedtuple(
-    'RNDPPOLossInfo',
-    (
-        'policy_gradient_loss',
-        'value_loss_ext',
-        'value_loss_int',
-        'entropy',
-        'predictor_loss',
-        'l2_regularization_loss',
-        'kl_penalty_loss',
-        'approx_kl',
-        'clip_fraction',
-        'gradient_norm',
-        'nonfinite_updates',
-    ),
+RNDPPOLossInfo = minibatch_agent.RNDPPOLossInfo
+
+
+@gin.configurable(
+    module='rnd_agent', denylist=['time_step_spec', 'action_spec']
 )
-
-# What the paper sets where the host's defaults differ; used for arguments that
-# are not given when there is a bonus.
-_PAPER_ARGUMENTS = dict(
-    importance_ratio_clipping=0.1,
-    lambda_value=0.95,
-    entropy_regularization=0.001,
-    value_pred_loss_coef=0.5,
-    num_epochs=4,
-    use_gae=True,
-    use_td_lambda_return=True,
-    normalize_rewards=False,
-    normalize_observations=False,
-    kl_cutoff_factor=0.0,
-    initial_adaptive_kl_beta=0.0,
-    compute_value_and_advantage_in_train=False,
-)
-
-
-def _host_arguments(args, kwargs, defaults) -> dict:
-  """All of `PPOAgent`'s arguments by name: given, else ours, else the host's.
-
-  Everything is passed on explicitly: a gin binding on `PPOAgent` would
-  otherwise leak into this class.
-  """
-  signature = inspect.signature(inspect.unwrap(ppo_agent.PPOAgent.__init__))
-  bound = signature.bind_partial(None, *args, **kwargs)
-  given = dict(bound.arguments)
-  bound.apply_defaults()
-  arguments = {**bound.arguments, **defaults, **given}
-  arguments.pop('self')
-  return arguments
-
-
-@gin.configurable(module='rnd_agent', denylist=['time_step_spec', 'action_spec'])
-class RNDPPOAgent(ppo_agent.PPOAgent):
+class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
   """PPO with an intrinsic reward stream of its own value head and discount.
 
   Positional arguments and keywords of `PPOAgent` keep their order and
@@ -152,12 +105,12 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     defaults = {}
     if rnd is not None:
       defaults = dict(
-          _PAPER_ARGUMENTS, discount_factor=self._rnd_config.discount_ext
+          host.PAPER_ARGUMENTS, discount_factor=self._rnd_config.discount_ext
       )
-    arguments = _host_arguments(
+    arguments = host.all_arguments(
         (time_step_spec, action_spec) + args, kwargs, defaults
     )
-    self._joint_net = _joint_network(
+    self._joint_net = host.joint_network(
         arguments, actor_critic_net, intrinsic_value_net, rnd
     )
     self._joint_net.create_variables(time_step_spec.observation)
@@ -173,7 +126,10 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     super().__init__(**arguments)
     self._build_policies(arguments['greedy_eval'])
     variables = self.trained_variables
-    if isinstance(self._optimizer, tf.keras.optimizers.Optimizer):
+    self._keras_optimizer = isinstance(
+        self._optimizer, tf.keras.optimizers.Optimizer
+    )
+    if self._keras_optimizer:
       # Slots in structural order: Keras stores them by index.
       self._optimizer.build(variables)
     self._learn_compiled = common.function(self._learn)
@@ -191,19 +147,30 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
           observation_normalizer=self._observation_normalizer,
           collect=collect,
           values_in_info=not self._compute_value_and_advantage_in_train,
+          intrinsic_value=self._rnd is not None,
           generator=self._generator,
       )
     evaluation_policy = policy(collect=False)
     self._sampling_policy = evaluation_policy
     if greedy_eval:
       evaluation_policy = greedy_policy.GreedyPolicy(evaluation_policy)
+    collect_policy = policy(collect=True)
+    training_data_spec = None
+    if not self._compute_value_and_advantage_in_train:
+      collected = collect_policy.trajectory_spec
+      training_data_spec = collected.replace(
+          policy_info=host.processed_info_spec(
+              collected.policy_info, self._rnd and self._rnd.selected_spec
+          )
+      )
     tf_agent.TFAgent.__init__(
         self,
         self._time_step_spec,
         self._action_spec,
         evaluation_policy,
-        policy(collect=True),
+        collect_policy,
         train_sequence_length=None,
+        training_data_spec=training_data_spec,
         debug_summaries=self._debug_summaries,
         summarize_grads_and_vars=self._summarize_grads_and_vars,
         train_step_counter=self._train_step_counter,
@@ -375,24 +342,129 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
         combined, returns_ext, returns_int, rollout.mask
     )
 
+  # ------------------------------------------------- the host's interface
+
+  def _rollout_of(self, experience) -> rollout_lib.Rollout:
+    """A trajectory `[B, T + 1, ...]` as a rollout, its values filled in."""
+    info = experience.policy_info
+    if self._compute_value_and_advantage_in_train:
+      batch = experience.step_type.shape[0] or tf.shape(experience.step_type)[0]
+      (_, value_ext, value_int), _ = self._collect_policy.evaluate(
+          experience.observation, experience.step_type,
+          self._collect_policy.get_initial_state(batch),
+      )
+      value_ext, value_int = map(tf.stop_gradient, (value_ext, value_int))
+    else:
+      value_ext = info['value_prediction']
+      value_int = info.get(
+          rnd_ppo_policy.INTRINSIC_VALUE, tf.zeros_like(value_ext)
+      )
+    return host.rollout_of(experience, value_ext, value_int)
+
+  def _preprocess(self, experience):
+    """Adds the targets to a trajectory's policy info; changes no variable.
+
+    Args:
+      experience: `Trajectory` `[B, T + 1, ...]` or `[T + 1, ...]`.
+
+    Returns:
+      The trajectory with the entries of `host.processed_info_spec`.
+    """
+    outer_rank = nest_utils.get_outer_rank(
+        experience.discount, self.collect_data_spec.discount
+    )
+    batched = experience
+    if outer_rank == 1:
+      batched = nest_utils.batch_nested_tensors(experience)
+    if batched.discount.shape[1] is not None and batched.discount.shape[1] < 2:
+      raise ValueError(
+          'Experience for advantages must hold at least 2 time steps, the last '
+          f'one for the bootstrap; got {batched.discount.shape[1]}.'
+      )
+    rollout = self._rollout_of(batched)
+    targets = self._make_targets(rollout, self._preview_rewards(rollout))
+    info = host.processed_info(
+        dict(batched.policy_info, value_prediction=rollout.values_ext),
+        self._training_batch(rollout, targets),
+    )
+    if outer_rank == 1:
+      info = nest_utils.unbatch_nested_tensors(info)
+    return experience.replace(policy_info=info)
+
+  def _train(self, experience, weights):
+    """Trains on a trajectory `[B, T + 1, ...]`; see `PPOAgent.train`.
+
+    Where values and advantages are computed in collection, the experience must
+    have gone through `preprocess_sequence`, and may be cut into single steps.
+    """
+    if self._optimizer is None:
+      raise ValueError('Optimizer is undefined.')
+    experience = self._as_trajectory(experience)
+    rollout, rewards_int = None, None
+    if self.update_normalizers_in_train:
+      rollout = self._rollout_of(experience)
+      rewards_int = self._update_statistics(rollout, self._bonus(rollout))
+    if not self._compute_value_and_advantage_in_train:
+      batch = host.batch_of_processed(
+          experience, rnd_ppo_policy.INTRINSIC_VALUE
+      )
+      batch = batch._replace(old_log_probs=self._old_log_probs(
+          batch.dist_params, batch.actions
+      ))
+    else:
+      if rollout is None:
+        rollout = self._rollout_of(experience)
+        rewards_int = self._preview_rewards(rollout)
+      batch = self._with_target_features(self._training_batch(
+          rollout, self._make_targets(rollout, rewards_int)
+      ))
+    if weights is not None:
+      batch = batch.weighted(weights)
+    loss_info = self._update(batch)
+    if self._initial_adaptive_kl_beta > 0:
+      self._adapt_kl_beta(batch)
+    if self.update_normalizers_in_train:
+      self._update_host_normalizers(rollout)
+    self._summarize_losses(loss_info)
+    return loss_info
+
+  def _preview_rewards(self, rollout) -> tf.Tensor:
+    """Intrinsic rewards as `_update_statistics` gives them; updates nothing."""
+    if self._rnd is None:
+      return tf.zeros_like(rollout.rewards)
+    bonuses = rollout.bonuses_of_steps(
+        self._bonus(rollout), self._rnd_config.bonus_at_end
+    )
+    return self._rnd.preview_rewards(bonuses, rollout.boundaries)
+
+  def update_observation_normalizer(self, batched_observations):
+    """The host's hook for `PPOLearner`; also updates the bonus's statistics.
+
+    Deviation: the learner hands over observations alone, so an episode's
+    boundary row counts as a step here; `train_rollout` masks it.
+
+    Args:
+      batched_observations: nest of `[B, T + 1, ...]`, in the order of time.
+    """
+    super().update_observation_normalizer(batched_observations)
+    if self._rnd is not None:
+      following = tf.nest.map_structure(
+          lambda x: x[:, 1:], batched_observations
+      )
+      self._rnd.normalize_rewards(self._rnd.bonus(following))
+      self._rnd.update_observation_statistics(following)
+
   # -------------------------------------------------------------- update
 
   def _training_batch(self, rollout, targets) -> rollout_lib.TrainingBatch:
-    old_distribution = ppo_utils.distribution_from_spec(
-        self._action_distribution_spec,
-        rollout.dist_params,
-        legacy_distribution_network=isinstance(
-            self._actor_net, network.DistributionNetwork
-        ),
-    )
     batch = rollout_lib.TrainingBatch(
         observations=rollout.observations,
         step_types=rollout.step_types,
         actions=rollout.actions,
         dist_params=rollout.dist_params,
-        old_log_probs=tf.cast(common.log_probability(
-            old_distribution, rollout.actions, self._action_spec
-        ), tf.float32),
+        old_log_probs=self._old_log_probs(
+            rollout.dist_params, rollout.actions
+        ),
         old_values_ext=rollout.values_ext[:, :-1],
         old_values_int=rollout.values_int[:, :-1],
         targets=targets,
@@ -400,130 +472,36 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     )
     if self._rnd is None:
       return batch
-    next_observations = rollout.next_observations()
     return batch._replace(
-        selected=self._rnd.select(next_observations),
+        selected=self._rnd.select(rollout.next_observations()),
         selected_mask=rollout.next_mask(self._rnd_config.bonus_at_end),
-        # Under the new statistics, once: every epoch reads them again.
-        target_features=self._rnd.all_target_features(next_observations),
+    )
+
+  def _with_target_features(self, batch):
+    """Features under the new statistics, once: every epoch reads them."""
+    if self._rnd is None:
+      return batch
+    return batch._replace(
+        target_features=self._rnd.all_target_features(batch.selected)
     )
 
   def _learn(self, rollout, targets):
-    return self._update(self._training_batch(rollout, targets))
-
-  def _update(self, batch: rollout_lib.TrainingBatch) -> tf_agent.LossInfo:
-    """Epochs x minibatches; scalars are means over all of them."""
-    order = updates.environment_order(
-        batch.num_environments, self._num_epochs, self._num_minibatches,
-        self._generator if self._shuffle_minibatches else None,
-    )
-    micro = updates.micro_batch_environments(
-        order.shape[1], batch.length, self._micro_batch_size
-    )
-    order = tf.reshape(order, [order.shape[0], -1, micro])
-    proportion = self._rnd_config.proportion_for(batch.num_environments)
-    variables = self.trained_variables
-
-    def minibatch(i):
-      subsets = updates.subsets_for(
-          batch, order[i], proportion, self._generator
-      )
-      gradients, metrics = updates.accumulate(
-          self._loss, batch, order[i], subsets, variables
-      )
-      return {**metrics, **self._apply(gradients, variables)}
-
-    # An optimizer that is not Keras' makes its slots at its first step, which
-    # a compiled loop does not allow.
-    sums = updates.summed(
-        minibatch, order.shape[0],
-        unroll=not isinstance(self._optimizer, tf.keras.optimizers.Optimizer),
-    )
-    means = {k: v / order.shape[0] for k, v in sums.items()}
-    means['nonfinite_updates'] = sums['nonfinite_updates']
-    return tf_agent.LossInfo(means.pop('loss'), RNDPPOLossInfo(**means))
-
-  def _apply(self, gradients, variables) -> dict[str, tf.Tensor]:
-    """One optimizer step, left out if any gradient is not finite."""
-    norm = tf.linalg.global_norm(gradients)
-    if self._gradient_clipping > 0:
-      gradients, _ = tf.clip_by_global_norm(
-          gradients, self._gradient_clipping, use_norm=norm
-      )
-    finite = tf.math.is_finite(norm)
-
-    def step():
-      self._optimizer.apply_gradients(zip(gradients, variables))
-      return tf.constant(0.0)
-
-    skipped = tf.cond(finite, step, lambda: tf.constant(1.0))
-    self.train_step_counter.assign_add(1)
-    return dict(gradient_norm=norm, nonfinite_updates=skipped)
-
-  def _loss(self, part: updates.MicroBatch):
-    """All loss terms of a micro-batch (paper, section 2; PPO, equation 9)."""
-    batch, count = part.batch, part.count
-    mask, length = batch.targets.mask, batch.length
-    observations, step_types = tf.nest.map_structure(
-        lambda x: x[:, :length], (batch.observations, batch.step_types)
-    )
-    (distribution, value_ext, value_int), _ = self._collect_policy.evaluate(
-        observations, step_types, batch.core_states, training=True
-    )
-    log_probs = self._log_probs(distribution, batch.actions)
-
-    def mean(values):
-      return losses.masked_mean(values, mask, count)
-
-    clipping = self._importance_ratio_clipping
-    policy_loss = mean(losses.clipped_surrogate(
-        log_probs, batch.old_log_probs, batch.targets.advantages, clipping
+    return self._update(self._with_target_features(
+        self._training_batch(rollout, targets)
     ))
-    value_loss_ext = self._value_pred_loss_coef * mean(losses.value_error(
-        value_ext, batch.targets.returns_ext, batch.old_values_ext,
-        self._value_clipping,
-    ))
-    value_loss_int = tf.constant(0.0)
-    predictor_loss = tf.constant(0.0)
+
+  def _loss_terms(self, part, outputs):
+    """Adds the intrinsic value's and the predictor's loss to PPO's terms."""
+    terms = super()._loss_terms(part, outputs)
     if self._rnd is not None:
-      value_loss_int = self._value_pred_loss_coef * mean(losses.value_error(
-          value_int, batch.targets.returns_int, batch.old_values_int,
-          self._value_clipping,
-      ))
-      predictor_loss = self._predictor_loss(part)
-    entropy = mean(tf.cast(
-        common.entropy(distribution, self._action_spec), tf.float32
-    ))
-    loss = (
-        policy_loss + value_loss_ext + value_loss_int + predictor_loss
-        - self._entropy_regularization * entropy
-    )
-    return loss, dict(
-        loss=loss,
-        policy_gradient_loss=policy_loss,
-        value_loss_ext=value_loss_ext,
-        value_loss_int=value_loss_int,
-        entropy=entropy,
-        predictor_loss=predictor_loss,
-        l2_regularization_loss=tf.constant(0.0),
-        kl_penalty_loss=tf.constant(0.0),
-        approx_kl=mean(
-            losses.approximate_kl(log_probs, batch.old_log_probs)
-        ),
-        clip_fraction=mean(losses.clipped_share(
-            log_probs, batch.old_log_probs, clipping
-        )),
-    )
-
-  def _log_probs(self, distribution, actions) -> tf.Tensor:
-    log_probs = tf.cast(common.log_probability(
-        distribution, actions, self._action_spec
-    ), tf.float32)
-    if self._log_prob_clipping > 0:
-      log_probs = tf.clip_by_value(
-          log_probs, -self._log_prob_clipping, self._log_prob_clipping
+      terms.update(
+          value_loss_int=self._value_loss(
+              part, outputs.value_int, part.batch.targets.returns_int,
+              part.batch.old_values_int,
+          ),
+          predictor_loss=self._predictor_loss(part),
       )
-    return log_probs
+    return terms
 
   def _predictor_loss(self, part: updates.MicroBatch) -> tf.Tensor:
     """Distillation loss on the subset, gathered before the forward pass."""
@@ -533,8 +511,10 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
           tf.ensure_shape(flat, [None] + x.shape[2:].as_list()), part.subset
       )
 
+    features = part.batch.target_features
     errors = self._rnd.loss(
-        subset(part.batch.selected), subset(part.batch.target_features)
+        subset(part.batch.selected),
+        None if isinstance(features, tuple) else subset(features),
     )
     return losses.masked_mean(
         errors, subset(part.batch.selected_mask), part.subset_count
@@ -548,28 +528,3 @@ def _normalized(advantages: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
       tf.math.squared_difference(advantages, mean), mask
   )
   return (advantages - mean) * tf.math.rsqrt(variance + 1e-8) * mask
-
-
-def _joint_network(arguments, actor_critic_net, intrinsic_value_net, rnd):
-  """The joint network: the one given, or one made of the user's parts."""
-  parts = [arguments.get(k) for k in ('actor_net', 'value_net')]
-  if actor_critic_net is not None:
-    if any(parts + [intrinsic_value_net]):
-      raise ValueError(
-          'Give either actor_critic_net or actor_net and value_net (with '
-          'intrinsic_value_net), not both.'
-      )
-    return actor_critic_net
-  for name, net in zip(('actor_net', 'value_net'), parts):
-    if not isinstance(net, network.Network):
-      raise TypeError(
-          f'{name} must be an instance of a network.Network, got {net!r}; or '
-          'give actor_critic_net, such as ActorCriticNetwork.'
-      )
-  if rnd is not None and intrinsic_value_net is None:
-    raise ValueError(
-        'With actor_net and value_net of your own, the bonus needs a value '
-        'network for the intrinsic stream too: give intrinsic_value_net (a '
-        'second ValueNetwork, say), or actor_critic_net instead of all.'
-    )
-  return networks.SeparateActorCritic(*parts, intrinsic_value_net)

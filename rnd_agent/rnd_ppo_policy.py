@@ -33,6 +33,7 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
       observation_normalizer=None,
       collect: bool = True,
       values_in_info: bool = True,
+      intrinsic_value: bool = True,
       generator: Optional[tf.random.Generator] = None,
   ):
     """Builds the policy.
@@ -46,11 +47,13 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
       collect: whether the policy info holds what training needs.
       values_in_info: whether that includes the values; if not, they are
         computed in training.
+      intrinsic_value: whether the values include the intrinsic stream's.
       generator: source of the sampled actions; None: TensorFlow's global one.
     """
     self._joint_net = actor_critic_net
     self._generator = generator
     self._values_in_info = collect and values_in_info
+    self._intrinsic_value = self._values_in_info and intrinsic_value
     super().__init__(
         time_step_spec,
         action_spec,
@@ -61,7 +64,7 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
         collect=collect,
         compute_value_and_advantage_in_train=not values_in_info,
     )
-    if self._values_in_info:
+    if self._intrinsic_value:
       self._info_spec = dict(self._info_spec)
       self._info_spec[INTRINSIC_VALUE] = tensor_spec.TensorSpec(
           [], tf.float32, name=INTRINSIC_VALUE
@@ -109,6 +112,7 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
       }
     if self._values_in_info:
       info['value_prediction'] = value_ext
+    if self._intrinsic_value:
       info[INTRINSIC_VALUE] = value_int
     return policy_step.PolicyStep(distribution, next_state, info)
 

@@ -175,6 +175,23 @@ class TrainingBatch(NamedTuple):
   def length(self) -> int:
     return self.old_log_probs.shape[1]
 
+  def weighted(self, weights: tf.Tensor) -> 'TrainingBatch':
+    """The batch with steps weighted.
+
+    Args:
+      weights: float32, a scalar, `[B, T]`, or `[B, T + 1]` whose last column
+        is ignored.
+
+    Returns:
+      A batch whose mask is multiplied by the weights.
+    """
+    weights = tf.convert_to_tensor(weights, tf.float32)
+    if weights.shape.rank == 2:
+      weights = weights[:, :self.length]
+    return self._replace(
+        targets=self.targets._replace(mask=self.targets.mask * weights)
+    )
+
   def rows(self, environments: tf.Tensor) -> 'TrainingBatch':
     """The part that belongs to some environments, int32 `[n]`."""
     return tf.nest.map_structure(

@@ -331,7 +331,7 @@ class Trainer:
       self._summarize(row, clock.laps, targets, rewards_int)
     self._progress.update(
         self._iteration, row['steps_per_second'], row['episode_return_mean'],
-        row['rooms_discovered'], row['intrinsic_reward_mean'],
+        row['rooms_discovered'], row.get('intrinsic_reward_mean'),
     )
 
   def _environment_episodes(self):

@@ -27,12 +27,15 @@ class MicroBatch(NamedTuple):
       the steps that train the predictor this time.
     subset_count: float32 scalar, observations that count, of the subsets of
       the whole minibatch.
+    share: part of the minibatch that this is, (0, 1]; for terms that are no
+      means over steps.
   """
 
   batch: rollout_lib.TrainingBatch
   count: tf.Tensor
   subset: tf.Tensor
   subset_count: tf.Tensor
+  share: float
 
 
 def micro_batch_environments(
@@ -147,7 +150,8 @@ def accumulate(
 
   def micro_batch(i):
     part = MicroBatch(
-        batch.rows(environments[i]), count, subsets[i], subset_count
+        batch.rows(environments[i]), count, subsets[i], subset_count,
+        1.0 / environments.shape[0],
     )
     with tf.GradientTape() as tape:
       loss, metrics = loss_function(part)

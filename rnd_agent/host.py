@@ -1,0 +1,198 @@
+"""What it takes to live inside TF-Agents' `PPOAgent`.
+
+Its constructor's arguments, its trajectories, and the policy info in which
+`preprocess_sequence` hands targets over to `train`.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import tensorflow as tf
+from tf_agents.agents.ppo import ppo_agent
+from tf_agents.networks import network
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import trajectory
+
+from rnd_agent import networks
+from rnd_agent import rollout as rollout_lib
+
+# What the paper sets where the host's defaults differ; used for arguments that
+# are not given when there is a bonus.
+PAPER_ARGUMENTS = dict(
+    importance_ratio_clipping=0.1,
+    lambda_value=0.95,
+    entropy_regularization=0.001,
+    value_pred_loss_coef=0.5,
+    num_epochs=4,
+    use_gae=True,
+    use_td_lambda_return=True,
+    normalize_rewards=False,
+    normalize_observations=False,
+    kl_cutoff_factor=0.0,
+    initial_adaptive_kl_beta=0.0,
+    compute_value_and_advantage_in_train=False,
+)
+
+
+def all_arguments(args, kwargs, defaults) -> dict:
+  """All of `PPOAgent`'s arguments by name: given, else ours, else the host's.
+
+  Everything is passed on explicitly: a gin binding on `PPOAgent` would
+  otherwise leak into this class.
+  """
+  signature = inspect.signature(inspect.unwrap(ppo_agent.PPOAgent.__init__))
+  bound = signature.bind_partial(None, *args, **kwargs)
+  given = dict(bound.arguments)
+  bound.apply_defaults()
+  arguments = {**bound.arguments, **defaults, **given}
+  arguments.pop('self')
+  return arguments
+
+
+def joint_network(arguments, actor_critic_net, intrinsic_value_net, rnd):
+  """The joint network: the one given, or one made of the user's parts."""
+  parts = [arguments.get(k) for k in ('actor_net', 'value_net')]
+  if actor_critic_net is not None:
+    if any(parts + [intrinsic_value_net]):
+      raise ValueError(
+          'Give either actor_critic_net or actor_net and value_net (with '
+          'intrinsic_value_net), not both.'
+      )
+    return actor_critic_net
+  for name, net in zip(('actor_net', 'value_net'), parts):
+    if not isinstance(net, network.Network):
+      raise TypeError(
+          f'{name} must be an instance of a network.Network, got {net!r}; or '
+          'give actor_critic_net, such as ActorCriticNetwork.'
+      )
+  if rnd is not None and intrinsic_value_net is None:
+    raise ValueError(
+        'With actor_net and value_net of your own, the bonus needs a value '
+        'network for the intrinsic stream too: give intrinsic_value_net (a '
+        'second ValueNetwork, say), or actor_critic_net instead of all.'
+    )
+  return networks.SeparateActorCritic(*parts, intrinsic_value_net)
+
+
+def rollout_of(
+    experience: trajectory.Trajectory,
+    values_ext: tf.Tensor,
+    values_int: tf.Tensor,
+) -> rollout_lib.Rollout:
+  """A recorded trajectory as a rollout.
+
+  Args:
+    experience: `[B, T + 1, ...]`; of the last row only the observation and its
+      step type count.
+    values_ext: float32 `[B, T + 1]`.
+    values_int: float32 `[B, T + 1]`.
+
+  Returns:
+    A `Rollout` of T steps.
+  """
+  def steps(x):
+    return tf.nest.map_structure(lambda y: y[:, :-1], x)
+
+  return rollout_lib.Rollout(
+      observations=experience.observation,
+      step_types=experience.step_type,
+      next_step_types=steps(experience.next_step_type),
+      actions=steps(experience.action),
+      rewards=steps(experience.reward),
+      discounts=steps(experience.discount),
+      dist_params=steps(experience.policy_info['dist_params']),
+      values_ext=values_ext,
+      values_int=values_int,
+      final_values_ext=tf.zeros_like(steps(experience.reward)),
+  )
+
+
+def processed_info_spec(collect_info_spec, selected_spec) -> dict:
+  """Policy info of experience that `preprocess_sequence` has worked on.
+
+  Args:
+    collect_info_spec: dict, of the collect policy.
+    selected_spec: TensorSpec of what the bonus looks at, or None.
+
+  Returns:
+    A dict of specs: the collect policy's entries, `return`, `advantage` and
+    `mask`, and with a bonus `intrinsic_return`, `rnd_observation`, `rnd_mask`.
+  """
+  names = ['return', 'advantage', 'mask']
+  if selected_spec is not None:
+    names += ['intrinsic_return', 'rnd_mask']
+  spec = dict(collect_info_spec)
+  spec.update(
+      {name: tensor_spec.TensorSpec([], tf.float32, name) for name in names}
+  )
+  if selected_spec is not None:
+    spec['rnd_observation'] = selected_spec
+  return spec
+
+
+def processed_info(
+    policy_info: dict, batch: rollout_lib.TrainingBatch
+) -> dict:
+  """Hands a rollout's targets over in the policy info, `[B, T + 1, ...]`.
+
+  The last row is no step (its action's outcome is unknown): its mask is 0.
+
+  Args:
+    policy_info: of the collect policy, `[B, T + 1, ...]`.
+    batch: made of the same experience, `[B, T, ...]`.
+
+  Returns:
+    A dict as `processed_info_spec` describes.
+  """
+  def padded(x):
+    return tf.concat([x, tf.zeros_like(x[:, :1])], axis=1)
+
+  info = dict(policy_info)
+  info.update({
+      'return': padded(batch.targets.returns_ext),
+      'advantage': padded(batch.targets.advantages),
+      'mask': padded(batch.targets.mask),
+  })
+  if not isinstance(batch.selected, tuple):
+    info.update({
+        'intrinsic_return': padded(batch.targets.returns_int),
+        'rnd_observation': padded(batch.selected),
+        'rnd_mask': padded(batch.selected_mask),
+    })
+  return info
+
+
+def batch_of_processed(
+    experience: trajectory.Trajectory, intrinsic_value_name: str
+) -> rollout_lib.TrainingBatch:
+  """The training batch of experience that was preprocessed, log-probs aside.
+
+  Args:
+    experience: `[B, T, ...]`, whole sequences or single steps (T = 1).
+    intrinsic_value_name: entry of the policy info with the old V_int.
+
+  Returns:
+    A `TrainingBatch` whose `old_log_probs` are to be filled in.
+  """
+  info = experience.policy_info
+  has_bonus = 'rnd_observation' in info
+  targets = rollout_lib.Targets(
+      info['advantage'], info['return'],
+      info.get('intrinsic_return', tf.zeros_like(info['return'])),
+      info['mask'],
+  )
+  return rollout_lib.TrainingBatch(
+      observations=experience.observation,
+      step_types=experience.step_type,
+      actions=experience.action,
+      dist_params=info['dist_params'],
+      old_log_probs=(),
+      old_values_ext=info['value_prediction'],
+      old_values_int=info.get(
+          intrinsic_value_name, tf.zeros_like(info['return'])
+      ),
+      targets=targets,
+      selected=info['rnd_observation'] if has_bonus else (),
+      selected_mask=info['rnd_mask'] if has_bonus else (),
+  )
