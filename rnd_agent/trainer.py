@@ -7,7 +7,9 @@ import pathlib
 import signal
 import time
 from typing import Any, Optional
+import warnings
 
+from absl import logging
 import gin
 import numpy as np
 import tensorflow as tf
@@ -18,6 +20,7 @@ from rnd_agent import checkpoints
 from rnd_agent import collector as collector_lib
 from rnd_agent import config as config_lib
 from rnd_agent import evaluation
+from rnd_agent import gin_files
 from rnd_agent import losses
 from rnd_agent import networks
 from rnd_agent import recorder
@@ -180,13 +183,16 @@ class Trainer:
           f'resuming {self._root} at iteration {self._iteration + 1} '
           '(the environments begin new episodes)'
       )
-    self._metrics = recorder.MetricsFile(
-        self._root / 'metrics.csv', last_iteration=self._iteration
-    )
-    recorder.write_run_json(
-        self._root, self._seed, self._iteration,
-        dict(env_steps=self._env_steps),
-    )
+    try:
+      self._metrics = recorder.MetricsFile(
+          self._root / 'metrics.csv', last_iteration=self._iteration
+      )
+      recorder.write_run_json(
+          self._root, self._seed, self._iteration,
+          dict(env_steps=self._env_steps),
+      )
+    except ValueError as error:
+      raise checkpoints.CheckpointError(str(error)) from error
     (self._root / 'operative_config.gin').write_text(
         gin.operative_config_str(), encoding='utf-8'
     )
@@ -404,12 +410,20 @@ class Trainer:
     """Writes the policies as SavedModels: `policy/greedy`, `policy/collect`."""
     if self._iteration == 0:
       return
-    for name, policy in (
-        ('greedy', self._agent.policy), ('collect', self._agent.collect_policy)
-    ):
-      policy_saver.PolicySaver(policy, batch_size=None).save(
-          str(self._root / 'policy' / name)
-      )
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # Pages of remarks on names.
+    try:
+      with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for name, policy in (
+            ('greedy', self._agent.policy),
+            ('collect', self._agent.collect_policy),
+        ):
+          policy_saver.PolicySaver(policy, batch_size=None).save(
+              str(self._root / 'policy' / name)
+          )
+    finally:
+      logging.set_verbosity(verbosity)
 
   def _close_files(self) -> None:
     self._metrics.close()
@@ -563,7 +577,17 @@ def build_trainer(
 
   Returns:
     A `Trainer` that has not started.
+
+  Raises:
+    ConfigError: settings that do not go together.
   """
+  bonus = config_lib.RNDConfig().intrinsic_coefficient > 0
+  if bonus and not settings['random_steps']:
+    raise gin_files.ConfigError(
+        'train_eval.random_steps = 0: the bonus needs observation statistics '
+        'to start from: choose 1 or more (the paper: 50), or turn the bonus '
+        'off with RNDConfig.intrinsic_coefficient = 0'
+    )
   tf.keras.utils.set_random_seed(seed)
   environment = sharded.ShardedPyEnvironment(
       env_name, num_parallel_environments, num_workers, seed

@@ -1,0 +1,87 @@
+# Set-up, training, tests. `make help` lists the targets.
+
+CONFIG ?= configs/montezuma.gin
+ROOT_DIR ?= runs/$(basename $(notdir $(CONFIG)))
+ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadfile
+# The interpreter of the set-up; empty: the first on the PATH that fits.
+PYTHON ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make train [CONFIG=configs/montezuma.gin] [ROOT_DIR=runs/montezuma]'
+	@echo '           [ARGS="..."]     train, or continue the run in ROOT_DIR'
+	@echo 'make test  [PYTEST_ARGS=..] run the tests'
+	@echo 'make lint                   check the style'
+	@echo 'make bench [ARGS="--json"]  measure the training speed'
+	@echo 'make clean                  remove caches and builds, never runs'
+	@echo 'The first of these sets up $(VENV) with Python 3.10 or 3.11'
+	@echo '(PYTHON=/path/to/python chooses one).'
+
+train: $(VENV)/.installed
+	@$(BIN)/python train_eval.py --gin_file=$(CONFIG) --root_dir=$(ROOT_DIR) \
+	  $(ARGS)
+
+test: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) tests
+
+lint: $(VENV)/.installed-lint
+	@$(BIN)/python -m ruff check .
+
+bench: $(VENV)/.installed
+	@$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+clean:
+	@rm -rf build dist .pytest_cache .ruff_cache
+	@find . \( -path ./$(VENV) -o -path ./runs -o -path ./.git \) -prune -o \
+	  -name __pycache__ -type d -prune -exec rm -rf {} +
+
+CANDIDATES := python3.11 python3.10 python3 python /usr/bin/python3.11 \
+  /usr/bin/python3.10 /usr/bin/python3
+FITS := "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 12))"
+
+# Finds the first interpreter that fits. Each candidate is run, since a name on
+# the PATH may be a launcher without an interpreter behind it.
+define FIND_PYTHON
+lacking=; \
+for candidate in $(or $(PYTHON),$(CANDIDATES)); do \
+  $$candidate -c $(FITS) >/dev/null 2>&1 || continue; \
+  if $$candidate -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+    found=$$candidate; break; \
+  fi; \
+  lacking="$$lacking $$candidate"; \
+done; \
+if [ -z "$$found" ] && [ -n "$$lacking" ]; then \
+  echo "error:$$lacking cannot create virtual environments (no ensurepip):" \
+    "install its venv package (Debian and Ubuntu: python3-venv)" >&2; \
+  exit 1; \
+elif [ -z "$$found" ]; then \
+  echo "error: no Python 3.10 or 3.11 among: $(or $(PYTHON),$(CANDIDATES)):" \
+    "install one, or name it with PYTHON=/path/to/python3.11" >&2; \
+  exit 1; \
+fi
+endef
+
+# A stamp per set of requirements, redone when setup.py changes. The tool sets
+# build on the plain one, so that a change of target adds and never reinstalls.
+$(VENV)/.installed: setup.py
+	@if ! { $(BIN)/python -c $(FITS) && $(BIN)/python -m pip --version; } \
+	    >/dev/null 2>&1; then \
+	  found=; $(FIND_PYTHON); \
+	  echo "setting up $(VENV) with $$($$found --version);" \
+	    "the first time takes some minutes"; \
+	  $$found -m venv --clear $(VENV); \
+	fi
+	@$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.installed
+	@$(PIP_INSTALL) -e '.[$*]'
+	@touch $@

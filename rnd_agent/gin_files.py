@@ -1,0 +1,401 @@
+"""Strict reading of gin files and of bindings from the command line.
+
+Gin alone lets three slips pass: a name without a dot silently defines a macro,
+a value may have any type, and an error does not say what the right name would
+have been. Here every slip is a `ConfigError` of one line that names the place,
+the cause and the nearest existing names, and nothing is bound before all of it
+has been read.
+"""
+
+import collections.abc
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import tokenize
+import types
+import typing
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
+
+import gin
+from gin import config as gin_config
+from gin import config_parser
+
+_PACKAGE = __name__.partition('.')[0]
+_MAX_SUGGESTIONS = 3
+_SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
+
+
+class ConfigError(ValueError):
+  """A mistake in a config, in one line that says what to change."""
+
+
+class _Origin(NamedTuple):
+  """Where a text comes from: a file's path, or a binding as it was typed."""
+
+  label: str
+  path: Optional[str] = None
+
+  def at(self, line: Optional[int]) -> str:
+    return f'{self.label}:{line}' if self.path and line else self.label
+
+
+class _Binding(NamedTuple):
+  place: str
+  scope: str
+  selector: str
+  parameter: str
+  value: Any
+
+
+def parse(gin_files: Sequence[str], bindings: Sequence[str] = ()):
+  """Reads config files, then bindings, and applies them to gin.
+
+  Later bindings override earlier ones. The modules that register configurables
+  must have been imported. An `include` is looked for beside the including file
+  first, then in the working directory. An `import` may name modules of this
+  package only.
+
+  Args:
+    gin_files: Paths of gin files.
+    bindings: Lines of gin, such as `train_eval.num_iterations = 10`.
+
+  Raises:
+    ConfigError: For an unknown configurable, parameter, reference or macro, a
+      macro that nothing uses, a value of the wrong type, a syntax error, a file
+      that is missing or includes itself, a foreign import.
+  """
+  reader = _Reader()
+  for path in gin_files:
+    reader.read_file(path, place='--gin_file', base=None)
+  for text in bindings:
+    label = f"--gin_bindings='{' '.join(text.split())}'"
+    reader.read_text(text, _Origin(label))
+  for place, scope, selector, parameter, value in reader.finish():
+    try:
+      gin.bind_parameter((scope, selector, parameter), value)
+    except ValueError as error:
+      cause = str(error).partition('\n')[0]
+      raise ConfigError(f'{place}: {cause}') from error
+
+
+class _Delegate(gin_config.ParserDelegate):
+  """Resolves references while a value is read, and notes the macros used."""
+
+  def __init__(self):
+    super().__init__()
+    self.macros_used = []
+
+  def configurable_reference(self, scoped_selector, evaluate):
+    _find_configurable(scoped_selector.rpartition('/')[2])
+    return super().configurable_reference(scoped_selector, evaluate)
+
+  def macro(self, name):
+    reference = super().macro(name)
+    if reference.selector == 'gin.macro':
+      self.macros_used.append(name)
+    return reference
+
+
+class _Reader:
+  """Collects and checks the statements of all files and bindings."""
+
+  def __init__(self):
+    self._bindings = []
+    self._macros_set = {}
+    self._macros_used = {}
+    self._open_files = []
+
+  def finish(self) -> Sequence[_Binding]:
+    """Checks macros across files; returns the bindings in reading order."""
+    for name, place in self._macros_used.items():
+      if name not in self._macros_set:
+        raise ConfigError(
+            f'{place}: the macro %{name} is never set'
+            + _suggest(name, self._macros_set)
+        )
+    for name, place in self._macros_set.items():
+      if name not in self._macros_used:
+        raise ConfigError(
+            f"{place}: '{name}' names no configurable and nothing uses it as a "
+            'macro' + _suggest_owner(name)
+        )
+    return self._bindings
+
+  def read_file(self, name: str, place: str, base: Optional[str]):
+    """Reads a file, looked for in the folder `base` first if one is given."""
+    path = _locate(name, place, base)
+    identity = os.path.realpath(path)
+    if identity in self._open_files:
+      raise ConfigError(f'{place}: {name} includes itself')
+    try:
+      with open(path, encoding='utf-8') as file:
+        text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+      raise ConfigError(f'{place}: cannot read {path}: {error}') from error
+    self._open_files.append(identity)
+    self.read_text(text, _Origin(path, path))
+    self._open_files.pop()
+
+  def read_text(self, text: str, origin: _Origin):
+    """Reads statements and keeps their bindings."""
+    delegate = _Delegate()
+    for statement in _statements(text, origin, delegate):
+      place = origin.at(statement.location.line_num)
+      for name in delegate.macros_used:
+        self._macros_used.setdefault(name, place)
+      delegate.macros_used.clear()
+      try:
+        self._handle(statement, place, origin)
+      except _NameProblem as error:
+        raise ConfigError(f'{place}: {error}') from None
+
+  def _handle(self, statement, place: str, origin: _Origin):
+    if isinstance(statement, config_parser.IncludeStatement):
+      base = os.path.dirname(origin.path) if origin.path else None
+      self.read_file(statement.filename, place, base)
+    elif isinstance(statement, config_parser.ImportStatement):
+      _import(statement, place)
+    elif isinstance(statement, config_parser.BlockDeclaration):
+      _find_configurable(statement.selector)
+    else:
+      self._add_binding(statement, place)
+
+  def _add_binding(self, statement, place: str):
+    scope, selector, parameter, value, _ = statement
+    if not parameter or selector == 'macro':
+      name = scope if parameter else '/'.join(filter(None, (scope, selector)))
+      self._macros_set[name] = place
+      binding = _Binding(place, name, 'gin.macro', 'value', value)
+    else:
+      _check_parameter(_find_configurable(selector), parameter, value)
+      binding = _Binding(place, scope, selector, parameter, value)
+    self._bindings.append(binding)
+
+
+class _NameProblem(Exception):
+  """A wrong name or value, before the place where it stands is known."""
+
+
+def _statements(text: str, origin: _Origin, delegate: _Delegate):
+  """Yields the statements of a gin text; ConfigError where it is no gin."""
+  parser = None
+  try:
+    parser = config_parser.ConfigParser(text, delegate)
+    while (statement := parser.parse_statement()) is not None:
+      yield statement
+  except SyntaxError as error:
+    raise ConfigError(
+        f'{origin.at(error.lineno)}: {_syntax_cause(error)}'
+    ) from None
+  except tokenize.TokenError as error:
+    cause, (line, _) = error.args
+    raise ConfigError(
+        f'{origin.at(line)}: cannot be read ({cause}): is a bracket or a quote '
+        'left open?'
+    ) from None
+  except (_NameProblem, ValueError) as error:
+    # Gin appends the place to an error, as further lines.
+    line = parser.current_token.start[0] if parser else None
+    cause = str(error).partition('\n')[0]
+    raise ConfigError(f'{origin.at(line)}: {cause}') from None
+
+
+def _syntax_cause(error: SyntaxError) -> str:
+  token = re.search(r"Failed to parse token '(.*)'", error.msg, re.DOTALL)
+  if token and token.group(1):
+    word = token.group(1).strip()
+    return (
+        f'cannot read the value {word}: neither a number, True, False or None, '
+        "nor text in quotes, '...'"
+    )
+  line = (error.text or '').strip()
+  cause = ' '.join(error.msg.split()).rstrip('.')
+  return f'{cause}: {line}' if line else cause
+
+
+def _locate(name: str, place: str, base: Optional[str]) -> str:
+  """Returns the path of a config file, or raises with the nearest ones."""
+  choices = [name] if base is None else [os.path.join(base, name), name]
+  for path in choices:
+    if os.path.isfile(path):
+      return path
+  nearby = {}
+  for path in choices:
+    folder = os.path.dirname(path)
+    if os.path.isdir(folder or '.'):
+      for entry in sorted(os.listdir(folder or '.')):
+        if entry.endswith('.gin'):
+          nearby[entry] = os.path.join(folder, entry)
+  near = [nearby[entry] for entry in _nearest(os.path.basename(name), nearby)]
+  hint = f'; nearest: {", ".join(near)}' if near else ''
+  raise ConfigError(f'{place}: no config file {name}{hint}')
+
+
+def _import(statement, place: str):
+  module = statement.module
+  if module.partition('.')[0] != _PACKAGE:
+    raise ConfigError(
+        f'{place}: a config may import modules of {_PACKAGE} only, not {module}'
+    )
+  try:
+    importlib.import_module(module)
+  except ImportError as error:
+    raise ConfigError(f'{place}: cannot import {module}: {error}') from error
+
+
+def _registry() -> dict[str, gin_config.Configurable]:
+  """Returns gin's configurables by their complete selectors."""
+  return dict(gin_config._REGISTRY.items())
+
+
+def _own_configurables() -> Sequence[gin_config.Configurable]:
+  entries = sorted(_registry().items())
+  return [entry for name, entry in entries if name.startswith(f'{_PACKAGE}.')]
+
+
+def _find_configurable(selector: str) -> gin_config.Configurable:
+  matches = gin_config._REGISTRY.matching_selectors(selector)
+  if len(matches) == 1:
+    return _registry()[matches[0]]
+  if matches:
+    raise _NameProblem(
+        f"'{selector}' is ambiguous: write one of {', '.join(sorted(matches))}"
+    )
+  own = [entry.name for entry in _own_configurables()]
+  others = [entry.name.rpartition('.')[2] for entry in _registry().values()]
+  near = _nearest(selector, own) + _nearest(selector, others)
+  near = list(dict.fromkeys(near))[:_MAX_SUGGESTIONS]
+  hint = f'nearest: {", ".join(near)}' if near else f'known: {", ".join(own)}'
+  raise _NameProblem(f"no configurable named '{selector}'; {hint}")
+
+
+def _check_parameter(
+    entry: gin_config.Configurable, parameter: str, value: Any
+):
+  """Raises _NameProblem if the parameter does not exist or cannot be value."""
+  parameters = _parameters(entry)
+  accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+  settable = [
+      name
+      for name, p in parameters.items()
+      if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+      and (not entry.allowlist or name in entry.allowlist)
+      and name not in (entry.denylist or ())
+  ]
+  if parameter in settable:
+    _check_value(entry, parameters[parameter], value)
+  elif parameter in parameters:
+    raise _NameProblem(f'{entry.name}.{parameter} cannot be set in a config')
+  elif not accepts_any:
+    hint = (
+        _suggest(parameter, settable)
+        or _suggest_owner(parameter)
+        or f'; it has: {", ".join(settable)}'
+    )
+    raise _NameProblem(f"{entry.name} has no parameter '{parameter}'{hint}")
+
+
+def _parameters(entry: gin_config.Configurable) -> dict[str, inspect.Parameter]:
+  """Returns all parameters, those that **kwargs hands to a base included."""
+  parameters = {}
+  for constructor in _constructors(entry.wrapped):
+    own = list(inspect.signature(constructor).parameters.values())
+    for parameter in own[inspect.isclass(entry.wrapped) :]:
+      parameters.setdefault(parameter.name, parameter)
+  if inspect.isclass(entry.wrapped):
+    return {n: p for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+  return parameters
+
+
+def _constructors(function_or_class) -> Sequence[Callable[..., Any]]:
+  """What takes the parameters: of a class, also the bases given **kwargs.
+
+  A class is not asked for its own signature, since its metaclass may hide it.
+  """
+  if not inspect.isclass(function_or_class):
+    return [function_or_class]
+  found = []
+  for base in inspect.getmro(function_or_class)[:-1]:
+    constructor = vars(base).get('__init__') or vars(base).get('__new__')
+    if constructor:
+      found.append(constructor)
+      if inspect.getfullargspec(inspect.unwrap(constructor)).varkw is None:
+        break
+  return found
+
+
+def _check_value(entry, parameter: inspect.Parameter, value: Any):
+  """Raises _NameProblem if the annotation rules the value out."""
+  default = parameter.default
+  if type(value) is type(default) and value == default:
+    return
+  hint = Any
+  for constructor in reversed(_constructors(entry.wrapped)):
+    try:
+      hint = typing.get_type_hints(constructor).get(parameter.name, hint)
+    except NameError:
+      # Names imported for type checkers only; nothing to compare with.
+      continue
+  if not _fits(value, hint):
+    wanted = getattr(hint, '__name__', None)
+    if typing.get_origin(hint) or not wanted:
+      wanted = str(hint).replace('typing.', '')
+    raise _NameProblem(
+        f'{entry.name}.{parameter.name} wants {wanted}, not {value!r} '
+        f'({type(value).__name__})'
+    )
+
+
+def _fits(value: Any, hint: Any) -> bool:
+  """Whether a value may have a type; True where that cannot be judged."""
+  if isinstance(value, gin_config.ConfigurableReference):
+    return True
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (Union, types.UnionType):
+    return any(_fits(value, argument) for argument in arguments)
+  if origin is typing.Literal:
+    return value in arguments
+  if hint is None or hint is type(None):
+    return value is None
+  if hint is float:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+  if hint is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  if hint in (bool, str):
+    return isinstance(value, hint)
+  if hint in _SEQUENCES or origin in _SEQUENCES:
+    if not isinstance(value, (list, tuple)):
+      return False
+    alike = len(arguments) == 1 or arguments[1:] == (Ellipsis,)
+    return not alike or all(_fits(item, arguments[0]) for item in value)
+  if dataclasses.is_dataclass(hint):
+    return isinstance(value, hint)
+  return True
+
+
+def _nearest(name: str, candidates) -> list[str]:
+  """Returns the names most like `name`, whatever their case, best first."""
+  by_lower = {candidate.lower(): candidate for candidate in candidates}
+  close = difflib.get_close_matches(
+      name.lower(), by_lower, n=_MAX_SUGGESTIONS, cutoff=0.6
+  )
+  return [by_lower[candidate] for candidate in close]
+
+
+def _suggest(name: str, candidates) -> str:
+  near = _nearest(name, candidates)
+  return f'; nearest: {", ".join(near)}' if near else ''
+
+
+def _suggest_owner(parameter: str) -> str:
+  """Names this package's parameters that are called or spelt much like it."""
+  owners = {}
+  for entry in _own_configurables():
+    for name in _parameters(entry):
+      owners.setdefault(name, []).append(f'{entry.name}.{name}')
+  near = [owner for n in _nearest(parameter, owners) for owner in owners[n]]
+  return f'; nearest: {", ".join(near[:_MAX_SUGGESTIONS])}' if near else ''

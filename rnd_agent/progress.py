@@ -1,0 +1,155 @@
+"""The progress of a run, as one live line or as a log."""
+
+import collections
+import math
+import os
+import sys
+import time
+from typing import Callable, Optional, Sequence, TextIO
+
+
+class Progress:
+  """How far the run is: one live line on a terminal, else a line at times."""
+
+  _WINDOW = 20
+  _FIRST_LINES = 3
+
+  def __init__(
+      self,
+      total: int,
+      stream: Optional[TextIO] = None,
+      interval_s: float = 10.0,
+      clock: Callable[[], float] = time.monotonic,
+  ):
+    """Writes nothing yet.
+
+    Args:
+      total: Number of iterations of the whole run, 0 for an endless one.
+      stream: Where to write; standard output if None.
+      interval_s: Seconds between lines when the stream is no terminal; the
+        first three and the last are written at once.
+      clock: Returns the time in seconds.
+    """
+    self._total = total
+    self._stream = sys.stdout if stream is None else stream
+    self._interval_s = interval_s
+    self._clock = clock
+    self._live = self._stream.isatty() and os.environ.get('TERM') != 'dumb'
+    self._line = ''
+    self._label = None
+    self._lines = 0
+    self._last_print = -math.inf
+    self._times = collections.deque(maxlen=self._WINDOW)
+
+  def update(
+      self,
+      iteration: int,
+      steps_per_second: Optional[float] = None,
+      episode_return: Optional[float] = None,
+      rooms: Optional[float] = None,
+      bonus: Optional[float] = None,
+  ):
+    """Shows a finished iteration.
+
+    Args:
+      iteration: Its number, from 1.
+      steps_per_second: Agent steps per second over all environments.
+      episode_return: Mean score of the last episodes.
+      rooms: Number of rooms discovered.
+      bonus: Mean intrinsic reward.
+    """
+    self._times.append((self._clock(), iteration))
+    of_total = f'/{self._total}' if self._total else ''
+    parts = [f'iteration {iteration}{of_total}']
+    if steps_per_second is not None:
+      parts.append(f'{steps_per_second:,.0f} steps/s')
+    if (left_s := self._time_left(iteration)) is not None:
+      parts.append(f'{_duration(left_s)} left')
+    for name, value in (
+        ('return', episode_return), ('rooms', rooms), ('bonus', bonus)
+    ):
+      if value is not None:
+        parts.append(f'{name} {value:.4g}')
+    self._show('iteration', parts, is_last=iteration == self._total)
+
+  def bar(self, label: str, done: int, total: int):
+    """Shows how much of a known amount of work is done.
+
+    Args:
+      label: What the work is, such as 'statistics'.
+      done: How much is done, of the same unit as `total`.
+      total: How much there is.
+    """
+    filled = round(20 * done / total) if total else 20
+    drawing = f'[{"#" * filled}{"." * (20 - filled)}]'
+    parts = [f'{label} {done}/{total}'] + ([drawing] if self._live else [])
+    self._show(label, parts, is_last=done == total)
+
+  def note(self, text: str):
+    """Prints a line of its own, and keeps the live line below it."""
+    if self._live and self._line:
+      self._write(f'\r\x1b[K{text}\n{self._line}')
+    else:
+      self._write(f'{text}\n')
+
+  def close(self):
+    """Ends the live line, so that what follows begins on a new one."""
+    if self._live and self._line:
+      self._write('\n')
+    self._line = ''
+
+  def _time_left(self, iteration: int) -> Optional[float]:
+    """Seconds to the end at the speed of the last iterations, if known."""
+    then, first = self._times[0]
+    if not self._total or iteration <= first:
+      return None
+    pace_s = (self._times[-1][0] - then) / (iteration - first)
+    return pace_s * (self._total - iteration)
+
+  def _show(self, label: str, parts: Sequence[str], is_last: bool):
+    if label != self._label:
+      self.close()
+      self._label, self._lines, self._last_print = label, 0, -math.inf
+    if self._live:
+      self._line = _fitting(parts, self._width() - 1)
+      self._write(f'\r\x1b[K{self._line}')
+      return
+    now = self._clock()
+    due = now - self._last_print >= self._interval_s
+    if is_last or due or self._lines < self._FIRST_LINES:
+      self._write('  '.join(parts) + '\n')
+      self._lines += 1
+      self._last_print = now
+
+  def _width(self) -> int:
+    """Columns of the terminal; 80 where it does not tell."""
+    try:
+      return os.get_terminal_size(self._stream.fileno()).columns or 80
+    except OSError:
+      return 80
+
+  def _write(self, text: str):
+    self._stream.write(text)
+    self._stream.flush()
+
+
+def _fitting(parts: Sequence[str], width: int) -> str:
+  """Joins as many parts as fit into a width, the first ones before others."""
+  line = parts[0][: max(width, 0)]
+  for part in parts[1:]:
+    if len(line) + 2 + len(part) > width:
+      break
+    line += f'  {part}'
+  return line
+
+
+def _duration(seconds: float) -> str:
+  """Seconds as 42s, 3m05s, 2h07m or 5d03h."""
+  seconds = max(0, round(seconds))
+  if seconds < 60:
+    return f'{seconds}s'
+  if seconds < 3600:
+    return f'{seconds // 60}m{seconds % 60:02d}s'
+  if seconds < 86400:
+    return f'{seconds // 3600}h{seconds % 3600 // 60:02d}m'
+  return f'{seconds // 86400}d{seconds % 86400 // 3600:02d}h'

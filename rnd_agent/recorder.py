@@ -1,0 +1,275 @@
+"""What a run leaves for its reader: metrics.csv and statistics of episodes.
+
+`Progress` and `write_run_json` belong to it and have files of their own.
+Nothing here needs TensorFlow.
+"""
+
+import collections
+import csv
+import io
+import math
+import os
+import statistics
+from typing import Any, Iterable, Mapping, Optional, Sequence, Union
+
+from rnd_agent.progress import Progress
+from rnd_agent.run_json import write_run_json
+
+__all__ = [
+    'COLUMNS',
+    'EpisodeWindow',
+    'MetricsFile',
+    'Progress',
+    'write_run_json',
+]
+
+COLUMNS = (
+    'iteration',
+    'env_steps',
+    'frames',
+    'wall_time_s',
+    'steps_per_second',
+    'episodes',
+    'episode_return_mean',
+    'episode_return_max',
+    'episode_length_mean',
+    'rooms_mean',
+    'rooms_discovered',
+    'intrinsic_reward_mean',
+    'intrinsic_reward_std',
+    'loss_policy',
+    'loss_value_ext',
+    'loss_value_int',
+    'loss_predictor',
+    'entropy',
+    'approx_kl',
+    'clip_fraction',
+    'explained_variance_ext',
+    'explained_variance_int',
+)
+
+
+class MetricsFile:
+  """metrics.csv: a header, then one row per iteration, in order, once each.
+
+  Rows are appended and handed to the operating system one by one. Opening a
+  file again cuts off what a crash left behind: a last line without its end and,
+  on resume, the rows after the restored iteration.
+  """
+
+  def __init__(
+      self,
+      path: Union[str, os.PathLike],
+      columns: Sequence[str] = COLUMNS,
+      last_iteration: Optional[int] = None,
+  ):
+    """Opens a file for appending, or creates it with its header.
+
+    Args:
+      path: The file's path, in an existing folder.
+      columns: Names of the columns, `iteration` first.
+      last_iteration: The iteration that the run is restored to, 0 for none:
+        later rows are cut off. None keeps all rows.
+
+    Raises:
+      ValueError: The file has other columns, or a line that is no row of it.
+      OSError: The file cannot be opened.
+    """
+    if not columns or columns[0] != 'iteration':
+      raise ValueError("the first column must be 'iteration'")
+    self._path = os.fspath(path)
+    self._columns = tuple(columns)
+    self._last_iteration = 0
+    self._file = open(self._path, 'a+b')
+    try:
+      self._repair(last_iteration)
+    except ValueError:
+      self._file.close()
+      raise
+
+  @property
+  def last_iteration(self) -> int:
+    """The iteration of the last row, 0 before the first."""
+    return self._last_iteration
+
+  def write(self, row: Mapping[str, Any]):
+    """Appends a row.
+
+    Args:
+      row: Numbers by column. A column that is left out, None or NaN becomes an
+        empty cell, but a NaN among the losses is written as nan.
+
+    Raises:
+      ValueError: An unknown column, or an iteration not after the last one.
+    """
+    unknown = [name for name in row if name not in self._columns]
+    if unknown:
+      raise ValueError(f'{self._path} has no column {", ".join(unknown)}')
+    iteration = int(row['iteration'])
+    if iteration <= self._last_iteration:
+      raise ValueError(
+          f'{self._path} has a row for iteration {self._last_iteration} '
+          f'already; {iteration} cannot follow'
+      )
+    cells = [_cell(name, row.get(name)) for name in self._columns]
+    self._file.write(_csv_line(cells))
+    self._file.flush()
+    self._last_iteration = iteration
+
+  def sync(self):
+    """Returns once all rows are on the disk; call it before a checkpoint."""
+    self._file.flush()
+    os.fsync(self._file.fileno())
+
+  def close(self):
+    """Puts all rows on the disk and closes the file."""
+    if not self._file.closed:
+      self.sync()
+      self._file.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused_exception):
+    self.close()
+
+  def _repair(self, last_iteration: Optional[int]):
+    """Checks the header and cuts off everything after the last row to keep."""
+    self._file.seek(0)
+    content = self._file.read()
+    header = _csv_line(self._columns)
+    if len(content) < len(header) and header.startswith(content):
+      self._file.truncate(0)
+      self._file.write(header)
+      self._file.flush()
+      return
+    if not content.startswith(header):
+      found = content.partition(b'\n')[0].decode('utf-8', 'replace').strip()
+      raise ValueError(
+          f'{self._path} has other columns than this version writes: '
+          f'"{found}"; move the file away or choose another folder'
+      )
+    keep = len(header)
+    complete = content[keep : content.rfind(b'\n') + 1]
+    for number, line in enumerate(complete.splitlines(keepends=True), start=2):
+      iteration = self._iteration_of(line, number)
+      if last_iteration is not None and iteration > last_iteration:
+        break
+      self._last_iteration = iteration
+      keep += len(line)
+    self._file.truncate(keep)
+
+  def _iteration_of(self, line: bytes, number: int) -> int:
+    cells = line.decode('utf-8', 'replace').strip().split(',')
+    wrong = len(cells) != len(self._columns) or not cells[0].isdecimal()
+    if wrong or int(cells[0]) <= self._last_iteration:
+      raise ValueError(
+          f'{self._path}, line {number}: not a row of this file: '
+          f'"{",".join(cells)[:60]}"'
+      )
+    return int(cells[0])
+
+
+def _csv_line(cells: Sequence[str]) -> bytes:
+  text = io.StringIO()
+  csv.writer(text, lineterminator='\n').writerow(cells)
+  return text.getvalue().encode('utf-8')
+
+
+def _cell(name: str, value: Any) -> str:
+  """A number as text: whole numbers in full, others to eight digits."""
+  if value is None:
+    return ''
+  number = float(value)
+  if math.isnan(number) and not name.startswith('loss_'):
+    return ''
+  if number.is_integer() and abs(number) < 2**53:
+    return str(int(number))
+  return f'{number:.8g}'
+
+
+class EpisodeWindow:
+  """Statistics of the last episodes, and the places discovered in all."""
+
+  def __init__(self, size: int = 100):
+    """Creates an empty window.
+
+    Args:
+      size: How many of the last episodes count.
+
+    Raises:
+      ValueError: The size is below 1.
+    """
+    if size < 1:
+      raise ValueError(f'a window of {size} episodes holds nothing')
+    self._episodes = collections.deque(maxlen=size)
+    self._discovered = set()
+    self._total = 0
+
+  def add(
+      self,
+      episode_return: float,
+      length: int,
+      places: Optional[Iterable[int]] = None,
+  ):
+    """Adds a finished episode.
+
+    Args:
+      episode_return: Sum of its raw rewards, the game's score.
+      length: Its length, agent steps.
+      places: The places (rooms) it visited; None where there is no such thing.
+    """
+    rooms = None
+    if places is not None:
+      visited = {int(place) for place in places}
+      self._discovered |= visited
+      rooms = len(visited)
+    self._episodes.append((float(episode_return), int(length), rooms))
+    self._total += 1
+
+  def discover(self, places: Iterable[int]):
+    """Adds places seen in episodes that go on; they count for the run."""
+    self._discovered.update(int(place) for place in places)
+
+  @property
+  def total(self) -> int:
+    """Episodes added since the run began."""
+    return self._total
+
+  @property
+  def discovered(self) -> frozenset:
+    """All places visited since the run began."""
+    return frozenset(self._discovered)
+
+  def statistics(self) -> dict[str, Optional[float]]:
+    """The columns about episodes; None for what is not known yet."""
+    returns = [episode[0] for episode in self._episodes]
+    lengths = [episode[1] for episode in self._episodes]
+    rooms = [episode[2] for episode in self._episodes if episode[2] is not None]
+    return {
+        'episodes': self._total,
+        'episode_return_mean': statistics.fmean(returns) if returns else None,
+        'episode_return_max': max(returns, default=None),
+        'episode_length_mean': statistics.fmean(lengths) if lengths else None,
+        'rooms_mean': statistics.fmean(rooms) if rooms else None,
+        'rooms_discovered': len(self._discovered) or None,
+    }
+
+  def get_state(self) -> dict[str, Any]:
+    """Everything the window holds, as plain JSON values."""
+    return {
+        'size': self._episodes.maxlen,
+        'episodes': [list(episode) for episode in self._episodes],
+        'discovered': sorted(self._discovered),
+        'total': self._total,
+    }
+
+  def set_state(self, state: Mapping[str, Any]):
+    """Replaces what the window holds by what `get_state` returned."""
+    episodes = (
+        (float(score), int(length), rooms)
+        for score, length, rooms in state['episodes']
+    )
+    self._episodes = collections.deque(episodes, maxlen=int(state['size']))
+    self._discovered = {int(place) for place in state['discovered']}
+    self._total = int(state['total'])

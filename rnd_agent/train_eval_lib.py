@@ -1,0 +1,229 @@
+"""`train_eval`: the run that a config describes, checked and then trained."""
+
+import difflib
+import math
+import os
+import pathlib
+from typing import Any, Optional
+
+import gin
+
+from rnd_agent.config import PPOConfig
+from rnd_agent.config import RNDConfig
+from rnd_agent.environments import suites
+from rnd_agent.gin_files import ConfigError
+
+PRECISIONS = ('float32', 'mixed_bfloat16')
+# The smallest allowed value of each whole number.
+_SMALLEST = {
+    'num_parallel_environments': 1,
+    'num_workers': 1,
+    'rollout_length': 1,
+    'num_iterations': 0,
+    'num_minibatches': 1,
+    'num_epochs': 1,
+    'seed': 0,
+    'random_steps': 0,
+    'eval_interval': 0,
+    'num_eval_episodes': 1,
+    'checkpoint_interval': 1,
+    'checkpoints_to_keep': 1,
+    'summary_interval': 1,
+}
+_MAY_BE_NONE = ('num_workers',)
+_MEANING_OF_ZERO = {
+    'num_iterations': 'endless',
+    'random_steps': 'no statistics',
+    'eval_interval': 'no evaluation',
+}
+
+
+@gin.configurable(denylist=['root_dir', 'resume'])
+def train_eval(
+    root_dir: str,
+    resume: bool = True,
+    env_name: str = 'atari:MontezumaRevenge',
+    num_parallel_environments: int = 128,
+    num_workers: Optional[int] = None,
+    rollout_length: int = 128,
+    num_iterations: int = 30000,
+    num_minibatches: int = 4,
+    num_epochs: int = 4,
+    seed: int = 1,
+    random_steps: int = 50,
+    eval_interval: int = 100,
+    num_eval_episodes: int = 5,
+    checkpoint_interval: int = 50,
+    checkpoints_to_keep: int = 3,
+    summary_interval: int = 1,
+    target_return: Optional[float] = None,
+    precision: str = 'float32',
+):
+  """Trains an agent, or continues a run, and evaluates it along the way.
+
+  Args:
+    root_dir: The run's folder; created if it does not exist.
+    resume: Whether to continue a run that the folder holds. If False, such a
+      folder is an error.
+    env_name: The environment, `suite:name`.
+    num_parallel_environments: B, environments stepped together.
+    num_workers: Processes that step them; None for one per core.
+    rollout_length: T, agent steps of each environment in an iteration.
+    num_iterations: Rollouts of each environment; 0 for an endless run.
+    num_minibatches: Parts of a rollout, in whole environments.
+    num_epochs: Passes over a rollout.
+    seed: Of everything random in the run.
+    random_steps: Rollouts of a random agent that start the statistics.
+    eval_interval: Iterations between evaluations; 0 for none.
+    num_eval_episodes: Episodes of an evaluation.
+    checkpoint_interval: Iterations between checkpoints.
+    checkpoints_to_keep: How many of the last checkpoints stay.
+    summary_interval: Iterations between summaries for TensorBoard.
+    target_return: Mean score of the last episodes at which to stop, or None.
+    precision: 'float32', or 'mixed_bfloat16' for the networks' torsos.
+
+  Raises:
+    ConfigError: A size that cannot work or a folder that cannot be used; one
+      line that says what to change.
+    UnknownEnvironmentError: No environment has this name.
+  """
+  settings = dict(locals())
+  del settings['root_dir'], settings['resume']
+  check_sizes(**settings)
+  check_configs()
+  suites.check_name(env_name)
+  prepare_root_dir(root_dir, resume)
+
+  # Here, so that the checks above can be used without loading TensorFlow.
+  from rnd_agent import trainer
+
+  trainer.build_trainer(root_dir=root_dir, **settings).run()
+
+
+def check_sizes(**settings: Any):
+  """Checks the parameters of `train_eval` on their own and together.
+
+  Args:
+    **settings: All parameters of `train_eval` but the folder and `resume`.
+
+  Raises:
+    ConfigError: For the first one that cannot work, with values that would.
+  """
+  for name, smallest in _SMALLEST.items():
+    _check_whole_number(name, settings[name], smallest)
+  if settings['seed'] >= 2**31:
+    raise _wrong('seed', settings['seed'], 'choose one below 2147483648')
+  environments = settings['num_parallel_environments']
+  minibatches = settings['num_minibatches']
+  if environments % minibatches:
+    raise _wrong(
+        'num_parallel_environments', environments,
+        f'not divisible by train_eval.num_minibatches = {minibatches}: choose '
+        + _divisible(environments, minibatches),
+    )
+  workers = settings['num_workers']
+  if workers is not None and workers > environments:
+    raise _wrong(
+        'num_workers', workers,
+        f'more processes than environments: choose at most {environments}',
+    )
+  _check_names(settings)
+  target = settings['target_return']
+  if target is not None and not _is_finite_number(target):
+    raise _wrong('target_return', target, 'choose a finite number or None')
+
+
+def check_configs():
+  """Builds the algorithm's and the environments' numbers, as gin binds them.
+
+  Raises:
+    ConfigError: For the first number out of its range.
+  """
+  for config in (PPOConfig, RNDConfig, suites.EnvironmentConfig):
+    try:
+      config()
+    except ValueError as error:
+      # Gin appends the configurable's name, on further lines.
+      raise ConfigError(str(error).partition('\n')[0]) from error
+
+
+def prepare_root_dir(root_dir: str, resume: bool):
+  """Creates a run's folder, and checks that it can be written.
+
+  Args:
+    root_dir: The folder.
+    resume: Whether it may already hold a run.
+
+  Raises:
+    ConfigError: It cannot be created or written, or holds a run unasked.
+  """
+  folder = pathlib.Path(root_dir)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f'.probe-{os.getpid()}'
+    probe.touch()
+    probe.unlink()
+    holds_run = any(
+        (folder / name).exists()
+        for name in ('run.json', 'checkpoints', 'metrics.csv')
+    )
+  except OSError as error:
+    raise ConfigError(
+        f'--root_dir={root_dir} cannot be written ({error.strerror}): choose '
+        'another folder'
+    ) from error
+  if holds_run and not resume:
+    raise ConfigError(
+        f'--root_dir={root_dir} already holds a run: choose another folder, or '
+        'drop --noresume to continue it'
+    )
+
+
+def _wrong(name: str, value: Any, cause: str) -> ConfigError:
+  return ConfigError(f'train_eval.{name} = {value!r}: {cause}')
+
+
+def _check_whole_number(name: str, value: Any, smallest: int):
+  if value is None and name in _MAY_BE_NONE:
+    return
+  if isinstance(value, bool) or not isinstance(value, int):
+    nearest = ''
+    if _is_finite_number(value):
+      nearest = f', such as {max(smallest, round(value))}'
+    raise _wrong(name, value, f'choose a whole number{nearest}')
+  if value < smallest:
+    meaning = ''
+    if smallest == 0 and name in _MEANING_OF_ZERO:
+      meaning = f' ({_MEANING_OF_ZERO[name]})'
+    raise _wrong(name, value, f'choose {smallest}{meaning} or more')
+
+
+def _check_names(settings):
+  env_name, precision = settings['env_name'], settings['precision']
+  if not isinstance(env_name, str) or not env_name:
+    raise _wrong(
+        'env_name', env_name, "choose a name such as 'atari:MontezumaRevenge'"
+    )
+  if precision not in PRECISIONS:
+    near = difflib.get_close_matches(str(precision), PRECISIONS, 1, 0.5)
+    choices = near or PRECISIONS
+    raise _wrong('precision', precision, f'choose {" or ".join(choices)}')
+
+
+def _divisible(environments: int, minibatches: int) -> str:
+  """Names the nearest sizes that divide without a rest."""
+  below = environments // minibatches * minibatches
+  choices = [str(n) for n in (below, below + minibatches) if n]
+  divisors = [n for n in range(1, environments + 1) if environments % n == 0]
+  lower = max((n for n in divisors if n < minibatches), default=None)
+  upper = min((n for n in divisors if n > minibatches), default=None)
+  others = [str(n) for n in (lower, upper) if n]
+  return (
+      f'{" or ".join(choices)} environments, or {" or ".join(others)} '
+      'minibatches'
+  )
+
+
+def _is_finite_number(value: Any) -> bool:
+  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  return is_number and math.isfinite(value)

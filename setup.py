@@ -1,0 +1,66 @@
+"""Installs the RND agent: `pip install -e .` or `pip install -e .[test]`."""
+
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).resolve().parent
+_SCRIPTS = ('train_eval', 'play', 'plot')
+
+_EXTRAS = {
+    'test': ['pytest>=7.4', 'pytest-xdist>=3.3'],
+    'lint': ['ruff>=0.4'],
+    'plot': ['matplotlib>=3.7'],
+    'minigrid': ['minigrid>=2.3'],
+    'box2d': ['gymnasium[box2d]>=1.0'],
+    'mario': ['gym-super-mario-bros>=7.4'],
+    'reverb': ['dm-reverb~=0.14.0'],
+}
+
+
+def _version():
+  """Returns the version string written in `rnd_agent/__init__.py`."""
+  text = (_ROOT / 'rnd_agent' / '__init__.py').read_text(encoding='utf-8')
+  return re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE).group(1)
+
+
+setuptools.setup(
+    name='rnd-agent',
+    version=_version(),
+    description='Random Network Distillation for TF-Agents',
+    long_description=(_ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author='The RND Agent Authors',
+    license='Apache-2.0',
+    python_requires='>=3.10,<3.12',
+    packages=setuptools.find_packages(include=['rnd_agent', 'rnd_agent.*']),
+    py_modules=[name for name in _SCRIPTS if (_ROOT / f'{name}.py').exists()],
+    install_requires=[
+        'tf-agents==0.19.0',
+        'tensorflow>=2.15.1,<2.16',
+        'tensorflow-probability~=0.23.0',
+        'numpy>=1.23.5,<2',
+        'gin-config>=0.5,<0.6',
+        'absl-py>=1.0',
+        'psutil>=5.9',
+        # TF-Agents 0.19 accepts no newer gym; ale-py registers with gymnasium.
+        'gym==0.23.*',
+        'gymnasium>=1.0,<2',
+        'ale-py>=0.12,<1',
+        # Later releases ask for numpy 2.
+        'opencv-python-headless>=4.8,<4.12',
+        # TensorBoard 2.15 imports pkg_resources, which later releases lack.
+        'setuptools<81',
+    ],
+    extras_require={
+        **_EXTRAS,
+        'all': sorted({name for names in _EXTRAS.values() for name in names}),
+    },
+    classifiers=[
+        'License :: OSI Approved :: Apache Software License',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+)

@@ -1,0 +1,231 @@
+import dataclasses
+import os
+from typing import Optional, Sequence
+
+import gin
+import pytest
+
+from rnd_agent import config  # noqa: F401, registers PPOConfig and RNDConfig
+from rnd_agent import gin_files
+
+
+@gin.configurable(module='rnd_agent.testing')
+def robot(legs: int = 2, name: str = 'bolt', gaits: Sequence[int] = (1,)):
+  return legs, name, gaits
+
+
+@gin.configurable(module='rnd_agent.testing', denylist=['secret'])
+@dataclasses.dataclass(frozen=True)
+class Motor:
+  power: float = 1.0
+  limit: Optional[float] = None
+  part: object = None
+  secret: int = 0
+
+
+@gin.configurable(module='rnd_agent.testing.one')
+def twin(x=1):
+  return x
+
+
+gin.external_configurable(lambda x=2: x, 'twin', module='rnd_agent.testing.two')
+
+
+class _Hiding(type):
+  """A metaclass that hides constructors' signatures, as tf.Module's does."""
+
+  def __call__(cls, *args, **kwargs):
+    return super().__call__(*args, **kwargs)
+
+
+@gin.configurable(module='rnd_agent.testing')
+class Hidden(metaclass=_Hiding):
+  def __init__(self, width: int = 3):
+    self.width = width
+
+
+class _Base:
+  def __init__(self, size: int = 1):
+    self.size = size
+
+
+@gin.configurable(module='rnd_agent.testing')
+class Derived(_Base):
+  def __init__(self, colour: str = 'red', **kwargs):
+    super().__init__(**kwargs)
+    self.colour = colour
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+def _error(*bindings, files=()):
+  with pytest.raises(gin_files.ConfigError) as caught:
+    gin_files.parse(files, bindings)
+  message = str(caught.value)
+  assert '\n' not in message
+  return message
+
+
+def test_files_come_first_and_later_bindings_win(tmp_path):
+  (tmp_path / 'a.gin').write_text('robot.legs = 4\nrobot.name = "a"\n')
+  (tmp_path / 'b.gin').write_text('robot:\n  name = "b"\n  gaits = [1, 2]\n')
+  gin_files.parse(
+      [str(tmp_path / 'a.gin'), str(tmp_path / 'b.gin')], ['robot.legs=6']
+  )
+  assert robot() == (6, 'b', [1, 2])
+
+
+def test_dataclass_scope_reference_and_macro():
+  gin_files.parse([], [
+      'strength = 3', 'Motor.power = %strength', 'fast/Motor.power = 9.5',
+      'Motor.part = @robot()',
+  ])
+  assert Motor().power == 3
+  assert Motor().part == (2, 'bolt', (1,))
+  with gin.config_scope('fast'):
+    assert Motor().power == 9.5
+
+
+def test_include_beside_the_including_file(tmp_path, monkeypatch):
+  (tmp_path / 'sub').mkdir()
+  (tmp_path / 'sub' / 'base.gin').write_text('robot.legs = 8\n')
+  (tmp_path / 'sub' / 'top.gin').write_text("include 'base.gin'\n")
+  (tmp_path / 'base.gin').write_text('robot.legs = 1\n')
+  monkeypatch.chdir(tmp_path)
+  gin_files.parse(['sub/top.gin'])
+  assert robot()[0] == 8
+
+
+def test_include_from_the_working_directory(tmp_path, monkeypatch):
+  (tmp_path / 'sub').mkdir()
+  (tmp_path / 'base.gin').write_text('robot.legs = 5\n')
+  (tmp_path / 'sub' / 'top.gin').write_text("include 'base.gin'\n")
+  monkeypatch.chdir(tmp_path)
+  gin_files.parse(['sub/top.gin'])
+  assert robot()[0] == 5
+
+
+def test_what_an_include_binds_can_be_overridden_after_it(tmp_path):
+  (tmp_path / 'base.gin').write_text('robot.legs = 8\n')
+  top = tmp_path / 'top.gin'
+  top.write_text("include 'base.gin'\nrobot.legs = 9\n")
+  gin_files.parse([str(top)])
+  assert robot()[0] == 9
+
+
+def test_include_of_itself(tmp_path):
+  (tmp_path / 'a.gin').write_text("include 'b.gin'\n")
+  (tmp_path / 'b.gin').write_text("\ninclude 'a.gin'\n")
+  message = _error(files=[str(tmp_path / 'a.gin')])
+  assert 'b.gin:2: a.gin includes itself' in message
+
+
+@pytest.mark.parametrize('binding, parts', [
+    ('robt.legs=1', ["no configurable named 'robt'", 'nearest: robot']),
+    ('PPOconfg.gae_lambda=1', ['nearest: PPOConfig']),
+    ('qqqqqqqq.x=1', ['known: ', 'PPOConfig', 'robot']),
+    ('robot.leggs=1', ["robot has no parameter 'leggs'", 'nearest: legs']),
+    ('Motor.powr=1', ["Motor has no parameter 'powr'", 'nearest: power']),
+    ('robot.gae_lambda=1', ['nearest: PPOConfig.gae_lambda']),
+    ('robot.zzzz=1', ['it has: legs, name, gaits']),
+    ('Motor.secret=1', ['Motor.secret cannot be set in a config']),
+    ('twin.x=1', ['ambiguous', 'testing.one.twin', 'testing.two.twin']),
+    ('learning_rate=1', ['names no configurable', 'PPOConfig.learning_rate']),
+    ('robot.legs=%lgs', ['the macro %lgs is never set']),
+    ('Motor.part=@robt()', ["'robt'", 'nearest: robot']),
+    ('robt:\n  legs = 3', ["'robt'", 'nearest: robot']),
+    ('robot.legs="4"', ["robot.legs wants int, not '4' (str)"]),
+    ('robot.legs=4.5', ['wants int, not 4.5 (float)']),
+    ('robot.legs=True', ['wants int, not True (bool)']),
+    ('robot.name=3', ['wants str']),
+    ('robot.gaits=3', ['wants Sequence[int]']),
+    ('robot.gaits=["a"]', ['wants Sequence[int]']),
+    ('Motor.limit="x"', ['wants Optional[float]']),
+    ('Motor.power=None', ['wants float']),
+    ('robot.name=bolt', ['cannot read the value bolt', 'quotes']),
+    ('robot.legs=[1', ['left open']),
+    ('robot.legs=', ['Unable to parse value']),
+    ('robot.legs 3', ['robot.legs 3']),
+    ('Hidden.widht=1', ["Hidden has no parameter 'widht'", 'nearest: width']),
+    ('Hidden.width="a"', ['Hidden.width wants int']),
+    ('Hidden.self=1', ["Hidden has no parameter 'self'"]),
+    ('Derived.sze=1', ["Derived has no parameter 'sze'", 'nearest: size']),
+    ('Derived.size="a"', ['Derived.size wants int']),
+    ('Derived.kwargs=1', ["Derived has no parameter 'kwargs'"]),
+    ('import os', ['modules of rnd_agent only, not os']),
+    ('from os import path', ['modules of rnd_agent only, not os.path']),
+    ('from __gin__ import dynamic_registration', ['rnd_agent only']),
+    ('import rnd_agent.nothing', ['cannot import rnd_agent.nothing']),
+])
+def test_mistake_in_a_binding(binding, parts):
+  message = _error(binding)
+  assert message.startswith("--gin_bindings='" + binding.split()[0][:7])
+  for part in parts:
+    assert part in message
+
+
+@pytest.mark.parametrize('line, part', [
+    ('robot.leggs = 1', 'nearest: legs'),
+    ('robot.legs = "4"', 'wants int'),
+    ('legs = 1', 'nearest: robot.legs'),
+    ('robot.legs = [1,', 'left open'),
+    ('robot.name = bolt', 'quotes'),
+    ('Motor.part = @robt', 'nearest: robot'),
+    ("include 'bse.gin'", 'base.gin'),
+    ('import os', 'rnd_agent only'),
+])
+def test_mistake_in_a_file_names_file_and_line(tmp_path, line, part):
+  (tmp_path / 'base.gin').write_text('')
+  path = tmp_path / 'bad.gin'
+  path.write_text(f'# A comment.\nrobot.legs = 1\n{line}\n')
+  message = _error(files=[str(path)])
+  assert message.startswith(f'{path}:') and part in message
+  if 'left open' not in part:
+    assert message.startswith(f'{path}:3: ')
+
+
+def test_missing_and_unreadable_files(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  os.mkdir('configs')
+  (tmp_path / 'configs' / 'montezuma.gin').write_text('')
+  message = _error(files=['configs/montezma.gin'])
+  assert 'no config file configs/montezma.gin' in message
+  assert 'nearest: configs/montezuma.gin' in message
+  assert 'no config file configs' in _error(files=['configs'])
+  (tmp_path / 'binary.gin').write_bytes(b'\xff\xfe\x00')
+  assert 'cannot read binary.gin' in _error(files=['binary.gin'])
+
+
+def test_nothing_is_bound_when_something_is_wrong():
+  _error('robot.legs=7', 'robot.leggs=1')
+  assert robot()[0] == 2
+
+
+def test_parameter_that_kwargs_hand_to_a_base():
+  gin_files.parse([], ['Derived.size=4', 'Derived.colour="blue"'])
+  assert (Derived().size, Derived().colour) == (4, 'blue')
+
+
+def test_none_and_whole_numbers_where_they_fit():
+  gin_files.parse([], [
+      'Motor.limit=None', 'Motor.power=2', 'robot.gaits=(3, 4)',
+      'import rnd_agent.config', 'PPOConfig.learning_rate=1e-3',
+  ])
+  assert Motor() == Motor(power=2, limit=None)
+  assert config.PPOConfig().learning_rate == 1e-3
+
+
+def test_operative_config_is_read_back(tmp_path):
+  gin_files.parse([], ['n = 3', 'robot.legs = %n', 'Motor.power = 0.5'])
+  robot(), Motor()
+  path = tmp_path / 'operative_config.gin'
+  path.write_text(gin.operative_config_str())
+  gin.clear_config()
+  gin_files.parse([str(path)])
+  assert robot()[0] == 3
+  assert Motor().power == 0.5

@@ -1,0 +1,328 @@
+import io
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from rnd_agent import progress as progress_lib
+from rnd_agent import recorder
+from rnd_agent import run_json
+
+COLUMNS = ('iteration', 'rooms_mean', 'loss_policy')
+HEADER = 'iteration,rooms_mean,loss_policy\n'
+
+
+def _write(path, iterations, last_iteration=None):
+  with recorder.MetricsFile(path, COLUMNS, last_iteration) as metrics:
+    for i in iterations:
+      metrics.write({'iteration': i, 'rooms_mean': i / 4, 'loss_policy': -i})
+
+
+def _rows(path):
+  lines = path.read_text().splitlines()
+  assert lines[0] == ','.join(COLUMNS)
+  return [int(line.split(',')[0]) for line in lines[1:]]
+
+
+def test_default_columns_are_the_documented_ones():
+  documented = (
+      'iteration, env_steps, frames, wall_time_s, steps_per_second, episodes, '
+      'episode_return_mean, episode_return_max, episode_length_mean, '
+      'rooms_mean, rooms_discovered, intrinsic_reward_mean, '
+      'intrinsic_reward_std, loss_policy, loss_value_ext, loss_value_int, '
+      'loss_predictor, entropy, approx_kl, clip_fraction, '
+      'explained_variance_ext, explained_variance_int'
+  )
+  assert ', '.join(recorder.COLUMNS) == documented
+
+
+def test_rows_are_on_file_as_soon_as_written(tmp_path):
+  path = tmp_path / 'metrics.csv'
+  metrics = recorder.MetricsFile(path, COLUMNS)
+  metrics.write({'iteration': 1, 'rooms_mean': 1.25, 'loss_policy': 1e-9 / 3})
+  assert path.read_text() == HEADER + '1,1.25,3.3333333e-10\n'
+  metrics.close()
+
+
+def test_cells(tmp_path):
+  path = tmp_path / 'metrics.csv'
+  with recorder.MetricsFile(path, COLUMNS) as metrics:
+    metrics.write({'iteration': 1})
+    metrics.write({'iteration': 2, 'rooms_mean': math.nan, 'loss_policy': None})
+    metrics.write({'iteration': 3, 'loss_policy': math.nan})
+    metrics.write({'iteration': 4, 'rooms_mean': 491520000, 'loss_policy': 2.0})
+  assert path.read_text() == (
+      HEADER + '1,,\n2,,\n3,,nan\n4,491520000,2\n'
+  )
+
+
+def test_resume_continues_without_doubled_or_missing_rows(tmp_path):
+  path = tmp_path / 'metrics.csv'
+  _write(path, range(1, 8))
+  before = path.read_text().splitlines()[:6]
+  _write(path, range(6, 9), last_iteration=5)
+  assert _rows(path) == [1, 2, 3, 4, 5, 6, 7, 8]
+  assert path.read_text().splitlines()[:6] == before
+
+
+def test_resume_from_the_start_drops_all_rows(tmp_path):
+  path = tmp_path / 'metrics.csv'
+  _write(path, range(1, 4))
+  _write(path, [1], last_iteration=0)
+  assert _rows(path) == [1]
+
+
+def test_reopening_keeps_the_rows(tmp_path):
+  path = tmp_path / 'metrics.csv'
+  _write(path, [1, 2])
+  with recorder.MetricsFile(path, COLUMNS) as metrics:
+    assert metrics.last_iteration == 2
+    metrics.write({'iteration': 3})
+  assert _rows(path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize('tail', ['3', '3,0.7', '3,0.75,-3'])
+def test_partial_last_line_is_cut_off(tmp_path, tail):
+  path = tmp_path / 'metrics.csv'
+  _write(path, [1, 2])
+  path.write_text(path.read_text() + tail)
+  _write(path, [3], last_iteration=2)
+  assert path.read_text().endswith('2,0.5,-2\n3,0.75,-3\n')
+
+
+@pytest.mark.parametrize('length', [0, 5, len(HEADER) - 1])
+def test_partial_header_is_repaired(tmp_path, length):
+  path = tmp_path / 'metrics.csv'
+  path.write_text(HEADER[:length])
+  _write(path, [1])
+  assert path.read_text() == HEADER + '1,0.25,-1\n'
+
+
+def test_other_columns_are_an_error_and_the_file_stays(tmp_path):
+  path = tmp_path / 'metrics.csv'
+  path.write_text('iteration,speed\n1,2\n')
+  with pytest.raises(ValueError, match='other columns.*iteration,speed'):
+    recorder.MetricsFile(path, COLUMNS)
+  assert path.read_text() == 'iteration,speed\n1,2\n'
+
+
+@pytest.mark.parametrize('line', ['x,1,1', '2,1', '1,1,1', '2,1,1,1'])
+def test_foreign_line_is_an_error(tmp_path, line):
+  path = tmp_path / 'metrics.csv'
+  text = f'{HEADER}1,1,1\n{line}\n5,1,1\n'
+  path.write_text(text)
+  with pytest.raises(ValueError, match='line 3: not a row'):
+    recorder.MetricsFile(path, COLUMNS, last_iteration=4)
+  assert path.read_text() == text
+
+
+def test_write_refuses_unknown_columns_and_repeated_iterations(tmp_path):
+  with recorder.MetricsFile(tmp_path / 'metrics.csv', COLUMNS) as metrics:
+    metrics.write({'iteration': 1})
+    with pytest.raises(ValueError, match='already'):
+      metrics.write({'iteration': 1})
+    with pytest.raises(ValueError, match='no column speed'):
+      metrics.write({'iteration': 2, 'speed': 1})
+
+
+def test_window_is_unknown_while_empty():
+  assert recorder.EpisodeWindow().statistics() == {
+      'episodes': 0,
+      'episode_return_mean': None,
+      'episode_return_max': None,
+      'episode_length_mean': None,
+      'rooms_mean': None,
+      'rooms_discovered': None,
+  }
+
+
+def test_window_forgets_old_episodes_but_not_places():
+  window = recorder.EpisodeWindow(size=2)
+  window.add(1000.0, 7, places=[1, 9, 9])
+  window.add(100.0, 10, places={1})
+  window.add(-50.0, 20, places=(1, 2, 3))
+  assert window.statistics() == {
+      'episodes': 3,
+      'episode_return_mean': 25.0,
+      'episode_return_max': 100.0,
+      'episode_length_mean': 15.0,
+      'rooms_mean': 2.0,
+      'rooms_discovered': 4,
+  }
+  assert window.discovered == {1, 2, 3, 9}
+
+
+def test_window_without_places():
+  window = recorder.EpisodeWindow()
+  window.add(-3.0, 2)
+  statistics = window.statistics()
+  assert statistics['episode_return_max'] == -3.0
+  assert statistics['rooms_mean'] is None
+  assert statistics['rooms_discovered'] is None
+
+
+def test_window_state_survives_json():
+  window = recorder.EpisodeWindow(size=3)
+  for i in range(5):
+    window.add(float(i), 10 * i, places=[i, 2 * i] if i % 2 else None)
+  restored = recorder.EpisodeWindow()
+  restored.set_state(json.loads(json.dumps(window.get_state())))
+  for each in (window, restored):
+    each.add(7.5, 3, places=[77])
+  assert restored.statistics() == window.statistics()
+  assert restored.get_state() == window.get_state()
+
+
+class _Terminal(io.StringIO):
+  width = 80
+
+  def isatty(self):
+    return True
+
+  def fileno(self):
+    raise OSError('no terminal size')
+
+
+class _Clock:
+  def __init__(self):
+    self.now = 0.0
+
+  def __call__(self):
+    return self.now
+
+
+def test_log_lines_are_limited():
+  stream, clock = io.StringIO(), _Clock()
+  progress = recorder.Progress(100, stream, clock=clock)
+  for i in range(1, 101):
+    clock.now += 1.0
+    progress.update(i)
+  shown = [int(line.split()[1].split('/')[0])
+           for line in stream.getvalue().splitlines()]
+  assert shown == [1, 2, 3, 13, 23, 33, 43, 53, 63, 73, 83, 93, 100]
+  assert '\r' not in stream.getvalue() and '\x1b' not in stream.getvalue()
+
+
+def test_line_says_how_far_how_fast_how_long():
+  stream, clock = io.StringIO(), _Clock()
+  progress = recorder.Progress(30, stream, clock=clock)
+  progress.update(1)
+  clock.now = 90.0
+  progress.update(10, steps_per_second=1234.5, episode_return=400.0, rooms=7,
+                  bonus=0.01234)
+  assert stream.getvalue().splitlines() == [
+      'iteration 1/30',
+      'iteration 10/30  1,234 steps/s  3m20s left  return 400  rooms 7  '
+      'bonus 0.01234',
+  ]
+
+
+def test_endless_run_has_no_time_left():
+  stream = io.StringIO()
+  progress = recorder.Progress(0, stream)
+  progress.update(1)
+  progress.update(2)
+  assert stream.getvalue() == 'iteration 1\niteration 2\n'
+
+
+def test_terminal_line_is_rewritten_and_fits(monkeypatch):
+  monkeypatch.setenv('TERM', 'xterm')
+  stream = _Terminal()
+  progress = recorder.Progress(1000, stream)
+  monkeypatch.setattr(progress, '_width', lambda: 40)
+  progress.update(1, steps_per_second=900.0, episode_return=1.0, rooms=2)
+  progress.update(2, steps_per_second=900.0, episode_return=1.0, rooms=2)
+  progress.note('checkpoint')
+  progress.close()
+  lines = [line.replace('\x1b[K', '')
+           for line in stream.getvalue().replace('\n', '\n\r').split('\r')]
+  assert max(map(len, lines)) <= 40
+  assert lines == [
+      '',
+      'iteration 1/1000  900 steps/s  return 1',
+      lines[2],
+      'checkpoint\n',
+      lines[2] + '\n',
+      '',
+  ]
+  assert lines[2].startswith('iteration 2/1000  900 steps/s')
+
+
+def test_terminal_of_unknown_width_counts_as_80(monkeypatch):
+  monkeypatch.setenv('TERM', 'xterm')
+  stream = _Terminal()
+  recorder.Progress(9, stream).bar('x' * 100, 1, 2)
+  assert len(stream.getvalue().replace('\r\x1b[K', '')) == 79
+
+
+def test_bar(monkeypatch):
+  monkeypatch.setenv('TERM', 'xterm')
+  stream = _Terminal()
+  progress = recorder.Progress(9, stream)
+  progress.bar('statistics', 12, 50)
+  progress.update(1)
+  assert stream.getvalue() == (
+      '\r\x1b[Kstatistics 12/50  [#####...............]\n'
+      '\r\x1b[Kiteration 1/9'
+  )
+  plain = io.StringIO()
+  progress = recorder.Progress(9, plain, clock=_Clock())
+  for i in range(1, 51):
+    progress.bar('statistics', i, 50)
+  assert plain.getvalue().splitlines() == [
+      'statistics 1/50', 'statistics 2/50', 'statistics 3/50',
+      'statistics 50/50',
+  ]
+
+
+@pytest.mark.parametrize('seconds, text', [
+    (0.4, '0s'), (59, '59s'), (185, '3m05s'), (7620, '2h07m'),
+    (5 * 86400 + 3 * 3600, '5d03h'),
+])
+def test_durations(seconds, text):
+  assert progress_lib._duration(seconds) == text
+
+
+def test_run_json_keeps_every_start(tmp_path):
+  recorder.write_run_json(tmp_path, seed=3)
+  recorder.write_run_json(tmp_path, seed=3, iteration=40, extra={'gpus': 0})
+  content = json.loads((tmp_path / 'run.json').read_text())
+  assert [start['iteration'] for start in content['starts']] == [0, 40]
+  assert content['seed'] == 3
+  assert content['gpus'] == 0 and 'gpus' not in content['starts'][0]
+  assert content['python'] == sys.version.split()[0]
+  assert content['packages']['tf-agents'] == '0.19.0'
+  assert content['machine']['cores'] >= 1
+  assert content['machine']['memory_gib'] > 0
+  assert 'pytest' in content['command'] or 'python' in content['command']
+  assert [path.name for path in tmp_path.iterdir()] == ['run.json']
+
+
+def test_damaged_run_json_is_an_error(tmp_path):
+  (tmp_path / 'run.json').write_text('{"starts": [')
+  with pytest.raises(ValueError, match='run.json is damaged'):
+    recorder.write_run_json(tmp_path, seed=1)
+
+
+def test_source_version_tells_commit_and_changes(tmp_path, monkeypatch):
+  source = tmp_path / 'module.py'
+  monkeypatch.setattr(run_json, '_SOURCE', source)
+  source.write_text('1\n')
+
+  def git(*arguments):
+    identity = ['-c', 'user.name=n', '-c', 'user.email=e']
+    return subprocess.run(
+        ['git', *identity, *arguments], cwd=tmp_path, check=True,
+        capture_output=True, text=True,
+    ).stdout.strip()
+
+  git('init')
+  assert run_json._source_version() is None
+  git('add', 'module.py')
+  git('commit', '-m', 'one')
+  commit = git('rev-parse', 'HEAD')
+  assert run_json._source_version() == {'commit': commit, 'dirty': False}
+  source.write_text('2\n')
+  assert run_json._source_version() == {'commit': commit, 'dirty': True}

@@ -1,0 +1,212 @@
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import gin
+import pytest
+
+from rnd_agent import train_eval_lib
+from rnd_agent.environments.errors import UnknownEnvironmentError
+from rnd_agent.gin_files import ConfigError
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_SIZES = {
+    'env_name': 'atari:Venture',
+    'num_parallel_environments': 12,
+    'num_workers': None,
+    'rollout_length': 5,
+    'num_iterations': 0,
+    'num_minibatches': 4,
+    'num_epochs': 1,
+    'seed': 0,
+    'random_steps': 0,
+    'eval_interval': 0,
+    'num_eval_episodes': 1,
+    'checkpoint_interval': 1,
+    'checkpoints_to_keep': 1,
+    'summary_interval': 1,
+    'target_return': None,
+    'precision': 'float32',
+}
+_needs_trainer = pytest.mark.skipif(
+    importlib.util.find_spec('rnd_agent.trainer') is None,
+    reason='rnd_agent.trainer does not exist',
+)
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+def _error(**changes):
+  with pytest.raises(ConfigError) as caught:
+    train_eval_lib.check_sizes(**{**_SIZES, **changes})
+  message = str(caught.value)
+  assert '\n' not in message
+  return message
+
+
+def test_sizes_that_work():
+  train_eval_lib.check_sizes(**_SIZES)
+  train_eval_lib.check_sizes(**{
+      **_SIZES, 'num_workers': 12, 'target_return': -5,
+      'precision': 'mixed_bfloat16', 'num_minibatches': 12,
+  })
+
+
+def test_environments_are_divisible_by_minibatches():
+  assert _error(num_parallel_environments=10) == (
+      'train_eval.num_parallel_environments = 10: not divisible by '
+      'train_eval.num_minibatches = 4: choose 8 or 12 environments, or 2 or 5 '
+      'minibatches'
+  )
+  message = _error(num_parallel_environments=3)
+  assert message.endswith('choose 4 environments, or 3 minibatches')
+  for environments in range(1, 30):
+    for minibatches in range(1, 12):
+      if environments % minibatches:
+        message = _error(
+            num_parallel_environments=environments, num_minibatches=minibatches
+        )
+        choices = message.partition('choose ')[2]
+        these, those = choices.split(' environments, or ')
+        for n in these.split(' or '):
+          assert int(n) % minibatches == 0
+        for n in those.removesuffix(' minibatches').split(' or '):
+          assert environments % int(n) == 0
+
+
+@pytest.mark.parametrize('name, value, part', [
+    ('rollout_length', 0, 'choose 1 or more'),
+    ('num_parallel_environments', -4, 'choose 1 or more'),
+    ('num_minibatches', 0, 'choose 1 or more'),
+    ('num_epochs', 0, 'choose 1 or more'),
+    ('num_iterations', -1, 'choose 0 (endless) or more'),
+    ('eval_interval', -1, 'choose 0 (no evaluation) or more'),
+    ('num_eval_episodes', 0, 'choose 1 or more'),
+    ('checkpoint_interval', 0, 'choose 1 or more'),
+    ('checkpoints_to_keep', 0, 'choose 1 or more'),
+    ('summary_interval', 0, 'choose 1 or more'),
+    ('random_steps', -1, 'choose 0 (no statistics) or more'),
+    ('num_workers', 0, 'choose 1 or more'),
+    ('num_workers', 13, 'choose at most 12'),
+    ('seed', 2**31, 'below 2147483648'),
+    ('seed', -1, 'choose 0 or more'),
+    ('rollout_length', '128', "'128': choose a whole number"),
+    ('rollout_length', 127.6, 'a whole number, such as 128'),
+    ('rollout_length', True, 'a whole number'),
+    ('rollout_length', None, 'a whole number'),
+    ('num_epochs', float('nan'), 'a whole number'),
+    ('target_return', 'x', 'a finite number or None'),
+    ('target_return', float('inf'), 'a finite number or None'),
+    ('precision', 'bfloat16', 'choose mixed_bfloat16'),
+    ('precision', 'half', 'choose float32 or mixed_bfloat16'),
+    ('env_name', '', 'atari:MontezumaRevenge'),
+    ('env_name', 3, 'atari:MontezumaRevenge'),
+])
+def test_size_that_cannot_work(name, value, part):
+  message = _error(**{name: value})
+  assert message.startswith(f'train_eval.{name} = {value!r}: ')
+  assert part in message
+
+
+def test_every_parameter_is_checked():
+  import inspect
+  parameters = inspect.signature(train_eval_lib.train_eval).parameters
+  assert set(parameters) - {'root_dir', 'resume'} == set(_SIZES)
+
+
+def test_number_of_the_algorithm_out_of_its_range():
+  gin.bind_parameter('PPOConfig.gae_lambda', 1.5)
+  with pytest.raises(ConfigError, match='PPOConfig.gae_lambda = 1.5') as caught:
+    train_eval_lib.check_configs()
+  assert '\n' not in str(caught.value)
+
+
+def test_unknown_environment_leaves_no_folder(tmp_path):
+  with pytest.raises(UnknownEnvironmentError, match='MontezumaRevenge'):
+    train_eval_lib.train_eval(
+        str(tmp_path / 'run'), env_name='atari:MontezumaRevnge'
+    )
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('entry', ['run.json', 'checkpoints', 'metrics.csv'])
+def test_folder_that_holds_a_run(tmp_path, entry):
+  (tmp_path / entry).mkdir()
+  train_eval_lib.prepare_root_dir(str(tmp_path), resume=True)
+  with pytest.raises(ConfigError, match='already holds a run'):
+    train_eval_lib.prepare_root_dir(str(tmp_path), resume=False)
+
+
+def test_new_folder(tmp_path):
+  folder = tmp_path / 'a' / 'b'
+  train_eval_lib.prepare_root_dir(str(folder), resume=False)
+  assert folder.is_dir() and not list(folder.iterdir())
+
+
+def test_folder_that_cannot_be_used(tmp_path):
+  (tmp_path / 'file').write_text('')
+  for path in ('file', 'file/run'):
+    with pytest.raises(ConfigError, match='cannot be written'):
+      train_eval_lib.prepare_root_dir(str(tmp_path / path), resume=True)
+
+
+def _run(cwd, *arguments):
+  return subprocess.run(
+      [sys.executable, str(_ROOT / 'train_eval.py'), *arguments],
+      cwd=cwd, capture_output=True, text=True, timeout=120,
+      env={**os.environ, 'PYTHONPATH': str(_ROOT)},
+  )
+
+
+def _assert_one_line(result, *parts):
+  assert result.returncode == 2, result.stderr
+  lines = [line for line in result.stderr.splitlines() if line]
+  assert lines[-1].startswith('train_eval: error: ')
+  assert 'Traceback' not in result.stderr
+  for part in parts:
+    assert part in lines[-1]
+  return lines
+
+
+@pytest.mark.parametrize('arguments, parts', [
+    (['--rot_dir=x'], ["'rot_dir'", 'root_dir']),
+    (['stray'], ["unexpected argument 'stray'"]),
+    (['--resume=perhaps'], ['resume']),
+])
+def test_mistake_in_the_flags(tmp_path, arguments, parts):
+  lines = _assert_one_line(_run(tmp_path, *arguments), *parts)
+  assert len(lines) == 1
+  assert not list(tmp_path.iterdir())
+
+
+@_needs_trainer
+@pytest.mark.parametrize('arguments, parts', [
+    (['--gin_file=configs/montezma.gin'], ['no config file']),
+    (['--gin_bindings=train_eval.num_iteration=3'],
+     ['nearest: num_iterations']),
+    (['--gin_bindings=train_eval.num_parallel_environments=10'],
+     ['choose 8 or 12 environments']),
+    (['--gin_bindings=train_eval.root_dir="x"'], ['cannot be set']),
+    (['--root_dir=/proc/nothing/run'], ['cannot be written']),
+])
+def test_mistake_in_the_config(tmp_path, arguments, parts):
+  lines = _assert_one_line(_run(tmp_path, *arguments), *parts)
+  assert len(lines) == 1
+  assert not list(tmp_path.iterdir())
+
+
+@_needs_trainer
+def test_noresume_refuses_the_default_folder_of_a_run(tmp_path):
+  (tmp_path / 'game.gin').write_text("train_eval.env_name = 'atari:Venture'\n")
+  (tmp_path / 'runs' / 'game').mkdir(parents=True)
+  (tmp_path / 'runs' / 'game' / 'run.json').write_text('{}')
+  result = _run(tmp_path, '--gin_file=game.gin', '--noresume')
+  _assert_one_line(result, 'runs/game already holds a run')
+  assert os.listdir(tmp_path / 'runs' / 'game') == ['run.json']

@@ -1,0 +1,92 @@
+"""Trains an agent as a config says, or continues a run.
+
+python train_eval.py --root_dir=runs/x --gin_file=configs/montezuma.gin \
+  --gin_bindings='train_eval.num_iterations=10'
+
+A mistake in flags, config or folder is one line on standard error and exit
+status 2; a failed environment is status 1, a NaN in training status 3. In each
+case what was trained before is kept.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+
+from absl import app
+from absl import flags
+from absl import logging
+
+_ROOT_DIR = flags.DEFINE_string(
+    'root_dir', None, 'Folder of the run; runs/<config name> if not given.'
+)
+_GIN_FILE = flags.DEFINE_multi_string('gin_file', [], 'Config; may repeat.')
+_GIN_BINDINGS = flags.DEFINE_multi_string(
+    'gin_bindings', [], 'A binding that overrides the configs; may repeat.'
+)
+_RESUME = flags.DEFINE_bool(
+    'resume', True, 'Whether to continue a run that the folder holds.'
+)
+
+
+def _fail(error, status=2):
+  """Ends the process with one line, and a worker's traceback if any."""
+  # Gin appends to an error where it passed, on further lines.
+  text = str(error).partition('\n  In call to')[0]
+  cause, _, details = text.partition('\n\n')
+  print(f'train_eval: error: {" ".join(cause.split())}', file=sys.stderr)
+  if details:
+    print(details, file=sys.stderr)
+  sys.exit(status)
+
+
+def _parse_flags(argv):
+  try:
+    arguments = flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(error)
+  if arguments[1:]:
+    _fail(f'unexpected argument {arguments[1]!r}')
+  return arguments
+
+
+def _default_root_dir():
+  last = _GIN_FILE.value[-1] if _GIN_FILE.value else 'default'
+  return os.path.join('runs', pathlib.Path(last).stem)
+
+
+def main(_):
+  """Reads the config and trains."""
+  # Until the trainer installs its own handlers there is nothing to save.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+  if not flags.FLAGS['verbosity'].present:
+    logging.set_verbosity(logging.WARNING)
+  try:
+    from rnd_agent import startup
+
+    startup.quiet_imports()
+    from rnd_agent import checkpoints
+    from rnd_agent import gin_files
+    from rnd_agent import train_eval_lib
+    from rnd_agent import trainer
+    from rnd_agent.environments import errors
+
+    try:
+      gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value)
+      root_dir = _ROOT_DIR.value or _default_root_dir()
+      train_eval_lib.train_eval(root_dir=root_dir, resume=_RESUME.value)
+    except (
+        gin_files.ConfigError, errors.UnknownEnvironmentError,
+        checkpoints.CheckpointError,
+    ) as error:
+      _fail(error)
+    except errors.EnvironmentWorkerError as error:
+      _fail(error, status=1)
+    except trainer.TrainingDivergedError as error:
+      _fail(error, status=3)
+  except KeyboardInterrupt:
+    print('train_eval: interrupted before training began', file=sys.stderr)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=_parse_flags)
