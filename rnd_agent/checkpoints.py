@@ -103,7 +103,9 @@ class Checkpoints:
           f'has ({_first_line(error)}): restore the configuration (see '
           'operative_config.gin), or choose another --root_dir'
       ) from error
-    except (tf.errors.OpError, ValueError, KeyError, OSError) as error:
+    except (
+        tf.errors.OpError, ValueError, LookupError, RuntimeError, OSError
+    ) as error:
       raise CheckpointError(
           f'{path} cannot be restored ({_first_line(error)}): if it is '
           'damaged, move its files away; if the networks were '

@@ -1,0 +1,361 @@
+"""Many environments over a few processes, as one batched PyEnvironment."""
+
+import collections
+from typing import Any, NamedTuple
+import weakref
+
+import gin
+import numpy as np
+from tf_agents.environments import py_environment
+from tf_agents.specs import array_spec
+from tf_agents.trajectories import time_step as ts
+
+from rnd_agent.environments import memory
+from rnd_agent.environments import pool
+from rnd_agent.environments import shares
+from rnd_agent.environments import specs
+from rnd_agent.environments import suites
+from rnd_agent.environments import worker
+
+Episode = worker.Episode
+
+
+class Transition(NamedTuple):
+  """What a step did, with the environments that ended already reset.
+
+  N environments of a group. The arrays lie in shared memory: they are valid
+  until the group's next step, copy what must last.
+
+  Attributes:
+    observations: [N, ...], what to act on next: the reset's where an episode
+      ended.
+    step_types: int32 [N], of these observations: FIRST or MID.
+    rewards: float32 [N], of the step.
+    discounts: float32 [N], of the step: 0 where the episode terminated.
+    ended: bool [N], whether the episode terminated or was truncated.
+    final_observations: [N, ...], the episode's last; valid where `ended`.
+  """
+
+  observations: np.ndarray
+  step_types: np.ndarray
+  rewards: np.ndarray
+  discounts: np.ndarray
+  ended: np.ndarray
+  final_observations: np.ndarray
+
+
+@gin.configurable
+class ShardedPyEnvironment(py_environment.PyEnvironment):
+  """N environments over K processes, each of which steps its share.
+
+  Two ways to step. `step` follows TF-Agents: an episode ends with a LAST time
+  step, and the next step ignores the action and returns FIRST with reward 0;
+  termination has discount 0, truncation 1. `step_and_reset` resets in the same
+  call, so that every row is a real step of the agent. They can be mixed: a row
+  left at LAST by `step` becomes FIRST in the next step of either kind.
+
+  The batch may be divided into groups, so that one can be stepped while the
+  policy is evaluated on another: `send(actions, group)`, `receive(group)`.
+
+  Environment i has the seed `shares.environment_seeds(seed, n)[i]`; what it
+  does depends neither on the number of workers nor on that of groups.
+
+  A worker that dies or hangs, or an environment that raises, is an
+  `EnvironmentWorkerError`, which also closes everything.
+
+  Close it in the thread that made it, or let that thread live as long: see
+  `worker`.
+  """
+
+  def __init__(
+      self,
+      env_name: suites.EnvironmentSource = gin.REQUIRED,
+      num_environments: int = gin.REQUIRED,
+      num_workers: int | None = None,
+      seed: int = 0,
+      config: suites.EnvironmentConfig | None = None,
+      worker_timeout: float = 60.0,
+      num_groups: int = 1,
+  ):
+    """Starts the workers and makes the environments.
+
+    Args:
+      env_name: Name, or callable `f(seed)` at the top level of an importable
+        module, see `suites.make`.
+      num_environments: N.
+      num_workers: Processes, at most as many as a group has environments; None
+        is one for every core.
+      seed: Seed of the run, at least 0.
+      config: Preprocessing; None is `EnvironmentConfig()`.
+      worker_timeout: Seconds a worker may take over a step of its share.
+      num_groups: Groups of consecutive environments.
+
+    Raises:
+      UnknownEnvironmentError: No environment of that name.
+      ValueError: Sizes do not fit, or a space is not supported.
+      EnvironmentWorkerError: A worker or an environment failed to start.
+    """
+    super().__init__()
+    suites.check_name(env_name)
+    num_workers = shares.check_sizes(
+        num_environments, num_workers, num_groups, worker_timeout
+    )
+    self._num_environments = num_environments
+    seeds = shares.environment_seeds(seed, num_environments)
+    all_shares = shares.make_shares(num_groups, num_workers, seeds)
+    self._pool = pool.WorkerPool(
+        env_name,
+        config or suites.EnvironmentConfig(),
+        all_shares,
+        worker_timeout,
+    )
+    self._finalizer = weakref.finalize(self, self._pool.close)
+    try:
+      self._set_spaces(self._pool.spaces)
+    except ValueError:
+      self.close()
+      raise
+    self._arrays = self._pool.share_memory(self._fields(num_workers))
+    self._arrays['step_types'][:] = ts.StepType.LAST
+    self._arrays['places'][:] = worker.NO_PLACE
+    self._set_groups(num_groups, all_shares)
+    self._all_workers = range(num_workers)
+    self._under_way = collections.deque()
+    self._episodes: list[Episode] = []
+
+  @property
+  def batched(self) -> bool:
+    """True."""
+    return True
+
+  @property
+  def batch_size(self) -> int:
+    """N, the number of environments."""
+    return self._num_environments
+
+  @property
+  def groups(self) -> tuple[slice, ...]:
+    """The environments of every group."""
+    return tuple(self._groups)
+
+  @property
+  def places(self) -> np.ndarray:
+    """Where the environments are, int64 [N]: room or cell, -1 if unknown."""
+    return self._arrays['places'].copy()
+
+  def observation_spec(self) -> array_spec.ArraySpec:
+    """Returns the spec of one environment's observation."""
+    return self._observation_spec
+
+  def action_spec(self) -> array_spec.ArraySpec:
+    """Returns the spec of one environment's action."""
+    return self._action_spec
+
+  def step_and_reset(self, actions: np.ndarray) -> Transition:
+    """Steps all environments; those that end are reset in the same call.
+
+    Args:
+      actions: [N, ...], as in `action_spec`.
+
+    Returns:
+      A Transition whose arrays are valid until the next step.
+
+    Raises:
+      ValueError: The actions' shape, kind or range is wrong.
+      RuntimeError: The environments are closed, `reset` was never called, or
+        there are several groups (use `send` and `receive`).
+      EnvironmentWorkerError: See the class.
+    """
+    if len(self._groups) > 1:
+      raise RuntimeError('there are several groups: use send() and receive()')
+    self.send(actions)
+    return self.receive()
+
+  def send(self, actions: np.ndarray, group: int = 0):
+    """Begins a `step_and_reset` of one group.
+
+    Args:
+      actions: [environments of the group, ...].
+      group: Index of the group.
+
+    Raises:
+      As `step_and_reset`, and RuntimeError if the group is being stepped.
+    """
+    self._send(actions, group, reset_at_end=True)
+
+  def receive(self, group: int = 0) -> Transition:
+    """Waits for a group that was sent; groups are received in that order.
+
+    Args:
+      group: Index of the group.
+
+    Returns:
+      A Transition whose arrays are valid until the group is sent again.
+
+    Raises:
+      RuntimeError: The group is not the one sent first.
+      EnvironmentWorkerError: See the class.
+    """
+    self._receive(group)
+    return self._transitions[group]
+
+  def current_time_step(self) -> ts.TimeStep:
+    """Returns the time step to act on, [N, ...], after either way to step."""
+    super().current_time_step()  # Raises if there is none yet.
+    self._check_idle()
+    return self._time_step()
+
+  def episodes(self) -> list[Episode]:
+    """Returns the episodes finished since the last call of this method."""
+    episodes, self._episodes = self._episodes, []
+    return episodes
+
+  def get_state(self) -> dict[str, Any]:
+    """Returns all that the environments' future depends on; can be pickled.
+
+    Raises:
+      EnvironmentWorkerError: An environment's state cannot be saved. This
+        closes the environments as every error of theirs does.
+      RuntimeError: The environments are closed or being stepped.
+    """
+    self._check_idle()
+    environments = {}
+    for answer in self._pool.ask(self._all_workers, 'get_state'):
+      environments.update(answer)
+    arrays = {
+        name: self._arrays[name].copy()
+        for name in self._arrays
+        if name not in ('busy', 'final_observations', 'actions')
+    }
+    return {
+        'environments': environments,
+        'arrays': arrays,
+        'episodes': list(self._episodes),
+        'started': self._current_time_step is not None,
+    }
+
+  def set_state(self, state: dict[str, Any]):
+    """Restores what `get_state` returned, into equally many environments.
+
+    Raises:
+      ValueError: The state is that of another number of environments.
+      RuntimeError: The environments are closed or being stepped.
+    """
+    self._check_idle()
+    if len(state['environments']) != self._num_environments:
+      raise ValueError(
+          f"the state is that of {len(state['environments'])} environments, "
+          f'here are {self._num_environments}'
+      )
+    self._pool.ask(self._all_workers, 'set_state', state['environments'])
+    for name, array in state['arrays'].items():
+      self._arrays[name][:] = array
+    self._episodes = list(state['episodes'])
+    self._current_time_step = self._time_step() if state['started'] else None
+
+  def close(self):
+    """Ends the workers; may be called again."""
+    self._finalizer()
+
+  def _reset(self) -> ts.TimeStep:
+    self._check_idle()
+    for group, workers in enumerate(self._workers_of):
+      self._pool.ask(workers, 'reset', group)
+    return self._time_step()
+
+  def _step(self, action: np.ndarray) -> ts.TimeStep:
+    self._check_idle()
+    actions = specs.check_actions(
+        action, self._action_spec, self._num_environments
+    )
+    for group, rows in enumerate(self._groups):
+      self._send(actions[rows], group, reset_at_end=False)
+    for group in range(len(self._groups)):
+      self._receive(group)
+    return self._time_step()
+
+  def _send(self, actions: np.ndarray, group: int, reset_at_end: bool):
+    self._pool.check_open()
+    if self._current_time_step is None:
+      raise RuntimeError('call reset() before the first step')
+    if group in self._under_way:
+      raise RuntimeError(f'group {group} is being stepped: receive it first')
+    rows = self._groups[group]
+    actions = specs.check_actions(
+        actions, self._action_spec, rows.stop - rows.start
+    )
+    self._arrays['actions'][rows] = actions
+    self._pool.request(self._workers_of[group], 'step', group, reset_at_end)
+    self._under_way.append(group)
+
+  def _receive(self, group: int):
+    self._pool.check_open()
+    if not self._under_way or self._under_way[0] != group:
+      raise RuntimeError(
+          f'cannot receive group {group}, sent are {list(self._under_way)}'
+      )
+    self._under_way.popleft()
+    for episodes in self._pool.collect(self._workers_of[group]):
+      self._episodes.extend(episodes)
+
+  def _check_idle(self):
+    self._pool.check_open()
+    if self._under_way:
+      raise RuntimeError(
+          f'groups {list(self._under_way)} are being stepped: receive them'
+      )
+
+  def _time_step(self) -> ts.TimeStep:
+    """Returns copies; FIRST has reward 0 and discount 1 by definition."""
+    arrays = self._arrays
+    step_types = arrays['step_types'].copy()
+    first = step_types == ts.StepType.FIRST
+    return ts.TimeStep(
+        step_types,
+        np.where(first, np.float32(0), arrays['rewards']),
+        np.where(first, np.float32(1), arrays['discounts']),
+        arrays['observations'].copy(),
+    )
+
+  def _set_spaces(self, spaces: list[tuple]):
+    observation_space, action_space = spaces[0]
+    if any(pair != spaces[0] for pair in spaces):
+      raise ValueError('the environments have different spaces')
+    self._observation_spec = specs.observation_spec(observation_space)
+    self._action_spec = specs.action_spec(action_space)
+
+  def _set_groups(self, num_groups: int, all_shares: list[worker.Share]):
+    self._groups = [
+        slice(*shares.bounds(self._num_environments, num_groups, g))
+        for g in range(num_groups)
+    ]
+    self._workers_of = [
+        [s.worker for s in all_shares if s.groups[g]] for g in range(num_groups)
+    ]
+    self._transitions = [
+        Transition(*(self._arrays[f][rows] for f in Transition._fields))
+        for rows in self._groups
+    ]
+
+  def _fields(self, num_workers: int) -> dict[str, memory.Field]:
+    """Returns shape and dtype of the shared arrays, see `worker.Worker`."""
+    n = (self._num_environments,)
+    observations = (
+        n + tuple(self._observation_spec.shape),
+        np.dtype(self._observation_spec.dtype),
+    )
+    actions = (
+        n + tuple(self._action_spec.shape),
+        np.dtype(self._action_spec.dtype),
+    )
+    return {
+        'observations': observations,
+        'final_observations': observations,
+        'actions': actions,
+        'rewards': (n, np.dtype(np.float32)),
+        'discounts': (n, np.dtype(np.float32)),
+        'step_types': (n, np.dtype(np.int32)),
+        'ended': (n, np.dtype(np.bool_)),
+        'places': (n, np.dtype(np.int64)),
+        'busy': ((num_workers,), np.dtype(np.int64)),
+    }

@@ -1,0 +1,136 @@
+"""One gymnasium environment as a PyEnvironment; TF-Agents' own parallel one."""
+
+import functools
+from typing import Any
+
+import gymnasium
+import numpy as np
+from tf_agents.environments import parallel_py_environment
+from tf_agents.environments import py_environment
+from tf_agents.specs import array_spec
+from tf_agents.trajectories import time_step as ts
+
+from rnd_agent.environments import shares
+from rnd_agent.environments import specs
+from rnd_agent.environments import suites
+
+
+class GymnasiumPyEnvironment(py_environment.PyEnvironment):
+  """Adapts one environment with gymnasium's interface; not batched.
+
+  TF-Agents' GymWrapper speaks the older interface, without truncation. Here
+  termination has discount 0 and truncation discount 1.
+  """
+
+  def __init__(self, env: gymnasium.Env):
+    """Adapts an environment.
+
+    Args:
+      env: With spaces as in `specs`.
+
+    Raises:
+      ValueError: A space is not supported.
+    """
+    super().__init__()
+    self._env = env
+    self._info: dict[str, Any] = {}
+    self._observation_spec = specs.observation_spec(env.observation_space)
+    self._action_spec = specs.action_spec(env.action_space)
+
+  def observation_spec(self) -> array_spec.ArraySpec:
+    """Returns the spec of observations."""
+    return self._observation_spec
+
+  def action_spec(self) -> array_spec.ArraySpec:
+    """Returns the spec of actions."""
+    return self._action_spec
+
+  def get_info(self) -> dict[str, Any]:
+    """Returns gymnasium's info of the last step or reset."""
+    return self._info
+
+  def render(self, mode: str = 'rgb_array') -> np.ndarray:
+    """Returns what the environment renders.
+
+    Raises:
+      ValueError: The environment does not render in this mode.
+    """
+    if mode != self._env.render_mode:
+      raise ValueError(
+          f'render mode {mode!r}, the environment has {self._env.render_mode!r}'
+      )
+    return self._env.render()
+
+  def close(self):
+    """Closes the environment."""
+    self._env.close()
+
+  def _reset(self) -> ts.TimeStep:
+    observation, self._info = self._env.reset()
+    return ts.restart(self._observation(observation))
+
+  def _step(self, action: np.ndarray) -> ts.TimeStep:
+    if self._current_time_step.is_last():
+      return self._reset()
+    action = specs.check_actions([action], self._action_spec, 1)[0]
+    space = self._env.action_space
+    if isinstance(space, gymnasium.spaces.Discrete):
+      action = int(action)
+    else:
+      action = action.astype(space.dtype)
+    observation, reward, terminated, truncated, self._info = self._env.step(
+        action
+    )
+    observation = self._observation(observation)
+    reward = np.float32(reward)
+    if terminated:
+      return ts.termination(observation, reward)
+    if truncated:
+      return ts.truncation(observation, reward)
+    return ts.transition(observation, reward)
+
+  def _observation(self, observation: Any) -> np.ndarray:
+    return np.asarray(observation, self._observation_spec.dtype)
+
+
+def make_parallel(
+    env_name: suites.EnvironmentSource,
+    num_environments: int,
+    seed: int = 0,
+    config: suites.EnvironmentConfig | None = None,
+) -> parallel_py_environment.ParallelPyEnvironment:
+  """Makes the same environments in TF-Agents' ParallelPyEnvironment.
+
+  For comparison: one process per environment. TF-Agents wants its
+  `system_multiprocessing.handle_main` around the main function, or
+  `enable_interactive_mode` called, before.
+
+  Args:
+    env_name: See `suites.make`.
+    num_environments: N, and the number of processes.
+    seed: Seed of the run; environment i equals that of ShardedPyEnvironment.
+    config: Preprocessing.
+
+  Returns:
+    A batched environment.
+
+  Raises:
+    UnknownEnvironmentError: No environment of that name.
+  """
+  suites.check_name(env_name)
+  config = config or suites.EnvironmentConfig()
+  constructors = [
+      functools.partial(_make_single, env_name, config, environment_seed)
+      for environment_seed in shares.environment_seeds(seed, num_environments)
+  ]
+  return parallel_py_environment.ParallelPyEnvironment(
+      constructors, start_serially=False
+  )
+
+
+def _make_single(
+    env_name: suites.EnvironmentSource,
+    config: suites.EnvironmentConfig,
+    seed: int,
+) -> GymnasiumPyEnvironment:
+  return GymnasiumPyEnvironment(suites.make(env_name, config, seed))

@@ -1,0 +1,272 @@
+"""The child process: steps its share of the environments into shared memory.
+
+Started by `pool.WorkerPool` as a fresh interpreter, so that nothing of the
+parent is forked and the user's main script is not imported again. TensorFlow
+is not imported here.
+
+A worker ends with its parent, in two ways: its end of the socket reads end of
+file, and on Linux the kernel kills it when its parent dies
+(PR_SET_PDEATHSIG), even if an environment hangs. The kernel means the *thread*
+that started the worker: an environment made in a thread has to be closed before
+that thread ends.
+
+Ctrl-C and SIGTERM are left to the parent, which may want to save first.
+"""
+
+import ctypes
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import sys
+import traceback
+from typing import Any, NamedTuple
+
+import cv2
+import gymnasium
+import numpy as np
+
+from rnd_agent.environments import memory
+from rnd_agent.environments import suites
+
+# Step types of TF-Agents (`tf_agents.trajectories.StepType`).
+FIRST, MID, LAST = 0, 1, 2
+
+NO_PLACE = -1
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Episode(NamedTuple):
+  """Figures of a finished episode.
+
+  Attributes:
+    environment: Index of the environment in the batch.
+    episode_return: Sum of the rewards before clipping.
+    length: Agent steps.
+    places: The distinct places seen (rooms, cells), sorted; empty if unknown.
+  """
+
+  environment: int
+  episode_return: float
+  length: int
+  places: tuple[int, ...]
+
+
+class Share(NamedTuple):
+  """What one worker is responsible for.
+
+  Attributes:
+    worker: Index of the worker.
+    groups: Indices of its environments, by group.
+    seeds: Seed of every environment of the batch.
+  """
+
+  worker: int
+  groups: tuple[tuple[int, ...], ...]
+  seeds: tuple[int, ...]
+
+
+class Worker:
+  """Carries out the parent's requests, each a method's name with arguments.
+
+  The rows of the shared arrays, one per environment, are: `actions`,
+  `observations`, `final_observations`, `rewards`, `discounts`, `ended`,
+  `step_types`, `places`; and `busy`, one per worker: the environment it is
+  busy with.
+  """
+
+  def __init__(self, memory_file: int):
+    self._memory_file = memory_file
+    self._arrays: dict[str, np.ndarray] = {}
+    self._envs: dict[int, gymnasium.Env] = {}
+    self.environment: int | None = None  # The one being worked on.
+
+  def build(self, share: Share, source: bytes) -> list[tuple]:
+    """Makes the environments; returns their spaces.
+
+    Args:
+      share: Which ones.
+      source: Pickled (name or callable, EnvironmentConfig).
+
+    Returns:
+      (observation space, action space) of every environment of the share.
+
+    Raises:
+      ValueError: A worker process cannot import the callable.
+    """
+    try:
+      env_name, config = pickle.loads(source)
+    except (AttributeError, ImportError) as error:
+      raise ValueError(
+          f'{error}: a callable must be at the top level of an importable '
+          'module, not in the main script'
+      ) from error
+    self._share = share
+    for group in share.groups:
+      for i in group:
+        self.environment = i
+        self._envs[i] = suites.make(env_name, config, share.seeds[i])
+    return [
+        (env.observation_space, env.action_space) for env in self._envs.values()
+    ]
+
+  def attach(self, fields: dict[str, memory.Field]):
+    """Maps the shared arrays, which the parent has allocated by now."""
+    self._arrays = memory.map_arrays(self._memory_file, fields)
+    os.close(self._memory_file)
+
+  def reset(self, group: int) -> list[Episode]:
+    """Starts new episodes in a group."""
+    for i in self._share.groups[group]:
+      self._enter(i)
+      self._reset_one(i)
+    self._leave()
+    return []
+
+  def step(self, group: int, reset_at_end: bool) -> list[Episode]:
+    """Steps a group with the shared actions; returns the episodes it finished.
+
+    Args:
+      group: Index of the group.
+      reset_at_end: Whether an environment that ends starts its next episode at
+        once; otherwise that takes the next step's place.
+    """
+    episodes = []
+    for i in self._share.groups[group]:
+      self._enter(i)
+      if self._arrays['step_types'][i] == LAST:
+        self._reset_one(i)
+      else:
+        self._step_one(i, reset_at_end, episodes)
+    self._leave()
+    return episodes
+
+  def get_state(self) -> dict[int, bytes]:
+    """Returns every environment of the share, pickled with its state."""
+    states = {}
+    for i, env in self._envs.items():
+      self._enter(i)
+      if isinstance(env.unwrapped, gymnasium.utils.EzPickle):
+        # Pickling it would keep how it was made and forget where it is.
+        raise NotImplementedError(
+            f'the state of {type(env.unwrapped).__name__} cannot be saved'
+        )
+      states[i] = pickle.dumps(env)
+    self._leave()
+    return states
+
+  def set_state(self, states: dict[int, bytes]):
+    """Replaces the environments of the share by saved ones."""
+    for i in self._envs:
+      self._enter(i)
+      env = pickle.loads(states[i])
+      self._envs[i].close()
+      self._envs[i] = env
+    self._leave()
+
+  def close(self):
+    """Closes the environments."""
+    for env in self._envs.values():
+      env.close()
+
+  def _enter(self, i: int):
+    self.environment = i
+    self._arrays['busy'][self._share.worker] = i
+
+  def _leave(self):
+    self.environment = None
+    self._arrays['busy'][self._share.worker] = -1
+
+  def _reset_one(self, i: int):
+    observation, info = self._envs[i].reset()
+    self._store('observations', i, observation)
+    arrays = self._arrays
+    arrays['rewards'][i] = 0.0
+    arrays['discounts'][i] = 1.0
+    arrays['ended'][i] = False
+    arrays['step_types'][i] = FIRST
+    arrays['places'][i] = info.get('place', NO_PLACE)
+
+  def _step_one(self, i: int, reset_at_end: bool, episodes: list[Episode]):
+    env = self._envs[i]
+    action = self._action(env.action_space, self._arrays['actions'][i])
+    observation, reward, terminated, truncated, info = env.step(action)
+    ended = terminated or truncated
+    if ended:
+      episodes.append(Episode(i, **info['episode']))
+    if ended and reset_at_end:
+      self._store('final_observations', i, observation)
+      self._reset_one(i)
+    else:
+      self._store('observations', i, observation)
+      self._arrays['step_types'][i] = LAST if ended else MID
+      self._arrays['places'][i] = info.get('place', NO_PLACE)
+    self._arrays['rewards'][i] = reward
+    self._arrays['discounts'][i] = 0.0 if terminated else 1.0
+    self._arrays['ended'][i] = ended
+
+  def _store(self, name: str, i: int, observation: Any):
+    row = self._arrays[name][i]
+    if np.shape(observation) != row.shape:
+      raise ValueError(
+          f'observation of shape {np.shape(observation)}, its space says '
+          f'{row.shape}'
+      )
+    self._arrays[name][i] = observation
+
+  @staticmethod
+  def _action(space: gymnasium.Space, row: np.ndarray) -> Any:
+    """Returns the action for gymnasium from a row of the shared array."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+      return int(row)
+    return row.astype(space.dtype)  # A copy: environments may keep it.
+
+
+def serve(
+    connection: multiprocessing.connection.Connection, worker: Worker
+):
+  """Answers requests until the parent closes the connection.
+
+  A request is (name of a method, arguments); the answer ('done', result), or
+  ('failed', index of the environment or None, text of the traceback).
+  """
+  while True:
+    try:
+      name, arguments = connection.recv()
+    except (EOFError, ConnectionResetError):
+      return
+    try:
+      answer = ('done', getattr(worker, name)(*arguments))
+    except Exception:  # noqa: BLE001, whatever it is goes to the parent.
+      answer = ('failed', worker.environment, traceback.format_exc())
+    try:
+      connection.send(answer)
+    except (BrokenPipeError, ConnectionResetError):
+      return  # The parent is gone.
+
+
+def main(parent: int, connection_file: int, memory_file: int):
+  """Runs a worker.
+
+  Args:
+    parent: Process id of the parent.
+    connection_file: Descriptor of the socket to the parent.
+    memory_file: Descriptor of the shared memory's anonymous file.
+  """
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  if sys.platform == 'linux':
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+      raise OSError(ctypes.get_errno(), 'prctl(PR_SET_PDEATHSIG) failed')
+  if os.getppid() != parent:
+    return  # It died before the kernel knew of our wish.
+  # Programs that an environment starts do not keep the parent's end open.
+  os.set_inheritable(connection_file, False)
+  os.set_inheritable(memory_file, False)
+  cv2.setNumThreads(1)
+  connection = multiprocessing.connection.Connection(connection_file)
+  worker = Worker(memory_file)
+  serve(connection, worker)
+  worker.close()

@@ -1,0 +1,324 @@
+"""Preprocessing of observations and rewards: numpy and OpenCV only.
+
+The order, from the game outwards, is that of Burda et al. 2018 (arXiv
+1810.12894, appendix A.3, table 1): sticky actions on raw frames, an action
+held for 4 frames with the maximum over the last two, grey, 84 x 84, a stack of
+4, a limit on an episode's length, and a clipped reward. `suites` puts them
+together. All of a wrapper's state is pickled with it.
+"""
+
+import collections
+from typing import Any, Optional
+
+import cv2
+import gymnasium
+import numpy as np
+
+# Stream of StickyActions among the random streams of one environment's seed.
+_STICKY_STREAM = 1
+
+
+class StickyActions(gymnasium.Wrapper):
+  """Repeats the previous action with some probability (Machado et al. 2018).
+
+  Applied per raw frame, before frames are skipped, as ALE's
+  `repeat_action_probability` is. The previous action is NOOP (0) when an
+  episode starts.
+  """
+
+  def __init__(self, env: gymnasium.Env, probability: float, seed: int = 0):
+    """Wraps an environment with discrete actions.
+
+    Args:
+      env: Environment of one raw frame per step.
+      probability: Of repeating the previous action, in [0, 1).
+      seed: Seed of the wrapper's own random numbers; `reset(seed=...)`
+        replaces it.
+
+    Raises:
+      ValueError: The actions are not discrete or the probability is wrong.
+    """
+    super().__init__(env)
+    if not isinstance(env.action_space, gymnasium.spaces.Discrete):
+      raise ValueError(f'sticky actions need Discrete, got {env.action_space}')
+    if not 0.0 <= probability < 1.0:
+      raise ValueError(f'probability must be in [0, 1), got {probability}')
+    self._probability = probability
+    self._previous = 0
+    self._random = self._generator(seed)
+
+  def reset(self, *, seed: Optional[int] = None, options=None):
+    if seed is not None:
+      self._random = self._generator(seed)
+    self._previous = 0
+    return self.env.reset(seed=seed, options=options)
+
+  def step(self, action):
+    if self._random.random() >= self._probability:
+      self._previous = action
+    return self.env.step(self._previous)
+
+  @staticmethod
+  def _generator(seed: int) -> np.random.Generator:
+    sequence = np.random.SeedSequence(seed, spawn_key=(_STICKY_STREAM,))
+    return np.random.default_rng(sequence)
+
+
+class SkipAndMax(gymnasium.Wrapper):
+  """Holds an action for several frames; maximum over the last two frames.
+
+  Rewards are summed. An episode that ends within the held frames ends the
+  step; if it ends before the last of them, the observation is the frame it
+  ended with. The maximum is taken per pixel and colour, because sprites of
+  Atari games are often drawn in every other frame only.
+  """
+
+  def __init__(
+      self, env: gymnasium.Env, skip: int, from_screen: bool = False
+  ):
+    """Wraps an environment of one frame per step.
+
+    Args:
+      env: Environment of one frame per step.
+      skip: Frames an action is held, at least 1.
+      from_screen: Take the frames from `env.render()` instead of the
+        observations; only the two that are needed are rendered.
+
+    Raises:
+      ValueError: `skip` is below 1, or the frames are not uint8 images.
+    """
+    super().__init__(env)
+    if skip < 1:
+      raise ValueError(f'frame_skip must be at least 1, got {skip}')
+    self._skip = skip
+    self._from_screen = from_screen
+    if from_screen:
+      shape = env.render().shape
+      self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+    require_image(self.observation_space)
+
+  def reset(self, *, seed: Optional[int] = None, options=None):
+    observation, info = self.env.reset(seed=seed, options=options)
+    return self._frame(observation), info
+
+  def step(self, action):
+    total_reward = 0.0
+    before = None
+    for i in range(self._skip):
+      observation, reward, terminated, truncated, info = self.env.step(action)
+      total_reward += reward
+      if terminated or truncated:
+        break
+      if i == self._skip - 2:
+        before = self._frame(observation)
+    frame = self._frame(observation)
+    if before is not None:
+      frame = np.maximum(frame, before)
+    return frame, total_reward, terminated, truncated, info
+
+  def _frame(self, observation: np.ndarray) -> np.ndarray:
+    return self.env.render() if self._from_screen else observation
+
+
+class GrayResize(gymnasium.ObservationWrapper):
+  """Grey first, then the size by area interpolation."""
+
+  def __init__(
+      self, env: gymnasium.Env, size: int | None, grayscale: bool = True
+  ):
+    """Wraps an environment of images.
+
+    Args:
+      env: Environment with observations uint8 [height, width, 3] (RGB), or
+        [height, width] if already grey.
+      size: Height and width of the result, pixels; None keeps them.
+      grayscale: Whether to turn RGB to grey.
+
+    Raises:
+      ValueError: The observations are not uint8 images.
+    """
+    super().__init__(env)
+    require_image(env.observation_space)
+    height, width, *channels = env.observation_space.shape
+    self._grayscale = grayscale and bool(channels)
+    self._size = (size, size) if size else None
+    shape = self._size or (height, width)
+    if not self._grayscale:
+      shape += tuple(channels)
+    self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+
+  def observation(self, observation: np.ndarray) -> np.ndarray:
+    """Returns the image, uint8 [size, size] or [size, size, 3]."""
+    if self._grayscale:
+      observation = cv2.cvtColor(observation, cv2.COLOR_RGB2GRAY)
+    if self._size is None:
+      return observation
+    return cv2.resize(observation, self._size, interpolation=cv2.INTER_AREA)
+
+
+class StackFrames(gymnasium.Wrapper):
+  """Stacks the last images along the last axis, the newest last.
+
+  When an episode starts, its first image fills the stack. Images
+  [height, width] give [height, width, count], images of three colours
+  3 * count channels.
+  """
+
+  def __init__(self, env: gymnasium.Env, count: int):
+    """Wraps an environment of images.
+
+    Args:
+      env: Environment with observations uint8 [height, width(, channels)].
+      count: Images in the stack, at least 1.
+
+    Raises:
+      ValueError: `count` is below 1, or the observations are not images.
+    """
+    super().__init__(env)
+    require_image(env.observation_space)
+    if count < 1:
+      raise ValueError(f'stacked_frames must be at least 1, got {count}')
+    height, width, *channels = env.observation_space.shape
+    self._shape = (height, width, count * int(np.prod(channels)))
+    self._frames = collections.deque(maxlen=count)
+    self.observation_space = gymnasium.spaces.Box(
+        0, 255, self._shape, np.uint8
+    )
+
+  def reset(self, *, seed: Optional[int] = None, options=None):
+    frame, info = self.env.reset(seed=seed, options=options)
+    self._frames.extend([frame] * self._frames.maxlen)
+    return self._stack(), info
+
+  def step(self, action):
+    frame, reward, terminated, truncated, info = self.env.step(action)
+    self._frames.append(frame)
+    return self._stack(), reward, terminated, truncated, info
+
+  def _stack(self) -> np.ndarray:
+    return cv2.merge(list(self._frames)).reshape(self._shape)
+
+
+class TimeLimit(gymnasium.Wrapper):
+  """Ends an episode after a number of agent steps.
+
+  The paper's code treats the limit as an end of the episode (termination, no
+  value beyond it); otherwise it is a truncation.
+  """
+
+  def __init__(
+      self,
+      env: gymnasium.Env,
+      max_episode_steps: int,
+      is_termination: bool = False,
+  ):
+    """Wraps an environment.
+
+    Args:
+      env: Environment of one agent step per step.
+      max_episode_steps: Length of the longest episode, agent steps.
+      is_termination: Report the limit as termination.
+
+    Raises:
+      ValueError: The limit is below 1.
+    """
+    super().__init__(env)
+    if max_episode_steps < 1:
+      raise ValueError(
+          f'max_episode_steps must be at least 1, got {max_episode_steps}'
+      )
+    self._max_episode_steps = max_episode_steps
+    self._is_termination = is_termination
+    self._steps = 0
+
+  def reset(self, *, seed: Optional[int] = None, options=None):
+    self._steps = 0
+    return self.env.reset(seed=seed, options=options)
+
+  def step(self, action):
+    observation, reward, terminated, truncated, info = self.env.step(action)
+    self._steps += 1
+    if self._steps >= self._max_episode_steps:
+      if self._is_termination:
+        terminated = True
+      else:
+        truncated = True
+    return observation, reward, terminated, truncated, info
+
+
+class EpisodeStatistics(gymnasium.Wrapper):
+  """Puts an episode's figures into `info['episode']` when it ends.
+
+  They are a dictionary: `episode_return`, the sum of the rewards as they come
+  (put this wrapper inside `ClipReward` for the raw score); `length` in agent
+  steps; `places`, the distinct `info['place']` of the episode including its
+  start, a sorted tuple, empty where places are not known.
+  """
+
+  def __init__(self, env: gymnasium.Env):
+    super().__init__(env)
+    self._return = 0.0
+    self._length = 0
+    self._places = set()
+
+  def reset(self, *, seed: Optional[int] = None, options=None):
+    observation, info = self.env.reset(seed=seed, options=options)
+    self._return = 0.0
+    self._length = 0
+    self._places = set()
+    self._visit(info)
+    return observation, info
+
+  def step(self, action):
+    observation, reward, terminated, truncated, info = self.env.step(action)
+    self._return += float(reward)
+    self._length += 1
+    self._visit(info)
+    if terminated or truncated:
+      info['episode'] = {
+          'episode_return': self._return,
+          'length': self._length,
+          'places': tuple(sorted(self._places)),
+      }
+    return observation, reward, terminated, truncated, info
+
+  def _visit(self, info: dict[str, Any]):
+    if 'place' in info:
+      self._places.add(int(info['place']))
+
+
+class ClipReward(gymnasium.RewardWrapper):
+  """Clips every reward to [-bound, bound]."""
+
+  def __init__(self, env: gymnasium.Env, bound: float):
+    """Wraps an environment.
+
+    Args:
+      env: Any environment.
+      bound: Largest magnitude of a reward, above 0.
+
+    Raises:
+      ValueError: The bound is not positive.
+    """
+    super().__init__(env)
+    if bound <= 0:
+      raise ValueError(f'reward_clip must be above 0, got {bound}')
+    self._bound = float(bound)
+
+  def reward(self, reward: float) -> float:
+    """Returns the clipped reward."""
+    return min(max(float(reward), -self._bound), self._bound)
+
+
+def require_image(space: gymnasium.Space):
+  """Raises ValueError unless it holds uint8 [height, width(, channels)]."""
+  is_image = (
+      isinstance(space, gymnasium.spaces.Box)
+      and space.dtype == np.uint8
+      and len(space.shape) in (2, 3)
+  )
+  if not is_image:
+    raise ValueError(
+        f'observations are no images but {space}: frame_skip, frame_size, '
+        'stacked_frames and grayscale of EnvironmentConfig must be None here'
+    )

@@ -1,0 +1,255 @@
+"""Names, configuration and seeds of single environments."""
+
+import functools
+import pickle
+import subprocess
+import sys
+
+import gin
+import gymnasium
+import numpy as np
+import pytest
+import toy_environments
+
+from rnd_agent.environments import corridor
+from rnd_agent.environments import errors
+from rnd_agent.environments import suites
+from rnd_agent.environments import wrappers
+
+Config = suites.EnvironmentConfig
+
+
+def chain(env):
+  """Names of an environment's wrappers, outermost first."""
+  names = []
+  while isinstance(env, gymnasium.Wrapper):
+    names.append(type(env).__name__)
+    env = env.env
+  return [*names, type(env).__name__]
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'atari:MontezumaRevenge',
+        'MontezumaRevengeNoFrameskip-v4',
+        'MontezumaRevenge-v0',
+        'MontezumaRevenge-v4',
+        'ALE/MontezumaRevenge-v5',
+    ],
+)
+def test_ids_of_an_atari_game_are_one_environment(name):
+  env = suites.make(name)
+  assert chain(env) == [
+      'ClipReward',
+      'EpisodeStatistics',
+      'TimeLimit',
+      'StackFrames',
+      'GrayResize',
+      'SkipAndMax',
+      'StickyActions',
+      'AtariGame',
+  ]
+  assert env.unwrapped._rom == 'montezuma_revenge'
+
+
+@pytest.mark.parametrize('name', ['gymnasium:CartPole-v1', 'CartPole-v1'])
+def test_ids_of_gymnasium(name):
+  env = suites.make(name)
+  assert type(env.unwrapped).__name__ == 'CartPoleEnv'
+  assert env.observation_space.shape == (4,)
+
+
+def test_ids_in_modules():
+  gymnasium.register('TestWalk-v0', entry_point=toy_environments.Walk)
+  env = suites.make('gymnasium:toy_environments:TestWalk-v0')
+  assert isinstance(env.unwrapped, toy_environments.Walk)
+  assert 'TimeLimit' not in chain(env)
+
+
+def test_registered_limit_truncates_and_can_be_switched():
+  for config, expected in [
+      (None, (200, False, True)),
+      (Config(time_limit_is_termination=True), (200, True, False)),
+      (Config(max_episode_steps=30), (30, False, True)),
+  ]:
+    env = suites.make('MountainCar-v0', config)
+    env.reset()
+    steps = 0
+    terminated = truncated = False
+    while not (terminated or truncated):
+      _, _, terminated, truncated, info = env.step(1)
+      steps += 1
+    assert (steps, terminated, truncated) == expected
+    assert info['episode']['length'] == steps
+  assert chain(suites.make('MountainCar-v0', Config(max_episode_steps=0))) == [
+      'EpisodeStatistics',
+      'OrderEnforcing',
+      'MountainCarEnv',
+  ]
+
+
+def test_corridor_has_its_limit():
+  env = suites.make('toy:Corridor')
+  _, info = env.reset()
+  assert info == {'place': 0}
+  for _ in range(corridor.MAX_EPISODE_STEPS):
+    _, _, terminated, truncated, info = env.step(1)
+  assert (terminated, truncated) == (False, True)
+  assert info['episode'] == {
+      'episode_return': 0.0,
+      'length': 100,
+      'places': (0,),
+  }
+
+
+@pytest.mark.parametrize(
+    ('name', 'nearest'),
+    [
+        ('atari:MontezumasRevenge', 'MontezumaRevenge'),
+        ('MontezumaRevengeNoFramskip-v4', 'MontezumaRevengeNoFrameskip-v4'),
+        ('ALE/MontezumaReveng-v5', 'ALE/MontezumaRevenge-v5'),
+        ('gymnasium:CartPol-v1', 'CartPole-v1'),
+        ('Cartpole-v1', 'CartPole-v1'),
+        ('toy:Coridor', 'Corridor'),
+        ('atarii:Pong', 'atari'),
+        ('ple:PixelCopter', 'known are'),
+        ('', 'known are'),
+    ],
+)
+def test_unknown_names_list_the_nearest(name, nearest):
+  for call in (suites.make, suites.check_name):
+    with pytest.raises(errors.UnknownEnvironmentError) as caught:
+      call(name)
+    assert nearest in str(caught.value)
+    assert '\n' not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_callables():
+  env = suites.make(toy_environments.walk, seed=3)
+  assert chain(env) == ['EpisodeStatistics', 'Walk']
+  config = Config(reward_clip=0.5, max_episode_steps=2)
+  env = suites.make(toy_environments.walk, config)
+  assert chain(env)[:3] == ['ClipReward', 'EpisodeStatistics', 'TimeLimit']
+
+
+def test_a_callable_may_count_episodes_itself():
+  inner = functools.partial(suites.make, 'atari:Pong', None)
+  env = suites.make(inner)
+  assert chain(env).count('EpisodeStatistics') == 1
+  with pytest.raises(ValueError, match='max_episode_steps'):
+    suites.make(inner, Config(max_episode_steps=5))
+
+
+def test_preprocessing_can_be_asked_for():
+  config = Config(
+      sticky_action_probability=0.5,
+      frame_skip=2,
+      frame_size=12,
+      grayscale=True,
+      stacked_frames=3,
+  )
+  env = suites.make(lambda seed: toy_environments.Pictures(), config)
+  assert env.reset()[0].shape == (12, 12, 3)
+  assert chain(env)[1:] == [
+      'StackFrames', 'GrayResize', 'SkipAndMax', 'StickyActions', 'Pictures'
+  ]  # fmt: skip
+  with pytest.raises(ValueError, match='frame_skip'):
+    suites.make('CartPole-v1', Config(frame_skip=4))
+
+
+def test_atari_defaults_can_be_replaced():
+  config = Config(
+      frame_size=42, stacked_frames=2, reward_clip=0.0, max_episode_steps=0
+  )
+  env = suites.make('atari:Pong', config)
+  assert env.observation_space.shape == (42, 42, 2)
+  assert 'ClipReward' not in chain(env) and 'TimeLimit' not in chain(env)
+  color = suites.make('atari:Pong', Config(grayscale=False))
+  assert color.reset()[0].shape == (84, 84, 12)
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        {'frame_skip': 0},
+        {'sticky_action_probability': 1.0},
+        {'sticky_action_probability': -0.1},
+        {'frame_size': 0},
+        {'stacked_frames': 0},
+        {'max_episode_steps': -1},
+        {'reward_clip': -1.0},
+    ],
+)
+def test_wrong_configurations(wrong):
+  with pytest.raises(ValueError, match=next(iter(wrong))):
+    Config(**wrong)
+
+
+def test_gin_binds_the_configuration():
+  with gin.unlock_config():
+    gin.parse_config('EnvironmentConfig.frame_size = 21')
+  try:
+    assert Config().frame_size == 21
+    assert suites.make('atari:Pong').observation_space.shape == (21, 21, 4)
+    copy = pickle.loads(pickle.dumps(Config(stacked_frames=2)))
+  finally:
+    gin.clear_config()
+  assert copy == Config(frame_size=21, stacked_frames=2)
+  assert Config().frame_size is None
+
+
+@pytest.mark.parametrize(
+    'name', ['CartPole-v1', 'atari:MontezumaRevenge', toy_environments.walk]
+)
+def test_a_seed_repeats_and_another_differs(name):
+  def run(seed):
+    env = suites.make(name, seed=seed)
+    observations = [env.reset()[0]]
+    for t in range(60):
+      observation, _, terminated, truncated, _ = env.step(t % 2 + 1 if t else 0)
+      observations.append(observation)
+      if terminated or truncated:
+        observations.append(env.reset()[0])
+    return np.stack(observations[:60])
+
+  name = _cartpole if name == 'CartPole-v1' else name
+  np.testing.assert_array_equal(run(4), run(4))
+  assert run(4).shape != run(5).shape or (run(4) != run(5)).any()
+
+
+def _cartpole(seed):
+  """Accepts any action."""
+  return gymnasium.wrappers.TransformAction(
+      gymnasium.make('CartPole-v1'), lambda action: action % 2, None
+  )
+
+
+def test_wrapper_classes_are_gymnasiums():
+  assert issubclass(wrappers.StackFrames, gymnasium.Wrapper)
+
+
+@pytest.mark.parametrize(
+    'module', ['', '.worker', '.suites', '.wrappers', '.pool', '.shares']
+)
+def test_no_tensorflow(module):
+  code = (
+      f'import sys; sys.path[:] = {sys.path!r}\n'
+      f'import rnd_agent.environments{module}\n'
+      'from rnd_agent import environments\n'
+      'environments.make("toy:Corridor"), environments.EnvironmentConfig()\n'
+      'found = {"tensorflow", "tf_agents", "keras"} & set(sys.modules)\n'
+      'sys.exit(str(found) if found else 0)'
+  )
+  subprocess.run([sys.executable, '-c', code], check=True, timeout=60)
+
+
+def test_public_names():
+  from rnd_agent import environments
+
+  for name in environments.__all__:
+    assert getattr(environments, name) is not None
+    assert name in dir(environments)
+  with pytest.raises(AttributeError, match='Absent'):
+    _ = environments.Absent

@@ -1,0 +1,182 @@
+"""Environments that tests give to worker processes by import path."""
+
+import os
+import time
+
+import gymnasium
+import numpy as np
+
+
+class Walk(gymnasium.Env):
+  """Ends at random, sometimes by truncation, as its seed decides."""
+
+  action_space = gymnasium.spaces.Discrete(3)
+  observation_space = gymnasium.spaces.Box(-1e6, 1e6, (2,), np.float32)
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._time = 0
+    return self._observation(), {'place': 7}
+
+  def step(self, action):
+    self._time += 1
+    reward = float(self.np_random.normal()) + 10 * int(action)
+    luck = self.np_random.random()
+    info = {'place': self._time}
+    return self._observation(), reward, luck < 0.1, luck > 0.9, info
+
+  def _observation(self):
+    return np.array([self._time, self.np_random.random()], np.float32)
+
+
+def walk(seed):
+  return Walk()
+
+
+class Script(gymnasium.Env):
+  """Ends after three steps: terminated for even seeds, truncated for odd."""
+
+  action_space = gymnasium.spaces.Discrete(2)
+  observation_space = gymnasium.spaces.Box(0, 9, (1,), np.float32)
+
+  def __init__(self, seed):
+    self._even = seed % 2 == 0
+
+  def reset(self, *, seed=None, options=None):
+    self._time = 0
+    return np.zeros(1, np.float32), {}
+
+  def step(self, action):
+    self._time += 1
+    end = self._time == 3
+    observation = np.full(1, self._time, np.float32)
+    return observation, 1.5, end and self._even, end and not self._even, {}
+
+
+def script(seed):
+  return Script(seed)
+
+
+class Saboteur(Walk):
+  """Action 1 raises, action 2 sleeps, for those whose seed says so."""
+
+  def __init__(self, is_saboteur):
+    self._is_saboteur = is_saboteur
+
+  def step(self, action):
+    if self._is_saboteur and action == 1:
+      raise ZeroDivisionError('the bridge is out')
+    if self._is_saboteur and action == 2:
+      time.sleep(600)
+    return super().step(0)
+
+
+def saboteur(seed):
+  return Saboteur(True)
+
+
+def saboteur_of(culprit, seed):
+  return Saboteur(seed == culprit)
+
+
+def broken(seed):
+  raise OSError('no such cartridge')
+
+
+def dies(seed):
+  os._exit(3)
+
+
+class Echo(gymnasium.Env):
+  """Observes the last action; the type it came in is the reward."""
+
+  def __init__(self, action_space):
+    self.action_space = action_space
+    self.observation_space = gymnasium.spaces.Box(
+        -10, 10, action_space.shape or (1,), np.float64
+    )
+
+  def reset(self, *, seed=None, options=None):
+    return np.zeros(self.observation_space.shape), {}
+
+  def step(self, action):
+    value = np.reshape(action, self.observation_space.shape)
+    exact = isinstance(action, int) or action.dtype == self.action_space.dtype
+    return value.astype(np.float64), float(exact), False, False, {}
+
+
+def echo_discrete(seed):
+  return Echo(gymnasium.spaces.Discrete(4, start=-1))
+
+
+def echo_box(seed):
+  return Echo(gymnasium.spaces.Box(-2.0, 3.0, (2,), np.float64))
+
+
+def echo_multi_discrete(seed):
+  return Echo(gymnasium.spaces.MultiDiscrete([2, 5]))
+
+
+class Misfit(Walk):
+  """Observations are not what the space says."""
+
+  def _observation(self):
+    return np.zeros(1, np.float32)
+
+
+def misfit(seed):
+  return Misfit()
+
+
+class Unsupported(Walk):
+  observation_space = gymnasium.spaces.Dict(
+      x=gymnasium.spaces.Discrete(2), y=gymnasium.spaces.Discrete(2)
+  )
+
+
+def unsupported(seed):
+  return Unsupported()
+
+
+def mixed(seed):
+  return echo_box(seed) if seed % 2 else Walk()
+
+
+class Forgetful(Walk, gymnasium.utils.EzPickle):
+  """Pickles its arguments only."""
+
+  def __init__(self):
+    gymnasium.utils.EzPickle.__init__(self)
+
+
+def forgetful(seed):
+  return Forgetful()
+
+
+class Pictures(gymnasium.Env):
+  """Distinct RGB images; records actions; ends after `length` frames."""
+
+  action_space = gymnasium.spaces.Discrete(5)
+  observation_space = gymnasium.spaces.Box(0, 255, (20, 30, 3), np.uint8)
+
+  def __init__(self, length=10**9):
+    self._length = length
+    self.frames = []
+    self.actions = []
+
+  def reset(self, *, seed=None, options=None):
+    self._random = np.random.default_rng(seed)
+    self.frames = []
+    self.actions = []
+    return self._frame(), {}
+
+  def step(self, action):
+    self.actions.append(action)
+    frame = self._frame()
+    ended = len(self.actions) >= self._length
+    return frame, 2.5, ended, False, {'place': len(self.actions)}
+
+  def _frame(self):
+    frame = self._random.integers(0, 256, (20, 30, 3), np.uint8)
+    self.frames.append(frame)
+    return frame

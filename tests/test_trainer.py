@@ -1,0 +1,282 @@
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rnd_agent import checkpoints
+from rnd_agent import gin_files
+from rnd_agent import recorder
+from rnd_agent import train_eval_lib
+from rnd_agent import trainer
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_BINDINGS = (
+    "train_eval.env_name = 'toy:Corridor'",
+    'train_eval.num_parallel_environments = 4',
+    'train_eval.num_workers = 1',
+    'train_eval.rollout_length = 8',
+    'train_eval.num_iterations = 2',
+    'train_eval.num_minibatches = 2',
+    'train_eval.num_epochs = 2',
+    'train_eval.random_steps = 1',
+    'train_eval.eval_interval = 2',
+    'train_eval.num_eval_episodes = 2',
+    'train_eval.checkpoint_interval = 1',
+    'ActorCriticNetwork.fc_layer_params = (16, 16)',
+    'RandomNetworkDistillation.feature_dim = 8',
+    'RandomNetworkDistillation.predictor_hidden_units = (8,)',
+)
+_SETTINGS = dict(
+    env_name='toy:Corridor', num_parallel_environments=4, num_workers=1,
+    rollout_length=8, num_iterations=2, num_minibatches=2, num_epochs=2,
+    seed=1, random_steps=1, eval_interval=0, num_eval_episodes=1,
+    checkpoint_interval=1, checkpoints_to_keep=2, summary_interval=1,
+    target_return=None, precision='float32',
+)
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+def _train(folder, *bindings):
+  gin.clear_config()
+  gin_files.parse([], [*_BINDINGS, *bindings])
+  train_eval_lib.train_eval(root_dir=str(folder))
+
+
+def _rows(folder):
+  with open(folder / 'metrics.csv', newline='', encoding='utf-8') as file:
+    return list(csv.DictReader(file))
+
+
+def _tags(folder):
+  tags = set()
+  for path in folder.glob('events*'):
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+      tags |= {value.tag for value in event.summary.value}
+  return tags
+
+
+def test_a_run_writes_its_folder_and_resumes(tmp_path):
+  _train(tmp_path)
+  assert [r['iteration'] for r in _rows(tmp_path)] == ['1', '2']
+  for name in ('operative_config.gin', 'run.json', 'checkpoints', 'train',
+               'eval', 'policy/greedy', 'policy/collect', 'metrics.csv'):
+    assert (tmp_path / name).exists(), name
+  _train(tmp_path, 'train_eval.num_iterations = 4')
+  rows = _rows(tmp_path)
+  assert [r['iteration'] for r in rows] == ['1', '2', '3', '4']
+  assert [int(r['env_steps']) for r in rows] == [32, 64, 96, 128]
+  assert list(rows[0]) == list(recorder.COLUMNS)
+  starts = json.loads((tmp_path / 'run.json').read_text())['starts']
+  assert [s['iteration'] for s in starts] == [0, 2]
+  config = (tmp_path / 'operative_config.gin').read_text()
+  assert 'train_eval.num_iterations = 4' in config
+  assert 'RNDConfig.discount_ext = 0.999' in config
+
+
+def test_tensorboard_holds_what_the_trainer_names(tmp_path):
+  _train(tmp_path, 'train_eval.num_iterations = 30')
+  expected = set(trainer.TAGS.values())
+  expected |= {f'time/{stage}_s' for stage in (
+      'collect', 'bonus', 'statistics', 'targets', 'learn')}
+  expected |= {'ppo/advantages', 'rnd/intrinsic_rewards', 'config'}
+  # No reward was ever seen: there is no extrinsic variance to explain ...
+  tags = _tags(tmp_path / 'train')
+  assert tags == expected, tags ^ expected
+  assert _tags(tmp_path / 'eval') == {
+      'return/episode_return_mean', 'return/episode_return_max',
+      'return/episode_length_mean', 'explore/rooms_mean',
+  }
+
+
+def _variables(agent):
+  arrays = [v.numpy() for v in agent.trained_variables]
+  arrays += [v.numpy() for v in agent.rnd.target.variables]
+  arrays += [v.numpy() for v in agent._optimizer.variables]
+  arrays += [v.numpy() for v in agent.rnd.observation_normalizer._statistics()]
+  arrays += [agent.rnd.return_normalizer.memory.numpy(),
+             agent.rnd.return_normalizer.variance.numpy(),
+             agent._generator.state.numpy(), agent.train_step_counter.numpy()]
+  return arrays
+
+
+def test_a_checkpoint_restores_everything(tmp_path):
+  """Into a trainer of another seed, so that nothing agrees beforehand."""
+  first = trainer.build_trainer(str(tmp_path), **_SETTINGS)
+  first.run()
+  second = trainer.build_trainer(str(tmp_path), **{**_SETTINGS, 'seed': 5})
+  before = _variables(second._agent)
+  expected = _variables(first._agent)
+  assert not all(np.array_equal(a, b) for a, b in zip(before, expected))
+  second.run()  # Both iterations are done: it restores and ends.
+  after = _variables(second._agent)
+  assert len(after) == len(expected) > 40
+  for a, b in zip(after, expected):
+    np.testing.assert_array_equal(a, b)
+  assert second._get_state() == first._get_state()
+
+
+def test_checkpoints_hold_the_target_and_both_statistics(tmp_path):
+  trainer.build_trainer(str(tmp_path), **_SETTINGS).run()
+  names = {name for name, _ in tf.train.list_variables(
+      tf.train.latest_checkpoint(str(tmp_path / 'checkpoints')))}
+  for part in ('actor_critic', 'predictor', 'target', 'optimizer', 'generator',
+               'rnd_observations', 'rnd_returns', 'progress', 'train_step'):
+    assert any(name.startswith(part + '/') for name in names), part
+
+
+def test_another_architecture_is_one_clear_error(tmp_path):
+  _train(tmp_path)
+  before = (tmp_path / 'metrics.csv').read_bytes()
+  with pytest.raises(checkpoints.CheckpointError) as error:
+    _train(tmp_path, 'ActorCriticNetwork.fc_layer_params = (16, 24)')
+  assert 'cannot be restored' in str(error.value)
+  assert '\n' not in str(error.value).partition('\n  In call')[0]
+  assert (tmp_path / 'metrics.csv').read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
+  _train(tmp_path)
+  data, = (tmp_path / 'checkpoints').glob('iteration-2.data*')
+  data.write_bytes(data.read_bytes()[:100])
+  with pytest.raises(checkpoints.CheckpointError, match='iteration-2'):
+    _train(tmp_path)
+  assert len(_rows(tmp_path)) == 2
+
+
+def test_checkpoints_without_their_index_are_not_overwritten(tmp_path):
+  _train(tmp_path)
+  (tmp_path / 'checkpoints' / 'checkpoint').unlink()
+  with pytest.raises(checkpoints.CheckpointError, match='index file'):
+    _train(tmp_path)
+
+
+def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
+  run = trainer.build_trainer(
+      str(tmp_path), **{**_SETTINGS, 'num_iterations': 5}
+  )
+  collect, count = run._collector.collect, 0
+
+  def poisoned():
+    nonlocal count
+    count += 1
+    rollout = collect()
+    if count == 3:
+      rollout = rollout._replace(rewards=rollout.rewards * float('nan'))
+    return rollout
+
+  run._collector.collect = poisoned
+  with pytest.raises(trainer.TrainingDivergedError) as error:
+    run.run()
+  assert 'iteration 3' in str(error.value) and 'iteration-2' in str(error.value)
+  for variable in run._agent.trained_variables:
+    assert np.isfinite(variable.numpy()).all()
+  assert [r['iteration'] for r in _rows(tmp_path)] == ['1', '2']
+
+
+def test_target_return_stops_the_run(tmp_path):
+  _train(tmp_path, 'train_eval.num_iterations = 0',
+         'train_eval.target_return = -1.0')
+  rows = _rows(tmp_path)
+  # Episodes last 100 steps of 8 per iteration: the first ends in the 13th.
+  assert len(rows) == 13
+  assert float(rows[-1]['episode_return_mean']) >= -1
+
+
+def test_the_bonus_needs_statistics(tmp_path):
+  with pytest.raises(gin_files.ConfigError, match='random_steps'):
+    _train(tmp_path, 'train_eval.random_steps = 0')
+  _train(tmp_path, 'train_eval.random_steps = 0',
+         'RNDConfig.intrinsic_coefficient = 0.0')
+
+
+def test_equal_seeds_train_equally(tmp_path):
+  for name in ('a', 'b'):
+    (tmp_path / name).mkdir()
+    trainer.build_trainer(str(tmp_path / name), **_SETTINGS).run()
+  timing = {'wall_time_s', 'steps_per_second'}
+  a, b = (
+      [{k: v for k, v in row.items() if k not in timing}
+       for row in _rows(tmp_path / name)] for name in ('a', 'b')
+  )
+  assert a == b
+
+
+def _start(folder, *bindings):
+  flags = [f'--gin_bindings={b}' for b in (*_BINDINGS, *bindings)]
+  return subprocess.Popen(
+      [sys.executable, 'train_eval.py', f'--root_dir={folder}', *flags],
+      cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
+  )
+
+
+def _wait_for_rows(folder, number, process):
+  deadline = time.monotonic() + 60
+  while time.monotonic() < deadline and process.poll() is None:
+    path = folder / 'metrics.csv'
+    if path.exists() and len(path.read_text().splitlines()) > number:
+      return
+    time.sleep(0.1)
+  raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_exits_with_status_0(tmp_path, number):
+  process = _start(
+      tmp_path, 'train_eval.num_iterations = 0',
+      'train_eval.checkpoint_interval = 100000', 'train_eval.eval_interval = 0',
+  )
+  _wait_for_rows(tmp_path, 5, process)
+  process.send_signal(number)
+  out, err = process.communicate(timeout=60)
+  assert process.returncode == 0, err
+  assert 'saving and stopping' in out
+  last = int(_rows(tmp_path)[-1]['iteration'])
+  assert last >= 5
+  assert (tmp_path / 'checkpoints' / f'iteration-{last}.index').exists()
+  # The same command continues after the last row.
+  process = _start(
+      tmp_path, f'train_eval.num_iterations = {last + 2}',
+      'train_eval.eval_interval = 0',
+  )
+  out, err = process.communicate(timeout=120)
+  assert process.returncode == 0, err
+  assert f'resuming {tmp_path} at iteration {last + 1}' in out
+  assert [int(r['iteration']) for r in _rows(tmp_path)] == list(
+      range(1, last + 3)
+  )
+
+
+def test_a_killed_worker_is_one_line_and_nothing_is_lost(tmp_path):
+  import psutil
+
+  process = _start(
+      tmp_path, 'train_eval.num_iterations = 0',
+      'train_eval.checkpoint_interval = 100000', 'train_eval.eval_interval = 0',
+  )
+  _wait_for_rows(tmp_path, 3, process)
+  workers = psutil.Process(process.pid).children()
+  assert len(workers) == 1
+  workers[0].kill()
+  _, err = process.communicate(timeout=30)
+  assert process.returncode == 1
+  lines = [x for x in err.splitlines() if x.startswith('train_eval: error:')]
+  assert len(lines) == 1 and 'SIGKILL' in lines[0], err
+  assert 'Traceback' not in err
+  last = int(_rows(tmp_path)[-1]['iteration'])
+  assert (tmp_path / 'checkpoints' / f'iteration-{last}.index').exists()
