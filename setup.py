@@ -50,6 +50,8 @@ setuptools.setup(
         'ale-py>=0.12,<1',
         # Later releases ask for numpy 2.
         'opencv-python-headless>=4.8,<4.12',
+        # Brings its own encoder: no system ffmpeg is needed.
+        'imageio-ffmpeg>=0.4.9',
         # TensorBoard 2.15 imports pkg_resources, which later releases lack.
         'setuptools<81',
     ],

@@ -27,6 +27,7 @@ from rnd_agent import recorder
 from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
 from rnd_agent import rnd_ppo_policy
+from rnd_agent import video
 from rnd_agent.environments import errors
 from rnd_agent.environments import sharded
 from rnd_agent.environments import suites
@@ -69,7 +70,8 @@ class Trainer:
       root_dir: str,
       agent: rnd_ppo_agent.RNDPPOAgent,
       environment,
-      evaluator: Optional[evaluation.Evaluator],
+      evaluator: Optional[evaluation.Evaluator] = None,
+      recorder_of_episodes: Optional[video.EpisodeRecorder] = None,
       *,
       rollout_length: int,
       num_iterations: int,
@@ -90,6 +92,7 @@ class Trainer:
       agent: what learns.
       environment: batched `PyEnvironment` of B environments; closed by `run`.
       evaluator: plays evaluation episodes; None for none.
+      recorder_of_episodes: films one episode per evaluation; None for none.
       rollout_length: T, agent steps of each environment in an iteration.
       num_iterations: rollouts of each environment; 0 for an endless run.
       random_steps: rollouts of a random agent that start the statistics.
@@ -106,6 +109,7 @@ class Trainer:
     self._agent = agent
     self._environment = environment
     self._evaluator = evaluator
+    self._film = recorder_of_episodes
     self._rollout_length = rollout_length
     self._num_iterations = num_iterations
     self._random_rollouts = random_steps
@@ -379,6 +383,13 @@ class Trainer:
         f'return {result.returns.mean():g} (max {result.returns.max():g}) in '
         f'{len(result.returns)} episodes of {result.lengths.mean():.0f} steps'
     )
+    if self._film is not None:
+      folder = self._root / 'videos'
+      folder.mkdir(exist_ok=True)
+      self._film.record(
+          folder / f'iteration-{self._iteration}.mp4',
+          stop=lambda: self._stop_requested,
+      )
 
   # ------------------------------------------------------------ files
 
@@ -600,26 +611,28 @@ def build_trainer(
         num_minibatches=num_minibatches, precision=precision, seed=seed,
     )
 
-    def evaluation_environment():
-      return sharded.ShardedPyEnvironment(
-          env_name, num_eval_episodes,
-          min(num_workers or os.cpu_count(), num_eval_episodes),
-          seed + _EVALUATION_SEED,
-      )
-
-    evaluator = evaluation.Evaluator(
-        evaluation_environment,
-        # A generator of its own: evaluations leave training as it is.
-        rnd_ppo_policy.RNDPPOPolicy(
-            time_step_spec, action_spec, agent.actor_critic_net, collect=False,
-            generator=tf.random.Generator.from_seed(seed + _EVALUATION_SEED),
-        ),
+    # A generator of its own: evaluations leave training as it is.
+    policy = rnd_ppo_policy.RNDPPOPolicy(
+        time_step_spec, action_spec, agent.actor_critic_net, collect=False,
+        generator=tf.random.Generator.from_seed(seed + _EVALUATION_SEED),
     )
+    frames_per_step = suites.resolved_config(env_name).frame_skip or 1
     return Trainer(
-        root_dir, agent, environment, evaluator,
+        root_dir, agent, environment,
+        evaluation.Evaluator(
+            lambda: sharded.ShardedPyEnvironment(
+                env_name, num_eval_episodes,
+                min(num_workers or os.cpu_count(), num_eval_episodes),
+                seed + _EVALUATION_SEED,
+            ),
+            policy,
+        ),
+        video.EpisodeRecorder(
+            lambda: suites.make(env_name, seed=seed + _EVALUATION_SEED),
+            policy, 60.0 / frames_per_step,
+        ),
         rollout_length=rollout_length, eval_interval=eval_interval, seed=seed,
-        frames_per_step=suites.resolved_config(env_name).frame_skip or 1,
-        **settings,
+        frames_per_step=frames_per_step, **settings,
     )
   except BaseException:
     environment.close()

@@ -20,7 +20,10 @@ _CONFIGS = sorted((_ROOT / 'configs').glob('**/*.gin'))
 # ones. A module that is in none of them may be imported by all.
 _LAYERS = (
     ('train_eval', 'play', 'plot', 'rnd_agent.train_eval_lib'),
-    ('rnd_agent.trainer', 'rnd_agent.evaluation', 'rnd_agent.checkpoints'),
+    (
+        'rnd_agent.trainer', 'rnd_agent.evaluation', 'rnd_agent.checkpoints',
+        'rnd_agent.video',
+    ),
     (
         'rnd_agent.rnd_ppo_agent', 'rnd_agent.rollout', 'rnd_agent.updates',
         'rnd_agent.collector', 'rnd_agent.minibatch_agent', 'rnd_agent.host',
