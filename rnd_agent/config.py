@@ -148,12 +148,20 @@ class RNDConfig:
         f'{BONUS_AT_END}.',
     )
 
-  def proportion_for(self, num_environments: int) -> float:
+  def proportion_for(self, num_environments) -> float:
     """The share of steps that trains the predictor, in (0, 1].
 
     The paper keeps the predictor's effective batch that of 32 environments
     whatever their number: .25 at 128, .03125 at 1024 (appendix A.4).
+
+    Args:
+      num_environments: B; anything but an int where it is not known.
+
+    Returns:
+      `predictor_proportion`, or by the paper's rule; 1 for unknown B.
     """
     if self.predictor_proportion is not None:
       return self.predictor_proportion
+    if not isinstance(num_environments, int):
+      return 1.0
     return min(1.0, 32.0 / num_environments)

@@ -76,13 +76,16 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
         batch.num_environments, self._num_epochs, self._num_minibatches,
         self._generator if self._shuffle_minibatches else None,
     )
-    micro = order.shape[1]
-    if not self._penalizes_kl:  # The penalty is no sum over parts.
-      micro = updates.micro_batch_environments(
-          order.shape[1], batch.length, self._micro_batch_size
-      )
-    order = tf.reshape(order, [order.shape[0], -1, micro])
-    proportion = self._rnd_config.proportion_for(batch.num_environments)
+    order = updates.in_micro_batches(
+        order, batch.length,
+        # The host's KL penalty is no sum over parts.
+        None if self._penalizes_kl else self._micro_batch_size,
+    )
+    # Single steps, as the host's learner deals them, tell no environments.
+    sequences = isinstance(batch.length, int) and batch.length > 1
+    proportion = self._rnd_config.proportion_for(
+        batch.num_environments if sequences else None
+    )
     variables = self.trained_variables
 
     def minibatch(i):

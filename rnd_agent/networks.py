@@ -120,11 +120,15 @@ class _PolicyHead(tf.keras.layers.Layer):
 
   def distribution(self, parameters) -> tfp.distributions.Distribution:
     """The distribution of the parameters that `call` gives."""
+    rank = self._spec.shape.rank
     if self._discrete:
-      return tfp.distributions.Categorical(
+      choices = tfp.distributions.Categorical(
           **parameters, dtype=self._spec.dtype
       )
-    if self._spec.shape.rank == 0:
+      return tfp.distributions.Independent(
+          choices, reinterpreted_batch_ndims=rank
+      ) if rank else choices
+    if rank == 0:
       return tfp.distributions.Normal(
           parameters['loc'], parameters['scale_diag']
       )

@@ -211,26 +211,25 @@ class RandomNetworkDistillation(tf.Module):
 
   def _in_chunks(self, function, selected: tf.Tensor, inner_shape):
     """`function` over `[B, T, ...]`, some environments at a time."""
-    batch, length = selected.shape[0], selected.shape[1]
-    if batch is None or length is None:
-      raise ValueError(
-          'Rollouts need static batch and time dimensions, got shape '
-          f'{selected.shape}.'
-      )
+    batch, length = selected.shape[:2]
+    inner = selected.shape[2:].as_list()
+    inner_shape = tf.TensorShape(inner_shape).as_list()
+    if batch is None or length is None:  # Sizes unknown: one chunk.
+      outer = tf.shape(selected)[:2]
+      flat = function(tf.reshape(selected, [-1] + inner))
+      return tf.reshape(flat, tf.concat([outer, inner_shape], axis=0))
     # The most environments per chunk that divide the batch evenly.
     size = max(n for n in range(1, batch + 1)
                if batch % n == 0 and (n == 1 or n * length <= _CHUNK))
-    inner = selected.shape[2:].as_list()
-    chunks = tf.reshape(selected, [batch // size, size * length] + inner)
-    signature = tf.TensorSpec(
-        [size * length] + tf.TensorShape(inner_shape).as_list(), tf.float32
-    )
     results = tf.map_fn(
-        function, chunks, fn_output_signature=signature, parallel_iterations=2
+        function,
+        tf.reshape(selected, [batch // size, size * length] + inner),
+        fn_output_signature=tf.TensorSpec(
+            [size * length] + inner_shape, tf.float32
+        ),
+        parallel_iterations=2,
     )
-    return tf.reshape(
-        results, [batch, length] + tf.TensorShape(inner_shape).as_list()
-    )
+    return tf.reshape(results, [batch, length] + inner_shape)
 
   def update_observation_statistics(
       self, next_observations, mask: Optional[tf.Tensor] = None

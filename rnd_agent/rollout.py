@@ -168,12 +168,14 @@ class TrainingBatch(NamedTuple):
   core_states: Tensor = ()
 
   @property
-  def num_environments(self) -> int:
-    return self.old_log_probs.shape[0]
+  def num_environments(self) -> int | tf.Tensor:
+    """B, as a tensor where it is only known when it runs."""
+    return self.old_log_probs.shape[0] or tf.shape(self.old_log_probs)[0]
 
   @property
-  def length(self) -> int:
-    return self.old_log_probs.shape[1]
+  def length(self) -> int | tf.Tensor:
+    """T, as a tensor where it is only known when it runs."""
+    return self.old_log_probs.shape[1] or tf.shape(self.old_log_probs)[1]
 
   def weighted(self, weights: tf.Tensor) -> 'TrainingBatch':
     """The batch with steps weighted.

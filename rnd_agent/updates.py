@@ -59,7 +59,7 @@ def micro_batch_environments(
 
 
 def environment_order(
-    num_environments: int,
+    num_environments: int | tf.Tensor,
     num_epochs: int,
     num_minibatches: int,
     generator: tf.random.Generator | None,
@@ -67,7 +67,8 @@ def environment_order(
   """Which environments make up which minibatch.
 
   Args:
-    num_environments: B, divisible by `num_minibatches`.
+    num_environments: B, divisible by `num_minibatches`; may be a tensor
+      where there is one minibatch.
     num_epochs: passes over the rollout.
     num_minibatches: parts of the rollout.
     generator: deals the environments anew in every epoch; None: contiguous
@@ -80,7 +81,7 @@ def environment_order(
   Raises:
     ValueError: if the environments can't be dealt evenly.
   """
-  if num_environments % num_minibatches:
+  if num_minibatches > 1 and num_environments % num_minibatches:
     raise ValueError(
         f'{num_environments} environments cannot be dealt to '
         f'{num_minibatches} minibatches of whole environments: choose a number '
@@ -93,6 +94,29 @@ def environment_order(
   return tf.reshape(
       order, [num_epochs * num_minibatches, num_environments // num_minibatches]
   )
+
+
+def in_micro_batches(
+    order: tf.Tensor, length: int | tf.Tensor, micro_batch_size: int | None
+) -> tf.Tensor:
+  """Divides every minibatch of `environment_order`.
+
+  Args:
+    order: int32 `[updates, environments]`.
+    length: steps per environment.
+    micro_batch_size: steps per micro-batch at most; None: undivided.
+
+  Returns:
+    int32 `[updates, micro-batches, environments]`; undivided, too, where the
+    sizes are only known when it runs.
+  """
+  environments = order.shape[1]
+  if micro_batch_size is None or environments is None or not isinstance(
+      length, int
+  ):
+    return order[:, tf.newaxis]
+  size = micro_batch_environments(environments, length, micro_batch_size)
+  return tf.reshape(order, [order.shape[0], environments // size, size])
 
 
 def random_subsets(
@@ -111,9 +135,17 @@ def random_subsets(
   Returns:
     int32 `[micro-batches, max(1, round(proportion n))]`, indices below n.
   """
-  size = max(1, round(proportion * masks.shape[1]))
-  if size == masks.shape[1]:
-    return tf.tile(tf.range(size)[tf.newaxis], [masks.shape[0], 1])
+  total = masks.shape[1]
+  if proportion == 1.0:
+    return tf.tile(
+        tf.range(tf.shape(masks)[1])[tf.newaxis], [masks.shape[0], 1]
+    )
+  if total is not None:
+    size = max(1, round(proportion * total))
+  else:
+    size = tf.maximum(1, tf.cast(tf.round(
+        proportion * tf.cast(tf.shape(masks)[1], tf.float32)
+    ), tf.int32))
   keys = generator.uniform(tf.shape(masks)) + masks
   return tf.math.top_k(keys, k=size, sorted=False).indices
 
@@ -143,7 +175,7 @@ def accumulate(
       tf.gather(batch.targets.mask, tf.reshape(environments, [-1]))
   )
   subset_count = tf.constant(0.0)
-  if subsets.shape[1]:
+  if subsets.shape[1] != 0:
     subset_count = tf.reduce_sum(tf.gather(
         _flat_masks(batch.selected_mask, environments), subsets, batch_dims=1
     ))
@@ -195,7 +227,10 @@ def summed(body, repetitions: int, parallel: int = 1, unroll: bool = False):
 def _flat_masks(mask: tf.Tensor, environments: tf.Tensor) -> tf.Tensor:
   """`mask [B, T]` of `environments [m, n]` as `[m, n * T]`."""
   rows = tf.gather(mask, environments)
-  return tf.reshape(rows, [rows.shape[0], rows.shape[1] * rows.shape[2]])
+  shape = tf.shape(rows)
+  sizes = rows.shape[1:].as_list()
+  flat = shape[1] * shape[2] if None in sizes else sizes[0] * sizes[1]
+  return tf.reshape(rows, [rows.shape[0], flat])
 
 
 def subsets_for(
