@@ -243,7 +243,7 @@ def random_steps(
     on_observations: Callable[[np.ndarray], None],
     stop: Optional[Callable[[], bool]] = None,
 ) -> None:
-  """Steps the environments with a uniformly random agent (appendix A.4).
+  """Steps the environments with a uniformly random agent (section 2.4).
 
   Args:
     environment: `ShardedPyEnvironment` of one group, or any batched

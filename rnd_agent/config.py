@@ -2,7 +2,7 @@
 
 Two frozen dataclasses, bound by gin, hold every number of the algorithm; the
 defaults are the paper's (Burda et al. 2018, arXiv 1810.12894, appendix A.4,
-tables 3 and 5). `configs/rnd_ppo.gin` repeats them as a lab notebook.
+tables 4 and 5). `configs/rnd_ppo.gin` repeats them as a lab notebook.
 """
 
 from __future__ import annotations

@@ -31,6 +31,11 @@ def masked_mean(
   return tf.math.divide_no_nan(total, count)
 
 
+def _ratio(log_probs: tf.Tensor, old_log_probs: tf.Tensor) -> tf.Tensor:
+  """pi(a|s) / pi_old(a|s), kept finite: e^20 is far outside any clip."""
+  return tf.exp(tf.clip_by_value(log_probs - old_log_probs, -20.0, 20.0))
+
+
 def clipped_surrogate(
     log_probs: tf.Tensor,
     old_log_probs: tf.Tensor,
@@ -50,7 +55,7 @@ def clipped_surrogate(
   Returns:
     float32 `[...]`.
   """
-  ratio = tf.exp(log_probs - old_log_probs)
+  ratio = _ratio(log_probs, old_log_probs)
   objective = ratio * advantages
   if clipping > 0:
     clipped = tf.clip_by_value(ratio, 1.0 - clipping, 1.0 + clipping)
@@ -124,15 +129,14 @@ def approximate_kl(log_probs: tf.Tensor, old_log_probs: tf.Tensor) -> tf.Tensor:
   Returns:
     float32 `[...]`.
   """
-  log_ratio = log_probs - old_log_probs
-  return tf.exp(log_ratio) - 1.0 - log_ratio
+  return _ratio(log_probs, old_log_probs) - 1.0 - (log_probs - old_log_probs)
 
 
 def clipped_share(
     log_probs: tf.Tensor, old_log_probs: tf.Tensor, clipping: float
 ) -> tf.Tensor:
   """1 where the ratio has left [1 - eps, 1 + eps], else 0; float32 `[...]`."""
-  ratio = tf.exp(log_probs - old_log_probs)
+  ratio = _ratio(log_probs, old_log_probs)
   return tf.cast(tf.abs(ratio - 1.0) > clipping, tf.float32)
 
 
@@ -158,6 +162,10 @@ def explained_variance(
     return masked_mean(tf.math.squared_difference(x, mean), mask)
 
   total = variance(returns)
+  # Constant returns have a variance of rounding errors.
+  negligible = 1e-10 * tf.square(masked_mean(returns, mask))
   return tf.where(
-      total > 0, 1.0 - variance(returns - predictions) / total, float('nan')
+      total > negligible,
+      1.0 - variance(returns - predictions) / total,
+      float('nan'),
   )

@@ -117,17 +117,19 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
 
     def step():
       self._optimizer.apply_gradients(tuple(zip(gradients, variables)))
-      return tf.constant(0.0)
+      return tf.constant(1, self.train_step_counter.dtype)
 
+    finite = tf.math.is_finite(norm)
     if self._keras_optimizer and not tf.distribute.has_strategy():
-      skipped = tf.cond(
-          tf.math.is_finite(norm), step, lambda: tf.constant(1.0)
-      )
+      none = tf.constant(0, self.train_step_counter.dtype)
+      steps = tf.cond(finite, step, lambda: none)
     else:
       # Neither a replica's nor an old optimizer's step can be conditional.
-      skipped = step()
-    self.train_step_counter.assign_add(1)
-    return dict(gradient_norm=norm, nonfinite_updates=skipped)
+      steps = step()
+    self.train_step_counter.assign_add(steps)
+    return dict(
+        gradient_norm=norm, nonfinite_updates=1.0 - tf.cast(finite, tf.float32)
+    )
 
   def _loss(self, part: updates.MicroBatch):
     """Loss of a micro-batch and what to log (PPO, equation 9)."""

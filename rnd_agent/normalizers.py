@@ -15,6 +15,9 @@ from tf_agents.utils import tensor_normalizer
 
 from rnd_agent import returns as returns_lib
 
+# Count of no rows; 0 would divide by itself.
+_NOTHING = 1e-8
+
 
 class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
   """A `StreamingTensorNormalizer` whose updates can leave rows out."""
@@ -52,22 +55,28 @@ class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
       count = tf.reduce_sum(weights)
       weights = tf.reshape(weights, [-1] + [1] * spec.shape.rank)
       mean = tf.math.divide_no_nan(
-          tf.reduce_sum(rows * weights, axis=0), count
+          tf.reduce_sum(tf.math.multiply_no_nan(rows, weights), axis=0), count
       )
-      deviations = tf.reduce_sum(
-          tf.math.squared_difference(rows, mean) * weights, axis=0
-      )
+      deviations = tf.reduce_sum(tf.math.multiply_no_nan(
+          tf.math.squared_difference(rows, mean), weights
+      ), axis=0)
       # A slice of which nothing counts (count 0) changes nothing.
       return i + 1, *tensor_normalizer.parallel_variance_calculation(
           count, mean, deviations, *statistics
       )
 
-    _, *merged = tf.while_loop(
+    known = [variable.value() for variable in self._statistics()]
+    zeros = [tf.zeros_like(statistic) for statistic in known]
+    _, count, mean, deviations, _ = tf.while_loop(
         lambda i, *_: i < tf.shape(tensor)[0],
         add_slice,
-        (0, *(variable.value() for variable in self._statistics())),
+        (0, zeros[0] + _NOTHING, *zeros[1:]),
     )
-    return merged
+    # The rollout's own statistics first, then one merge: slice by slice, a
+    # rollout would vanish in the rounding of a long run's.
+    return list(tensor_normalizer.parallel_variance_calculation(
+        count, mean, deviations, *known
+    ))
 
   def _statistics(self) -> tuple[tf.Variable, ...]:
     return (self._count[0], self._avg[0], self._m2[0], self._m2_carry[0])

@@ -32,7 +32,7 @@ def newest_frame(observation: tf.Tensor) -> tf.Tensor:
     observation: `[..., height, width, stack]`, the newest frame last.
 
   Returns:
-    `[..., height, width, 1]` (paper, table 3: one frame for the bonus).
+    `[..., height, width, 1]` (paper, table 4: one frame for the bonus).
   """
   return observation[..., -1:]
 

@@ -82,10 +82,12 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       intrinsic_value_net: scalar network for the intrinsic value, beside
         `actor_net` and `value_net`; needed there when `rnd` is given.
       rnd: the bonus; None leaves a correct plain PPO.
-      rnd_config: coefficients and discounts; defaults to those of `rnd`.
+      rnd_config: coefficients and discounts; those of `rnd` where there is
+        one. `discount_factor`, where given, is the extrinsic discount.
       num_minibatches: parts into which the environments are dealt.
       micro_batch_size: steps per forward and backward pass at most; changes
-        speed and memory, not the result.
+        speed and memory, not the result (but for which steps are drawn to
+        train the predictor, since each part draws its share).
       normalize_advantages: over the real steps of the rollout.
       shuffle_minibatches: deal the environments anew in every epoch.
       generator: source of sampled actions, subsets and minibatches; by default
@@ -93,7 +95,8 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       **kwargs: further arguments of `PPOAgent`.
 
     Raises:
-      ValueError: for networks that are missing or given twice.
+      ValueError: for networks that are missing or given twice, or numbers
+        that contradict each other.
     """
     self._rnd = rnd
     self._rnd_config = rnd_config or (
@@ -102,6 +105,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
             intrinsic_coefficient=0.0, extrinsic_coefficient=1.0
         )
     )
+    self._check_config()
     defaults = {}
     if rnd is not None:
       defaults = dict(
@@ -136,6 +140,20 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     self._bonus_compiled = common.function(self._bonus)
     self._statistics_compiled = common.function(self._update_statistics)
     self._targets_compiled = common.function(self._make_targets)
+
+  def _check_config(self) -> None:
+    """Raises ValueError where bonus and numbers contradict each other."""
+    if self._rnd is None and self._rnd_config.intrinsic_coefficient > 0:
+      raise ValueError(
+          'rnd_config.intrinsic_coefficient = '
+          f'{self._rnd_config.intrinsic_coefficient} without a bonus: give rnd,'
+          ' or set the coefficient to 0.'
+      )
+    if self._rnd is not None and self._rnd.config != self._rnd_config:
+      raise ValueError(
+          'rnd_config differs from that of rnd, which normalizes by its own: '
+          f'{self._rnd_config} and {self._rnd.config}. Give it to rnd alone.'
+      )
 
   def _build_policies(self, greedy_eval: bool) -> None:
     """Replaces the host's two policies by ours, specs and converters too."""
@@ -421,10 +439,9 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     if weights is not None:
       batch = batch.weighted(weights)
     loss_info = self._update(batch)
-    if self._initial_adaptive_kl_beta > 0:
-      self._adapt_kl_beta(batch)
-    if self.update_normalizers_in_train:
-      self._update_host_normalizers(rollout)
+    self._after_update(
+        batch, rollout if self.update_normalizers_in_train else None
+    )
     self._summarize_losses(loss_info)
     return loss_info
 
@@ -470,6 +487,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         targets=targets,
         core_states=rollout.core_states,
     )
+    batch = batch.without_garbage()
     if self._rnd is None:
       return batch
     return batch._replace(
@@ -486,9 +504,17 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     )
 
   def _learn(self, rollout, targets):
-    return self._update(self._with_target_features(
-        self._training_batch(rollout, targets)
-    ))
+    batch = self._training_batch(rollout, targets)
+    loss_info = self._update(self._with_target_features(batch))
+    self._after_update(batch, rollout)
+    return loss_info
+
+  def _after_update(self, batch, rollout) -> None:
+    """What the host does behind its epochs: KL beta, own normalizers."""
+    if self._initial_adaptive_kl_beta > 0:
+      self._adapt_kl_beta(batch)
+    if rollout is not None:
+      self._update_host_normalizers(rollout)
 
   def _loss_terms(self, part, outputs):
     """Adds the intrinsic value's and the predictor's loss to PPO's terms."""

@@ -92,7 +92,11 @@ class Rollout(NamedTuple):
     if bonus_at_end == 'terminal':
       left_out = self.boundaries
     else:
-      left_out = tf.equal(self.step_types[:, 1:], LAST)
+      # One in the last column did earn a bonus: see `bonuses_of_steps`.
+      left_out = tf.concat([
+          tf.equal(self.step_types[:, 1:-1], LAST),
+          tf.zeros_like(self.boundaries[:, -1:]),
+      ], axis=1)
     return tf.cast(tf.logical_not(left_out), tf.float32)
 
   def bonuses_of_steps(
@@ -105,7 +109,8 @@ class Rollout(NamedTuple):
       bonus_at_end: what the last step of an episode earns: 'reset', the
         bonus of the next episode's first observation (where the rollout
         ends on LAST, of that one: the reset's is not known yet), or
-        'terminal'.
+        'terminal' (in the compact form 'reset' all the same: the terminal
+      observation is not recorded).
 
     Returns:
       float32 `[B, T]`, aligned with actions, 0 in boundary rows.
@@ -176,6 +181,24 @@ class TrainingBatch(NamedTuple):
   def length(self) -> int | tf.Tensor:
     """T, as a tensor where it is only known when it runs."""
     return self.old_log_probs.shape[1] or tf.shape(self.old_log_probs)[1]
+
+  def without_garbage(self) -> 'TrainingBatch':
+    """Zeros in the rows that are no steps: 0 times NaN is NaN in gradients."""
+    real = self.targets.mask > 0
+
+    def clean(x):
+      return tf.where(real, x, tf.zeros_like(x))
+
+    return self._replace(
+        old_log_probs=clean(self.old_log_probs),
+        old_values_ext=clean(self.old_values_ext),
+        old_values_int=clean(self.old_values_int),
+        targets=self.targets._replace(
+            advantages=clean(self.targets.advantages),
+            returns_ext=clean(self.targets.returns_ext),
+            returns_int=clean(self.targets.returns_int),
+        ),
+    )
 
   def weighted(self, weights: tf.Tensor) -> 'TrainingBatch':
     """The batch with steps weighted.

@@ -247,7 +247,7 @@ class Trainer:
   # ----------------------------------------------------------- statistics
 
   def _gather_statistics(self) -> bool:
-    """Observation statistics of a uniformly random agent (appendix A.4).
+    """Observation statistics of a uniformly random agent (section 2.4).
 
     Returns:
       Whether it went through; False when it was asked to stop.
