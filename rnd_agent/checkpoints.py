@@ -8,6 +8,20 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
+_FOLDER = 'checkpoints'
+
+def latest_iteration(root_dir: str) -> int:
+  """The iteration of a run's newest checkpoint, 0 where there is none.
+
+  Args:
+    root_dir: the run's folder.
+
+  Returns:
+    The number in the checkpoint's name.
+  """
+  path = tf.train.latest_checkpoint(os.path.join(root_dir, _FOLDER))
+  return int(path.rpartition('-')[2]) if path else 0
+
 
 class CheckpointError(ValueError):
   """A checkpoint cannot be restored; one line with cause and mend."""
@@ -43,18 +57,18 @@ class JsonState(tf.train.experimental.PythonState):
 class Checkpoints:
   """The folder `checkpoints/` of a run, numbered by iteration."""
 
-  def __init__(self, folder: str, items: dict[str, Any], keep: int):
+  def __init__(self, root_dir: str, items: dict[str, Any], keep: int):
     """Looks at the folder; saves and restores nothing yet.
 
     Args:
-      folder: where the checkpoints are.
+      root_dir: the run's folder.
       items: trackable objects by name: all that a run is.
       keep: how many of the last checkpoints stay.
     """
-    self._folder = folder
+    self._folder = os.path.join(root_dir, _FOLDER)
     self._root = tf.train.Checkpoint(**items)
     self._manager = tf.train.CheckpointManager(
-        self._root, folder, max_to_keep=keep, checkpoint_name='iteration'
+        self._root, self._folder, max_to_keep=keep, checkpoint_name='iteration'
     )
 
   @property

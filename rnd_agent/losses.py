@@ -146,8 +146,9 @@ def explained_variance(
   """1 - Var(returns - predictions) / Var(returns) over real steps.
 
   1 is perfect, 0 no better than a constant, below 0 worse than one. Where the
-  returns do not vary (no reward was seen yet) there is nothing to explain:
-  NaN, which the logs show as an empty cell.
+  returns do not vary there is nothing to explain: NaN, which the logs show as
+  an empty cell. (Before any reward they still vary a little, with the
+  predictions that they bootstrap from: then the figure is noise.)
 
   Args:
     predictions: float32 `[B, T]`.

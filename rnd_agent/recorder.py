@@ -232,6 +232,11 @@ class EpisodeWindow:
     self._discovered.update(int(place) for place in places)
 
   @property
+  def is_full(self) -> bool:
+    """Whether as many episodes were added as the window holds."""
+    return len(self._episodes) == self._episodes.maxlen
+
+  @property
   def total(self) -> int:
     """Episodes added since the run began."""
     return self._total

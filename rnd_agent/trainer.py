@@ -135,7 +135,7 @@ class Trainer:
     if agent.rnd is not None:
       agent.rnd.return_normalizer.build(environment.batch_size)
     self._checkpoints = checkpoints.Checkpoints(
-        str(self._root / 'checkpoints'),
+        str(self._root),
         dict(
             agent.checkpoint_items(),
             progress=checkpoints.JsonState(self._get_state, self._set_state),
@@ -233,7 +233,7 @@ class Trainer:
       return True
     if self._target_return is not None:
       mean = self._window.statistics()['episode_return_mean']
-      if mean is not None and mean >= self._target_return:
+      if self._window.is_full and mean >= self._target_return:
         self._progress.note(
             f'mean return {mean:g} has reached target_return = '
             f'{self._target_return:g}'
@@ -279,7 +279,7 @@ class Trainer:
     except collector_lib.CollectionStopped:
       self._progress.note('stopped before the first iteration: nothing to save')
       return False
-    self._environment.episodes()
+    self._environment_episodes()  # The random agent's do not count.
     return True
 
   # ------------------------------------------------------------ iteration
@@ -338,7 +338,7 @@ class Trainer:
     )
     self._metrics.write(row)
     if self._iteration % self._summary_interval == 0:
-      self._summarize(row, clock.laps, targets, rewards_int)
+      self._summarize(row, clock.laps, targets, rewards_int, loss_info)
     self._progress.update(
         self._iteration, row['steps_per_second'], row['episode_return_mean'],
         row['rooms_discovered'], row.get('intrinsic_reward_mean'),
@@ -353,7 +353,7 @@ class Trainer:
     if places is not None:
       self._window.discover(np.unique(places[places >= 0]))
 
-  def _summarize(self, row, laps, targets, rewards_int) -> None:
+  def _summarize(self, row, laps, targets, rewards_int, loss_info) -> None:
     with self._summaries['train'].as_default(step=self._env_steps):
       for column, tag in TAGS.items():
         value = row.get(column)
@@ -361,9 +361,15 @@ class Trainer:
           tf.summary.scalar(tag, value)
       for stage, seconds in laps.items():
         tf.summary.scalar(f'time/{stage}_s', seconds)
+      tf.summary.scalar('ppo/gradient_norm', loss_info.extra.gradient_norm)
       tf.summary.histogram('ppo/advantages', targets.advantages)
       if self._agent.rnd is not None:
         tf.summary.histogram('rnd/intrinsic_rewards', rewards_int)
+        divisor = self._agent.rnd.return_normalizer.standard_deviation
+        tf.summary.scalar('rnd/return_std', divisor)
+        tf.summary.scalar(
+            'rnd/bonus_mean', row['intrinsic_reward_mean'] * divisor
+        )
 
   def _evaluate(self) -> None:
     """Plays evaluation episodes and records their mean."""
@@ -555,6 +561,13 @@ def build_agent(
   )
 
 
+def _environments_seed(seed: int, iteration: int) -> int:
+  """The environments' seed: a resumed run does not repeat its beginning."""
+  if not iteration:
+    return seed
+  return int(np.random.SeedSequence([seed, iteration]).generate_state(1)[0])
+
+
 def build_trainer(
     root_dir: str,
     *,
@@ -601,7 +614,8 @@ def build_trainer(
     )
   tf.keras.utils.set_random_seed(seed)
   environment = sharded.ShardedPyEnvironment(
-      env_name, num_parallel_environments, num_workers, seed
+      env_name, num_parallel_environments, num_workers,
+      _environments_seed(seed, checkpoints.latest_iteration(root_dir)),
   )
   try:
     time_step_spec = tensor_spec.from_spec(environment.time_step_spec())
@@ -623,7 +637,7 @@ def build_trainer(
             lambda: sharded.ShardedPyEnvironment(
                 env_name, num_eval_episodes,
                 min(num_workers or os.cpu_count(), num_eval_episodes),
-                seed + _EVALUATION_SEED,
+                seed + _EVALUATION_SEED, num_groups=1,
             ),
             policy,
         ),

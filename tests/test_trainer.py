@@ -93,8 +93,10 @@ def test_tensorboard_holds_what_the_trainer_names(tmp_path):
   expected = set(trainer.TAGS.values())
   expected |= {f'time/{stage}_s' for stage in (
       'collect', 'bonus', 'statistics', 'targets', 'learn')}
-  expected |= {'ppo/advantages', 'rnd/intrinsic_rewards', 'config'}
-  # No reward was ever seen: there is no extrinsic variance to explain ...
+  expected |= {
+      'ppo/advantages', 'ppo/gradient_norm', 'rnd/intrinsic_rewards',
+      'rnd/bonus_mean', 'rnd/return_std', 'config',
+  }
   tags = _tags(tmp_path / 'train')
   assert tags == expected, tags ^ expected
   assert _tags(tmp_path / 'eval') == {
@@ -190,11 +192,13 @@ def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
 
 def test_target_return_stops_the_run(tmp_path):
   _train(tmp_path, 'train_eval.num_iterations = 0',
-         'train_eval.target_return = -1.0')
+         'train_eval.target_return = -1.0', 'train_eval.eval_interval = 0',
+         'EnvironmentConfig.max_episode_steps = 5')
   rows = _rows(tmp_path)
-  # Episodes last 100 steps of 8 per iteration: the first ends in the 13th.
-  assert len(rows) == 13
-  assert float(rows[-1]['episode_return_mean']) >= -1
+  # Episodes last 5 steps: the 100th, of 4 environments, ends with step 125 of
+  # each, in the 16th iteration of 8.
+  assert len(rows) == 16
+  assert int(rows[-1]['episodes']) == 100
 
 
 def test_the_bonus_needs_statistics(tmp_path):
@@ -202,6 +206,36 @@ def test_the_bonus_needs_statistics(tmp_path):
     _train(tmp_path, 'train_eval.random_steps = 0')
   _train(tmp_path, 'train_eval.random_steps = 0',
          'RNDConfig.intrinsic_coefficient = 0.0')
+
+
+def test_the_environments_are_reset_after_the_random_agent(tmp_path):
+  run = trainer.build_trainer(str(tmp_path), **_SETTINGS)
+  collect, rollouts = run._collector.collect, []
+  def keep():
+    rollouts.append(collect())
+    return rollouts[-1]
+  run._collector.collect = keep
+  run.run()
+  first = rollouts[0]
+  assert (first.step_types[:, 0].numpy() == 0).all()
+  assert (first.observations[:, 0, 0].numpy() == 1).all()  # The first cell.
+  # 1 rollout of 8 steps of 4 environments, then 2 iterations of 32.
+  assert run._agent.rnd.observation_normalizer.count.numpy() == 32 * 3
+
+
+def test_a_resumed_run_does_not_repeat_its_beginning(tmp_path):
+  """The environments get other seeds, and the policy goes on sampling."""
+  assert trainer._environments_seed(7, 0) == 7
+  assert trainer._environments_seed(7, 2) != trainer._environments_seed(7, 3)
+  assert checkpoints.latest_iteration(str(tmp_path)) == 0
+  trainer.build_trainer(str(tmp_path), **_SETTINGS).run()
+  assert checkpoints.latest_iteration(str(tmp_path)) == 2
+
+
+def test_groups_of_environments_train_and_evaluate(tmp_path):
+  _train(tmp_path, 'ShardedPyEnvironment.num_groups = 2')
+  assert len(_rows(tmp_path)) == 2
+  assert _tags(tmp_path / 'eval')
 
 
 def test_equal_seeds_train_equally(tmp_path):

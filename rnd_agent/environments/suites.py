@@ -36,7 +36,7 @@ class EnvironmentConfig:
   """How an environment is preprocessed; None stands for the suite's default.
 
   The defaults of the suite `atari` are those of Burda et al. 2018 (arXiv
-  1810.12894, appendix A.3, table 1, and the authors' code for the limit):
+  1810.12894, appendix A.3, table 2, and the authors' code for the limit):
   frame_skip 4, sticky_action_probability 0.25, frame_size 84, grayscale,
   stacked_frames 4, max_episode_steps 4500 as a termination, reward_clip 1,
   minimal action set. Elsewhere nothing is done unless asked for, but for the

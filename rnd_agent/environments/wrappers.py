@@ -1,7 +1,7 @@
 """Preprocessing of observations and rewards: numpy and OpenCV only.
 
 The order, from the game outwards, is that of Burda et al. 2018 (arXiv
-1810.12894, appendix A.3, table 1): sticky actions on raw frames, an action
+1810.12894, appendix A.3, table 2): sticky actions on raw frames, an action
 held for 4 frames with the maximum over the last two, grey, 84 x 84, a stack of
 4, a limit on an episode's length, and a clipped reward. `suites` puts them
 together. All of a wrapper's state is pickled with it.
