@@ -13,7 +13,7 @@ from absl import flags
 
 _SEED = flags.DEFINE_integer('seed', 1, 'Of everything random.')
 _BONUS = flags.DEFINE_boolean('bonus', True, 'Whether novelty is rewarded.')
-_ITERATIONS = flags.DEFINE_integer('iterations', 400, 'Of 16 steps each.')
+_ITERATIONS = flags.DEFINE_integer('iterations', 250, 'Of 16 steps each.')
 _ENVIRONMENTS = 8
 _STEPS = 16  # Of every environment per iteration.
 _UPDATES = 8  # Per iteration.
@@ -74,9 +74,12 @@ def main(_):
 
   # ... one for the statistics of what was just collected, in order of time ...
   @tf.function
-  def update_statistics(observations):
-    rnd.normalize_rewards(rnd.bonus(observations))
-    rnd.update_observation_statistics(observations)
+  def update_statistics(observations, is_first):
+    # What an episode begins with is no outcome of an action.
+    rnd.normalize_rewards(rnd.bonus(observations), boundaries=is_first)
+    rnd.update_observation_statistics(
+        observations, mask=tf.cast(~is_first, tf.float32)
+    )
 
   # ... and in training, the bonus of the sampled transitions' outcomes.
   @tf.function
@@ -96,8 +99,10 @@ def main(_):
   returns, furthest = [], 0
   for iteration in range(1, _ITERATIONS.value + 1):
     driver.run()
-    recent = buffer.gather_all().observation[:, -_STEPS:]
-    update_statistics(recent)
+    recent = buffer.gather_all()
+    update_statistics(
+        recent.observation[:, -_STEPS:], recent.is_first()[:, -_STEPS:]
+    )
     for _ in range(_UPDATES):
       train(next(samples)[0])
     for episode in sharded.episodes():

@@ -31,7 +31,6 @@ PAPER_ARGUMENTS = dict(
     normalize_observations=False,
     kl_cutoff_factor=0.0,
     initial_adaptive_kl_beta=0.0,
-    compute_value_and_advantage_in_train=False,
 )
 
 

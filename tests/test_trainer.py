@@ -97,6 +97,8 @@ def test_tensorboard_holds_what_the_trainer_names(tmp_path):
       'ppo/advantages', 'ppo/gradient_norm', 'rnd/intrinsic_rewards',
       'rnd/bonus_mean', 'rnd/return_std', 'config',
   }
+  manual = (_ROOT / 'docs' / 'metrics.md').read_text(encoding='utf-8')
+  assert not [tag for tag in expected if f'`{tag}`' not in manual]
   tags = _tags(tmp_path / 'train')
   assert tags == expected, tags ^ expected
   assert _tags(tmp_path / 'eval') == {
