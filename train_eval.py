@@ -65,6 +65,7 @@ def main(_):
     from rnd_agent import startup
 
     startup.quiet_imports()
+    from rnd_agent import builders  # noqa: F401, registers for gin
     from rnd_agent import checkpoints
     from rnd_agent import gin_files
     from rnd_agent import train_eval_lib

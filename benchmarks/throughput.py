@@ -47,6 +47,7 @@ def measure(env_name, num_environments, precision, iterations):
   startup.quiet_imports()
   import numpy as np
 
+  from rnd_agent import builders
   from rnd_agent import collector
   from rnd_agent import trainer
 
@@ -61,7 +62,7 @@ def measure(env_name, num_environments, precision, iterations):
 
   with tempfile.TemporaryDirectory() as folder, _PeakMemory() as memory:
     trainer.Trainer = Stopwatch
-    run = trainer.build_trainer(
+    run = builders.build_trainer(
         folder, env_name=env_name, num_parallel_environments=num_environments,
         num_workers=None, rollout_length=128, num_iterations=iterations,
         num_minibatches=4, num_epochs=4, seed=1, random_steps=1,

@@ -46,7 +46,15 @@ class Collector:
       compact: reset within the step where the environment can.
       stop: asked before every step; True raises `CollectionStopped`.
       on_step: called after every step, to read the environment's statistics.
+
+    Raises:
+      ValueError: the policy does not record values.
     """
+    if 'value_prediction' not in dict(policy.info_spec or {}):
+      raise ValueError(
+          'Collector needs a collect policy that records values: give the agent '
+          'compute_value_and_advantage_in_train=False.'
+      )
     self._environment = environment
     self._policy = policy
     self._length = length

@@ -25,10 +25,10 @@ from rnd_agent import config as config_lib
 from rnd_agent import host
 from rnd_agent import losses
 from rnd_agent import minibatch_agent
-from rnd_agent import returns
 from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import rollout as rollout_lib
+from rnd_agent import targets as targets_lib
 from rnd_agent import updates
 
 RNDPPOLossInfo = minibatch_agent.RNDPPOLossInfo
@@ -322,42 +322,13 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       rewards_ext = self._reward_normalizer.normalize(
           rewards_ext, center_mean=False, clip_value=self._reward_norm_clipping
       )
-    boundaries, ends = rollout.boundaries, rollout.ends
-    advantage_lambda = self._lambda if self._use_gae else 1.0
-
-    def stream(rewards, discounts, values, cuts, end_values):
-      def advantages(gae_lambda):
-        return returns.generalized_advantages(
-            rewards, discounts, values, cuts, end_values, boundaries,
-            gae_lambda,
-        )
-      advantage = advantages(advantage_lambda)
-      target = advantage if self._use_td_lambda_return else advantages(1.0)
-      return advantage, target + values[:, :-1]
-
-    advantages_ext, returns_ext = stream(
-        rewards_ext,
-        rollout.discounts * self._discount_factor,
-        rollout.values_ext,
-        ends,
-        rollout.end_values_ext,
-    )
-    config = self._rnd_config
-    advantages_int, returns_int = stream(
-        rewards_int,
-        tf.fill(tf.shape(rewards_int), config.discount_int),
-        rollout.values_int,
-        ends if config.episodic_intrinsic else tf.zeros_like(ends),
-        tf.zeros_like(rewards_int),
-    )
-    combined = (
-        config.extrinsic_coefficient * advantages_ext
-        + config.intrinsic_coefficient * advantages_int
-    )
-    if self._normalize_advantages:
-      combined = _normalized(combined, rollout.mask)
-    return rollout_lib.Targets(
-        combined, returns_ext, returns_int, rollout.mask
+    return targets_lib.make_targets(
+        rollout, rewards_ext, rewards_int, self._rnd_config,
+        discount_ext=self._discount_factor,
+        # Monte Carlo advantages are those of lambda 1.
+        gae_lambda=self._lambda if self._use_gae else 1.0,
+        td_lambda_returns=self._use_td_lambda_return,
+        normalize=self._normalize_advantages,
     )
 
   # ------------------------------------------------- the host's interface
@@ -545,12 +516,3 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     return losses.masked_mean(
         errors, subset(part.batch.selected_mask), part.subset_count
     )
-
-
-def _normalized(advantages: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-  """Mean 0, standard deviation 1 over real steps; 0 elsewhere."""
-  mean = losses.masked_mean(advantages, mask)
-  variance = losses.masked_mean(
-      tf.math.squared_difference(advantages, mean), mask
-  )
-  return (advantages - mean) * tf.math.rsqrt(variance + 1e-8) * mask

@@ -95,9 +95,9 @@ def train_eval(
   prepare_root_dir(root_dir, resume)
 
   # Here, so that the checks above can be used without loading TensorFlow.
-  from rnd_agent import trainer
+  from rnd_agent import builders
 
-  trainer.build_trainer(root_dir=root_dir, **settings).run()
+  builders.build_trainer(root_dir=root_dir, **settings).run()
 
 
 def check_sizes(**settings: Any):

@@ -14,23 +14,15 @@ import gin
 import numpy as np
 import tensorflow as tf
 from tf_agents.policies import policy_saver
-from tf_agents.specs import tensor_spec
 
 from rnd_agent import checkpoints
 from rnd_agent import collector as collector_lib
-from rnd_agent import config as config_lib
 from rnd_agent import evaluation
-from rnd_agent import gin_files
 from rnd_agent import losses
-from rnd_agent import networks
 from rnd_agent import recorder
-from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
-from rnd_agent import rnd_ppo_policy
 from rnd_agent import video
 from rnd_agent.environments import errors
-from rnd_agent.environments import sharded
-from rnd_agent.environments import suites
 
 # TensorBoard's group of every column of metrics.csv.
 TAGS = {
@@ -55,7 +47,6 @@ TAGS = {
     'approx_kl': 'ppo/approx_kl',
     'clip_fraction': 'ppo/clip_fraction',
 }
-_EVALUATION_SEED = 1_000_003
 
 
 class TrainingDivergedError(FloatingPointError):
@@ -158,7 +149,10 @@ class Trainer:
     previous = self._handle_signals()
     try:
       self._start()
-      self._train()
+      try:
+        self._train()
+      finally:
+        self._close_files()
     finally:
       self._environment.close()
       self._progress.close()
@@ -171,10 +165,11 @@ class Trainer:
       if self._stop_requested:
         os._exit(128 + number)
       self._stop_requested = True
-      self._progress.note(
-          f'{signal.Signals(number).name}: saving and stopping '
-          '(once more: stop at once)'
-      )
+      # Not through the progress display: it may be in the middle of a write.
+      os.write(1, (
+          f'\n{signal.Signals(number).name}: saving and stopping '
+          '(once more: stop at once)\n'
+      ).encode())
 
     return {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
 
@@ -208,6 +203,7 @@ class Trainer:
       tf.summary.text('config', f'```\n{gin.operative_config_str()}\n```')
 
   def _train(self) -> None:
+    first = self._iteration
     try:
       if self._iteration == 0 and not self._gather_statistics():
         return
@@ -223,10 +219,10 @@ class Trainer:
       self._save()
       raise
     self._save()
-    self._export()
-    if not self._stop_requested and not self._due(self._eval_interval):
-      self._evaluate()
-    self._close_files()
+    if self._iteration > first:
+      self._export()
+      if not self._stop_requested and not self._due(self._eval_interval):
+        self._evaluate()
 
   def _finished(self) -> bool:
     if self._stop_requested:
@@ -425,8 +421,6 @@ class Trainer:
 
   def _export(self) -> None:
     """Writes the policies as SavedModels: `policy/greedy`, `policy/collect`."""
-    if self._iteration == 0:
-      return
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # Pages of remarks on names.
     try:
@@ -492,162 +486,3 @@ def _training_figures(agent, rollout, rewards_int, targets, loss_info):
         ),
     )
   return {name: float(value.numpy()) for name, value in figures.items()}
-
-
-def build_agent(
-    time_step_spec,
-    action_spec,
-    *,
-    num_epochs: int,
-    num_minibatches: int,
-    precision: str = 'float32',
-    seed: int = 0,
-    ppo_config: Optional[config_lib.PPOConfig] = None,
-    rnd_config: Optional[config_lib.RNDConfig] = None,
-) -> rnd_ppo_agent.RNDPPOAgent:
-  """The agent that a config describes.
-
-  Args:
-    time_step_spec: nest of TensorSpec.
-    action_spec: nest of BoundedTensorSpec.
-    num_epochs: passes over a rollout.
-    num_minibatches: parts of a rollout.
-    precision: of the networks' torsos.
-    seed: of the agent's generator; the networks' weights follow the global
-      seed.
-    ppo_config: as gin binds it by default.
-    rnd_config: as gin binds it by default; with intrinsic coefficient 0 there
-      is no bonus.
-
-  Returns:
-    An `RNDPPOAgent`.
-  """
-  ppo = ppo_config or config_lib.PPOConfig()
-  config = rnd_config or config_lib.RNDConfig()
-  observation_spec = time_step_spec.observation
-  rnd = None
-  if config.intrinsic_coefficient > 0:
-    rnd = rnd_lib.RandomNetworkDistillation(
-        observation_spec, config, precision=precision
-    )
-  return rnd_ppo_agent.RNDPPOAgent(
-      time_step_spec,
-      action_spec,
-      tf.keras.optimizers.Adam(ppo.learning_rate, epsilon=ppo.adam_epsilon),
-      actor_critic_net=networks.ActorCriticNetwork(
-          observation_spec, action_spec, precision=precision
-      ),
-      rnd=rnd,
-      rnd_config=config,
-      num_minibatches=num_minibatches,
-      normalize_advantages=ppo.normalize_advantages,
-      shuffle_minibatches=ppo.shuffle_minibatches,
-      generator=tf.random.Generator.from_seed(seed),
-      importance_ratio_clipping=ppo.importance_ratio_clipping,
-      lambda_value=ppo.gae_lambda,
-      discount_factor=config.discount_ext,
-      entropy_regularization=ppo.entropy_regularization,
-      value_pred_loss_coef=ppo.value_loss_coefficient,
-      gradient_clipping=ppo.gradient_clipping,
-      num_epochs=num_epochs,
-      use_gae=True,
-      use_td_lambda_return=True,
-      normalize_rewards=False,
-      normalize_observations=False,
-      kl_cutoff_factor=0.0,
-      initial_adaptive_kl_beta=0.0,
-      compute_value_and_advantage_in_train=False,
-      train_step_counter=tf.Variable(0, dtype=tf.int64, trainable=False),
-  )
-
-
-def _environments_seed(seed: int, iteration: int) -> int:
-  """The environments' seed: a resumed run does not repeat its beginning."""
-  if not iteration:
-    return seed
-  return int(np.random.SeedSequence([seed, iteration]).generate_state(1)[0])
-
-
-def build_trainer(
-    root_dir: str,
-    *,
-    env_name: str,
-    num_parallel_environments: int,
-    num_workers: Optional[int],
-    rollout_length: int,
-    num_minibatches: int,
-    num_epochs: int,
-    seed: int,
-    num_eval_episodes: int,
-    precision: str,
-    eval_interval: int,
-    **settings,
-) -> Trainer:
-  """Environments, agent and trainer of a config; see `train_eval`.
-
-  Args:
-    root_dir: the run's folder, which exists.
-    env_name: `suite:name`.
-    num_parallel_environments: B.
-    num_workers: processes that step them; None for one per core.
-    rollout_length: T.
-    num_minibatches: parts of a rollout.
-    num_epochs: passes over a rollout.
-    seed: of everything random in the run.
-    num_eval_episodes: episodes of an evaluation.
-    precision: 'float32' or 'mixed_bfloat16'.
-    eval_interval: iterations between evaluations; 0 for none.
-    **settings: of `Trainer`.
-
-  Returns:
-    A `Trainer` that has not started.
-
-  Raises:
-    ConfigError: settings that do not go together.
-  """
-  bonus = config_lib.RNDConfig().intrinsic_coefficient > 0
-  if bonus and not settings['random_steps']:
-    raise gin_files.ConfigError(
-        'train_eval.random_steps = 0: the bonus needs observation statistics '
-        'to start from: choose 1 or more (the paper: 50), or turn the bonus '
-        'off with RNDConfig.intrinsic_coefficient = 0'
-    )
-  tf.keras.utils.set_random_seed(seed)
-  environment = sharded.ShardedPyEnvironment(
-      env_name, num_parallel_environments, num_workers,
-      _environments_seed(seed, checkpoints.latest_iteration(root_dir)),
-  )
-  try:
-    time_step_spec = tensor_spec.from_spec(environment.time_step_spec())
-    action_spec = tensor_spec.from_spec(environment.action_spec())
-    agent = build_agent(
-        time_step_spec, action_spec, num_epochs=num_epochs,
-        num_minibatches=num_minibatches, precision=precision, seed=seed,
-    )
-
-    # A generator of its own: evaluations leave training as it is.
-    policy = rnd_ppo_policy.RNDPPOPolicy(
-        time_step_spec, action_spec, agent.actor_critic_net, collect=False,
-        generator=tf.random.Generator.from_seed(seed + _EVALUATION_SEED),
-    )
-    frames_per_step = suites.resolved_config(env_name).frame_skip or 1
-    return Trainer(
-        root_dir, agent, environment,
-        evaluation.Evaluator(
-            lambda: sharded.ShardedPyEnvironment(
-                env_name, num_eval_episodes,
-                min(num_workers or os.cpu_count(), num_eval_episodes),
-                seed + _EVALUATION_SEED, num_groups=1,
-            ),
-            policy,
-        ),
-        video.EpisodeRecorder(
-            lambda: suites.make(env_name, seed=seed + _EVALUATION_SEED),
-            policy, 60.0 / frames_per_step,
-        ),
-        rollout_length=rollout_length, eval_interval=eval_interval, seed=seed,
-        frames_per_step=frames_per_step, **settings,
-    )
-  except BaseException:
-    environment.close()
-    raise

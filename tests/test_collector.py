@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
+from rnd_agent import builders
 from rnd_agent import collector as collector_lib
 from rnd_agent import rollout as rollout_lib
-from rnd_agent import trainer
 from rnd_agent.config import RNDConfig
 from rnd_agent.environments import sharded
 from rnd_agent.environments import suites
@@ -24,7 +24,7 @@ def _environment(env_name='toy:Corridor', batch=4, limit=5, groups=1,
 
 
 def _agent(environment, **config):
-  return trainer.build_agent(
+  return builders.build_agent(
       tensor_spec.from_spec(environment.time_step_spec()),
       tensor_spec.from_spec(environment.action_spec()),
       num_epochs=1, num_minibatches=1, seed=0, rnd_config=RNDConfig(**config),
@@ -136,6 +136,12 @@ def test_the_form_with_boundary_rows(environment):
   assert rollout.mask.numpy().sum() == 4 * 6
   assert (rollout.step_types[:, 5].numpy() == rollout_lib.LAST).all()
   assert (rollout.next_step_types[:, 5].numpy() == rollout_lib.FIRST).all()
+
+
+def test_a_policy_without_values_is_refused(environment):
+  agent = _agent(environment)
+  with pytest.raises(ValueError, match='compute_value_and_advantage_in_train'):
+    collector_lib.Collector(environment, agent.sampling_policy, _LENGTH)
 
 
 def test_groups_keep_environments_apart():

@@ -60,8 +60,8 @@ import tensorflow as tf
 from tf_agents.policies import policy_saver
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
-from rnd_agent import trainer
-agent = trainer.build_agent(
+from rnd_agent import builders
+agent = builders.build_agent(
     ts.time_step_spec(tf.TensorSpec([3], tf.float32)),
     tensor_spec.BoundedTensorSpec([], tf.int64, 0, 3),
     num_epochs=1, num_minibatches=1,

@@ -12,9 +12,9 @@ import gin
 import numpy as np
 import pytest
 
+from rnd_agent import builders  # noqa: F401, registers for gin
 from rnd_agent import gin_files
 from rnd_agent import train_eval_lib
-from rnd_agent import trainer  # noqa: F401, registers its configurables
 
 _BINDINGS = (
     "train_eval.env_name = 'toy:Corridor'",

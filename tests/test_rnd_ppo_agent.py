@@ -86,6 +86,7 @@ def _agent(
         config.RNDConfig(**{'predictor_proportion': 1.0, **(numbers or {})}),
         feature_dim=7, predictor_hidden_units=(9,),
     )
+    kwargs.setdefault('compute_value_and_advantage_in_train', False)
   if nets is None:
     nets = {'actor_critic_net': _joint(action)}
   return rnd_ppo_agent.RNDPPOAgent(

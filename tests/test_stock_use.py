@@ -288,6 +288,7 @@ def test_the_learner_with_minibatches(tmp_path):
   agent = _agent(
       environment.time_step_spec(), environment.action_spec(),
       update_normalizers_in_train=False,
+      compute_value_and_advantage_in_train=False,
       train_step_counter=tf.Variable(0, dtype=tf.int64),
   )
   buffer = tf_uniform_replay_buffer.TFUniformReplayBuffer(

@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import pathlib
 import subprocess
@@ -30,10 +29,6 @@ _SIZES = {
     'target_return': None,
     'precision': 'float32',
 }
-_needs_trainer = pytest.mark.skipif(
-    importlib.util.find_spec('rnd_agent.trainer') is None,
-    reason='rnd_agent.trainer does not exist',
-)
 
 
 @pytest.fixture(autouse=True)
@@ -186,7 +181,6 @@ def test_mistake_in_the_flags(tmp_path, arguments, parts):
   assert not list(tmp_path.iterdir())
 
 
-@_needs_trainer
 @pytest.mark.parametrize('arguments, parts', [
     (['--gin_file=configs/montezma.gin'], ['no config file']),
     (['--gin_bindings=train_eval.num_iteration=3'],
@@ -202,7 +196,6 @@ def test_mistake_in_the_config(tmp_path, arguments, parts):
   assert not list(tmp_path.iterdir())
 
 
-@_needs_trainer
 def test_noresume_refuses_the_default_folder_of_a_run(tmp_path):
   (tmp_path / 'game.gin').write_text("train_eval.env_name = 'atari:Venture'\n")
   (tmp_path / 'runs' / 'game').mkdir(parents=True)

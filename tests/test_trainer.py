@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rnd_agent import builders
 from rnd_agent import checkpoints
 from rnd_agent import gin_files
 from rnd_agent import recorder
@@ -120,9 +121,9 @@ def _variables(agent):
 
 def test_a_checkpoint_restores_everything(tmp_path):
   """Into a trainer of another seed, so that nothing agrees beforehand."""
-  first = trainer.build_trainer(str(tmp_path), **_SETTINGS)
+  first = builders.build_trainer(str(tmp_path), **_SETTINGS)
   first.run()
-  second = trainer.build_trainer(str(tmp_path), **{**_SETTINGS, 'seed': 5})
+  second = builders.build_trainer(str(tmp_path), **{**_SETTINGS, 'seed': 5})
   before = _variables(second._agent)
   expected = _variables(first._agent)
   assert not all(np.array_equal(a, b) for a, b in zip(before, expected))
@@ -135,7 +136,7 @@ def test_a_checkpoint_restores_everything(tmp_path):
 
 
 def test_checkpoints_hold_the_target_and_both_statistics(tmp_path):
-  trainer.build_trainer(str(tmp_path), **_SETTINGS).run()
+  builders.build_trainer(str(tmp_path), **_SETTINGS).run()
   names = {name for name, _ in tf.train.list_variables(
       tf.train.latest_checkpoint(str(tmp_path / 'checkpoints')))}
   for part in ('actor_critic', 'predictor', 'target', 'optimizer', 'generator',
@@ -170,7 +171,7 @@ def test_checkpoints_without_their_index_are_not_overwritten(tmp_path):
 
 
 def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
-  run = trainer.build_trainer(
+  run = builders.build_trainer(
       str(tmp_path), **{**_SETTINGS, 'num_iterations': 5}
   )
   collect, count = run._collector.collect, 0
@@ -211,7 +212,7 @@ def test_the_bonus_needs_statistics(tmp_path):
 
 
 def test_the_environments_are_reset_after_the_random_agent(tmp_path):
-  run = trainer.build_trainer(str(tmp_path), **_SETTINGS)
+  run = builders.build_trainer(str(tmp_path), **_SETTINGS)
   collect, rollouts = run._collector.collect, []
   def keep():
     rollouts.append(collect())
@@ -227,10 +228,10 @@ def test_the_environments_are_reset_after_the_random_agent(tmp_path):
 
 def test_a_resumed_run_does_not_repeat_its_beginning(tmp_path):
   """The environments get other seeds, and the policy goes on sampling."""
-  assert trainer._environments_seed(7, 0) == 7
-  assert trainer._environments_seed(7, 2) != trainer._environments_seed(7, 3)
+  assert builders._environments_seed(7, 0) == 7
+  assert builders._environments_seed(7, 2) != builders._environments_seed(7, 3)
   assert checkpoints.latest_iteration(str(tmp_path)) == 0
-  trainer.build_trainer(str(tmp_path), **_SETTINGS).run()
+  builders.build_trainer(str(tmp_path), **_SETTINGS).run()
   assert checkpoints.latest_iteration(str(tmp_path)) == 2
 
 
@@ -243,7 +244,7 @@ def test_groups_of_environments_train_and_evaluate(tmp_path):
 def test_equal_seeds_train_equally(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / name).mkdir()
-    trainer.build_trainer(str(tmp_path / name), **_SETTINGS).run()
+    builders.build_trainer(str(tmp_path / name), **_SETTINGS).run()
   timing = {'wall_time_s', 'steps_per_second'}
   a, b = (
       [{k: v for k, v in row.items() if k not in timing}

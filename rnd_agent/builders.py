@@ -1,0 +1,196 @@
+"""Puts a config's parts together: environments, agent, trainer."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+
+from rnd_agent import checkpoints
+from rnd_agent import config as config_lib
+from rnd_agent import evaluation
+from rnd_agent import gin_files
+from rnd_agent import networks
+from rnd_agent import rnd as rnd_lib
+from rnd_agent import rnd_ppo_agent
+from rnd_agent import rnd_ppo_policy
+from rnd_agent import trainer
+from rnd_agent import video
+from rnd_agent.environments import sharded
+from rnd_agent.environments import suites
+
+_EVALUATION_SEED = 1_000_003
+
+
+def build_agent(
+    time_step_spec,
+    action_spec,
+    *,
+    num_epochs: int,
+    num_minibatches: int,
+    precision: str = 'float32',
+    seed: int = 0,
+    ppo_config: Optional[config_lib.PPOConfig] = None,
+    rnd_config: Optional[config_lib.RNDConfig] = None,
+) -> rnd_ppo_agent.RNDPPOAgent:
+  """The agent that a config describes.
+
+  Args:
+    time_step_spec: nest of TensorSpec.
+    action_spec: nest of BoundedTensorSpec.
+    num_epochs: passes over a rollout.
+    num_minibatches: parts of a rollout.
+    precision: of the networks' torsos.
+    seed: of the agent's generator; the networks' weights follow the global
+      seed.
+    ppo_config: as gin binds it by default.
+    rnd_config: as gin binds it by default; with intrinsic coefficient 0 there
+      is no bonus.
+
+  Returns:
+    An `RNDPPOAgent`.
+  """
+  ppo = ppo_config or config_lib.PPOConfig()
+  config = rnd_config or config_lib.RNDConfig()
+  observation_spec = time_step_spec.observation
+  rnd = None
+  if config.intrinsic_coefficient > 0:
+    rnd = rnd_lib.RandomNetworkDistillation(
+        observation_spec, config, precision=precision
+    )
+  return rnd_ppo_agent.RNDPPOAgent(
+      time_step_spec,
+      action_spec,
+      tf.keras.optimizers.Adam(ppo.learning_rate, epsilon=ppo.adam_epsilon),
+      actor_critic_net=networks.ActorCriticNetwork(
+          observation_spec, action_spec, precision=precision
+      ),
+      rnd=rnd,
+      rnd_config=config,
+      num_minibatches=num_minibatches,
+      normalize_advantages=ppo.normalize_advantages,
+      shuffle_minibatches=ppo.shuffle_minibatches,
+      generator=tf.random.Generator.from_seed(seed),
+      importance_ratio_clipping=ppo.importance_ratio_clipping,
+      lambda_value=ppo.gae_lambda,
+      discount_factor=config.discount_ext,
+      entropy_regularization=ppo.entropy_regularization,
+      value_pred_loss_coef=ppo.value_loss_coefficient,
+      gradient_clipping=ppo.gradient_clipping,
+      num_epochs=num_epochs,
+      use_gae=True,
+      use_td_lambda_return=True,
+      normalize_rewards=False,
+      normalize_observations=False,
+      kl_cutoff_factor=0.0,
+      initial_adaptive_kl_beta=0.0,
+      compute_value_and_advantage_in_train=False,
+      train_step_counter=tf.Variable(0, dtype=tf.int64, trainable=False),
+  )
+
+
+def _environments_seed(seed: int, iteration: int) -> int:
+  """The environments' seed: a resumed run does not repeat its beginning."""
+  if not iteration:
+    return seed
+  return int(np.random.SeedSequence([seed, iteration]).generate_state(1)[0])
+
+
+def build_trainer(
+    root_dir: str,
+    *,
+    env_name: str,
+    num_parallel_environments: int,
+    num_workers: Optional[int],
+    rollout_length: int,
+    num_minibatches: int,
+    num_epochs: int,
+    seed: int,
+    num_eval_episodes: int,
+    precision: str,
+    eval_interval: int,
+    **settings,
+) -> trainer.Trainer:
+  """Environments, agent and trainer of a config; see `train_eval`.
+
+  Args:
+    root_dir: the run's folder, which exists.
+    env_name: `suite:name`.
+    num_parallel_environments: B.
+    num_workers: processes that step them; None for one per core.
+    rollout_length: T.
+    num_minibatches: parts of a rollout.
+    num_epochs: passes over a rollout.
+    seed: of everything random in the run.
+    num_eval_episodes: episodes of an evaluation.
+    precision: 'float32' or 'mixed_bfloat16'.
+    eval_interval: iterations between evaluations; 0 for none.
+    **settings: of `Trainer`.
+
+  Returns:
+    A `Trainer` that has not started.
+
+  Raises:
+    ConfigError: settings that do not go together.
+  """
+  bonus = config_lib.RNDConfig().intrinsic_coefficient > 0
+  if bonus and not settings['random_steps']:
+    raise gin_files.ConfigError(
+        'train_eval.random_steps = 0: the bonus needs observation statistics '
+        'to start from: choose 1 or more (the paper: 50), or turn the bonus '
+        'off with RNDConfig.intrinsic_coefficient = 0'
+    )
+  tf.keras.utils.set_random_seed(seed)
+  environment = sharded.ShardedPyEnvironment(
+      env_name, num_parallel_environments, num_workers,
+      _environments_seed(seed, checkpoints.latest_iteration(root_dir)),
+  )
+  try:
+    time_step_spec = tensor_spec.from_spec(environment.time_step_spec())
+    action_spec = tensor_spec.from_spec(environment.action_spec())
+    agent = build_agent(
+        time_step_spec, action_spec, num_epochs=num_epochs,
+        num_minibatches=num_minibatches, precision=precision, seed=seed,
+    )
+
+    return trainer.Trainer(
+        root_dir, agent, environment,
+        *_evaluation(
+            env_name, agent, num_eval_episodes, num_workers,
+            seed + _EVALUATION_SEED,
+        ),
+        rollout_length=rollout_length, eval_interval=eval_interval, seed=seed,
+        frames_per_step=_frames_per_step(env_name), **settings,
+    )
+  except BaseException:
+    environment.close()
+    raise
+
+
+def _frames_per_step(env_name: str) -> int:
+  return suites.resolved_config(env_name).frame_skip or 1
+
+
+def _evaluation(env_name, agent, num_episodes, num_workers, seed):
+  """Plays and films episodes, with environments and actions of their own."""
+  policy = rnd_ppo_policy.RNDPPOPolicy(
+      agent.time_step_spec, agent.action_spec, agent.actor_critic_net,
+      collect=False,
+      # A generator of its own: evaluations leave training as it is.
+      generator=tf.random.Generator.from_seed(seed),
+  )
+  evaluator = evaluation.Evaluator(
+      lambda: sharded.ShardedPyEnvironment(
+          env_name, num_episodes,
+          min(num_workers or os.cpu_count(), num_episodes), seed, num_groups=1,
+      ),
+      policy,
+  )
+  recorder = video.EpisodeRecorder(
+      lambda: suites.make(env_name, seed=seed), policy,
+      60.0 / _frames_per_step(env_name),
+  )
+  return evaluator, recorder
