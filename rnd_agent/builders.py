@@ -178,7 +178,7 @@ def _evaluation(env_name, agent, num_episodes, num_workers, seed):
   """Plays and films episodes, with environments and actions of their own."""
   policy = rnd_ppo_policy.RNDPPOPolicy(
       agent.time_step_spec, agent.action_spec, agent.actor_critic_net,
-      collect=False,
+      clip=True, collect=False,
       # A generator of its own: evaluations leave training as it is.
       generator=tf.random.Generator.from_seed(seed),
   )

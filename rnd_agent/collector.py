@@ -52,8 +52,8 @@ class Collector:
     """
     if 'value_prediction' not in dict(policy.info_spec or {}):
       raise ValueError(
-          'Collector needs a collect policy that records values: give the agent '
-          'compute_value_and_advantage_in_train=False.'
+          'Collector needs a collect policy that records values: give the '
+          'agent compute_value_and_advantage_in_train=False.'
       )
     self._environment = environment
     self._policy = policy
@@ -187,7 +187,12 @@ class Collector:
     )
     if rnd_ppo_policy.INTRINSIC_VALUE in step.info:
       store(buffers.values_int, step.info[rnd_ppo_policy.INTRINSIC_VALUE])
-    actions = tf.nest.map_structure(lambda x: x[group, t], buffers.actions)
+    # A Gaussian policy samples beyond the bounds; what it is trained on is
+    # the sample, what the environment gets lies within.
+    actions = tf.nest.map_structure(
+        lambda x, spec: _within(x[group, t], spec),
+        buffers.actions, self._environment.action_spec(),
+    )
     if self._compact:
       self._environment.send(actions, index)
     else:
@@ -242,6 +247,13 @@ class Collector:
         (self._buffers.observations, self._buffers.step_types)
     ):
       buffer[:, 0] = buffer[:, last]
+
+
+def _within(actions: np.ndarray, spec) -> np.ndarray:
+  """Continuous actions clipped to their bounds; discrete ones as they are."""
+  if np.issubdtype(actions.dtype, np.integer):
+    return actions
+  return np.clip(actions, spec.minimum, spec.maximum)
 
 
 def random_steps(

@@ -31,6 +31,7 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
       action_spec,
       actor_critic_net: network.Network,
       observation_normalizer=None,
+      clip: bool = False,
       collect: bool = True,
       values_in_info: bool = True,
       intrinsic_value: bool = True,
@@ -44,6 +45,8 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
       actor_critic_net: gives `((distribution, value_ext, value_int), state)`
         and has `actor_view` and `value_view`.
       observation_normalizer: of PPO's own, applied before the network.
+      clip: whether continuous actions are clipped to their spec; not in
+        collection, where the probability of what was sampled counts.
       collect: whether the policy info holds what training needs.
       values_in_info: whether that includes the values; if not, they are
         computed in training.
@@ -60,7 +63,7 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
         actor_critic_net.actor_view,
         actor_critic_net.value_view,
         observation_normalizer=observation_normalizer,
-        clip=False,
+        clip=clip,
         collect=collect,
         compute_value_and_advantage_in_train=not values_in_info,
     )

@@ -138,6 +138,19 @@ def test_the_form_with_boundary_rows(environment):
   assert (rollout.next_step_types[:, 5].numpy() == rollout_lib.FIRST).all()
 
 
+def test_continuous_actions_are_clipped_on_their_way_only():
+  """Pendulum's torque lies in [-2, 2]; a standard normal samples beyond 2 in
+  5 of 100 cases. The rollout keeps the sample, whose probability counts."""
+  with sharded.ShardedPyEnvironment(
+      'gymnasium:Pendulum-v1', 16, num_workers=1, seed=3,
+      config=suites.EnvironmentConfig(),
+  ) as environment:
+    rollouts = _collect(environment, _agent(environment), 3)
+  actions = np.concatenate([r.actions.numpy() for r in rollouts])
+  assert np.abs(actions).max() > 2
+  assert all(np.isfinite(r.rewards.numpy()).all() for r in rollouts)
+
+
 def test_a_policy_without_values_is_refused(environment):
   agent = _agent(environment)
   with pytest.raises(ValueError, match='compute_value_and_advantage_in_train'):
