@@ -57,9 +57,10 @@ def main(_):
       environment, agent.collect_policy, [buffer.add_batch, returns],
       num_steps=_STEPS,
   )
+  collect = common.function(driver.run)
   train = common.function(agent.train)
   for iteration in range(1, _ITERATIONS.value + 1):
-    driver.run()
+    collect()
     train(experience=buffer.gather_all())
     buffer.clear()
     if iteration % 10 == 0:

@@ -31,7 +31,7 @@ def main(_):
   print('actions:', specs.action_spec)
   observation_spec = tensor_spec.from_spec(specs.time_step_spec.observation)
   state = policy.get_initial_state(_BATCH)
-  for i in range(_STEPS):
+  for i in range(_STEPS.value):
     observation = tensor_spec.sample_spec_nest(
         observation_spec, seed=i, outer_dims=[_BATCH]
     )
