@@ -9,7 +9,7 @@ _ROOT = pathlib.Path(__file__).resolve().parent
 _SCRIPTS = ('train_eval', 'play', 'plot')
 
 _EXTRAS = {
-    'test': ['pytest>=7.4', 'pytest-xdist>=3.3'],
+    'test': ['pytest>=7.4', 'pytest-xdist>=3.3', 'matplotlib>=3.7'],
     'lint': ['ruff>=0.4'],
     'plot': ['matplotlib>=3.7'],
     'minigrid': ['minigrid>=2.3'],

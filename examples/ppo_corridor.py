@@ -1,13 +1,12 @@
-"""TF-Agents' PPO on MountainCar-v0, as its users write it.
+"""TF-Agents' PPO on a corridor, as its users write it.
 
-The car gets -1 for every step until it reaches the flag, 200 steps at most:
-without exploration the return stays at -200.
-`rnd_mountain_car.py` is this script with the bonus.
+20 cells, a reward at the far end only; in every cell one of four actions leads
+forward, the others back. The return stays at 0.
+`rnd_corridor.py` is this script with the bonus.
 """
 
 from absl import app
 from absl import flags
-import gymnasium
 import tensorflow as tf
 from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.drivers import dynamic_step_driver
@@ -18,20 +17,22 @@ from tf_agents.networks import value_network
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.utils import common
 
-from rnd_agent.environments import single
+from rnd_agent.environments import sharded
 
-_ITERATIONS = flags.DEFINE_integer('iterations', 30, 'Of 512 steps each.')
+_ITERATIONS = flags.DEFINE_integer('iterations', 60, 'Of 1024 steps each.')
 _SEED = flags.DEFINE_integer('seed', 1, 'Of everything random.')
-_STEPS = 512
+_ENVIRONMENTS = 16
+_STEPS = 64  # Of each environment per iteration.
 
 
 def main(_):
-  """Trains, and prints the mean return of the last 10 episodes."""
+  """Trains, and prints the mean return of the last 50 episodes."""
   tf.keras.utils.set_random_seed(_SEED.value)
-  py_environment = single.GymnasiumPyEnvironment(
-      gymnasium.make('MountainCar-v0')
+  environment = tf_py_environment.TFPyEnvironment(
+      sharded.ShardedPyEnvironment(
+          'toy:Corridor', _ENVIRONMENTS, num_workers=1, seed=_SEED.value
+      )
   )
-  environment = tf_py_environment.TFPyEnvironment(py_environment)
   observation_spec = environment.observation_spec()
   action_spec = environment.action_spec()
 
@@ -50,12 +51,14 @@ def main(_):
   agent.initialize()
 
   buffer = tf_uniform_replay_buffer.TFUniformReplayBuffer(
-      agent.collect_data_spec, environment.batch_size, max_length=_STEPS + 20
+      agent.collect_data_spec, _ENVIRONMENTS, max_length=2 * _STEPS
   )
-  returns = tf_metrics.AverageReturnMetric(buffer_size=10)
+  returns = tf_metrics.AverageReturnMetric(
+      batch_size=_ENVIRONMENTS, buffer_size=50
+  )
   driver = dynamic_step_driver.DynamicStepDriver(
       environment, agent.collect_policy, [buffer.add_batch, returns],
-      num_steps=_STEPS,
+      num_steps=_STEPS * _ENVIRONMENTS,
   )
   collect = common.function(driver.run)
   train = common.function(agent.train)
@@ -64,7 +67,8 @@ def main(_):
     train(experience=buffer.gather_all())
     buffer.clear()
     if iteration % 10 == 0:
-      print(f'iteration {iteration}  return {returns.result():.1f}', flush=True)
+      print(f'iteration {iteration}  return {returns.result():.2f}', flush=True)
+  environment.close()
 
 
 if __name__ == '__main__':
