@@ -272,12 +272,30 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
           tf.boolean_mask(rollout.rewards, real), outer_dims=[0]
       )
 
-  def _summarize_losses(self, loss_info: tf_agent.LossInfo) -> None:
-    """Scalars for TensorBoard, where a writer is set and a record is due."""
+  def _summarize(
+      self, loss_info: tf_agent.LossInfo, batch: rollout_lib.TrainingBatch
+  ) -> None:
+    """For TensorBoard, where a writer is set and a record is due.
+
+    Scalars of all losses; with `debug_summaries` histograms of the targets,
+    with `summarize_grads_and_vars` of the variables.
+    """
+    step = self.train_step_counter
     with tf.name_scope('Losses/'):
       for name, value in loss_info.extra._asdict().items():
-        tf.summary.scalar(name, value, step=self.train_step_counter)
-      tf.summary.scalar('loss', loss_info.loss, step=self.train_step_counter)
+        tf.summary.scalar(name, value, step=step)
+      tf.summary.scalar('loss', loss_info.loss, step=step)
+    if self._debug_summaries:
+      real = batch.targets.mask > 0
+      with tf.name_scope('Targets/'):
+        for name in ('advantages', 'returns_ext', 'returns_int'):
+          values = getattr(batch.targets, name)
+          tf.summary.histogram(name, tf.boolean_mask(values, real), step=step)
+    if self._summarize_grads_and_vars:
+      with tf.name_scope('Variables/'):
+        for variable in self.trained_variables:
+          name = variable.name.replace(':', '_')
+          tf.summary.histogram(name, variable, step=step)
 
 
 def _time_steps(observations, step_types) -> ts.TimeStep:

@@ -413,7 +413,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     self._after_update(
         batch, rollout if self.update_normalizers_in_train else None
     )
-    self._summarize_losses(loss_info)
+    self._summarize(loss_info, batch)
     return loss_info
 
   def _preview_rewards(self, rollout) -> tf.Tensor:

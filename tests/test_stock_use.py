@@ -13,7 +13,9 @@ from tf_agents.drivers import dynamic_step_driver
 from tf_agents.drivers import py_driver
 from tf_agents.environments import tf_py_environment
 from tf_agents.networks import actor_distribution_network
+from tf_agents.networks import actor_distribution_rnn_network
 from tf_agents.networks import value_network
+from tf_agents.networks import value_rnn_network
 from tf_agents.policies import policy_saver
 from tf_agents.policies import py_tf_eager_policy
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
@@ -319,6 +321,72 @@ def test_the_learner_with_minibatches(tmp_path):
 # ------------------------------------------------------------ users' own specs
 
 
+def test_recurrent_networks_of_the_user():
+  """The host's RNN networks, three states side by side in the policy state."""
+  environment = _cartpole()
+  spec, action_spec = environment.observation_spec(), environment.action_spec()
+  sizes = dict(
+      input_fc_layer_params=(4,), lstm_size=(3,), output_fc_layer_params=(4,)
+  )
+  agent = _agent(
+      environment.time_step_spec(), action_spec, joint=False,
+      actor_net=actor_distribution_rnn_network.ActorDistributionRnnNetwork(
+          spec, action_spec, **sizes
+      ),
+      value_net=value_rnn_network.ValueRnnNetwork(spec, **sizes),
+      intrinsic_value_net=value_rnn_network.ValueRnnNetwork(
+          spec, name='IntrinsicValue', **sizes
+      ),
+  )
+  assert len(tf.nest.flatten(agent.collect_policy.policy_state_spec)) == 6
+  buffer = tf_uniform_replay_buffer.TFUniformReplayBuffer(
+      agent.collect_data_spec, batch_size=1, max_length=50
+  )
+  dynamic_step_driver.DynamicStepDriver(
+      environment, agent.collect_policy, [buffer.add_batch], num_steps=30
+  ).run(policy_state=agent.collect_policy.get_initial_state(1))
+  _assert_trains(agent, buffer.gather_all())
+
+
+def test_reverb():
+  """Fixed-length sequences from a Reverb table, with boundary rows inside."""
+  reverb = pytest.importorskip('reverb', reason='the extra [reverb]')
+  from tf_agents.replay_buffers import reverb_replay_buffer
+  from tf_agents.replay_buffers import reverb_utils
+
+  py_environment = single.GymnasiumPyEnvironment(gymnasium.make('CartPole-v1'))
+  environment = tf_py_environment.TFPyEnvironment(py_environment)
+  agent = _agent(environment.time_step_spec(), environment.action_spec())
+  signature = tensor_spec.add_outer_dim(
+      tensor_spec.from_spec(agent.collect_data_spec)
+  )
+  table = reverb.Table(
+      'rollouts', reverb.selectors.Fifo(), reverb.selectors.Fifo(),
+      max_size=10, rate_limiter=reverb.rate_limiters.MinSize(1),
+      max_times_sampled=1, signature=signature,
+  )
+  server = reverb.Server([table], port=None)
+  try:
+    buffer = reverb_replay_buffer.ReverbReplayBuffer(
+        agent.collect_data_spec, sequence_length=20, table_name='rollouts',
+        local_server=server,
+    )
+    observer = reverb_utils.ReverbAddTrajectoryObserver(
+        buffer.py_client, 'rollouts', sequence_length=20, stride_length=19
+    )
+    policy = py_tf_eager_policy.PyTFEagerPolicy(
+        agent.collect_policy, use_tf_function=True
+    )
+    py_driver.PyDriver(py_environment, policy, [observer], max_steps=80).run(
+        py_environment.reset()
+    )
+    dataset = buffer.as_dataset(sample_batch_size=1, num_steps=20)
+    experience, _ = next(iter(dataset))
+    _assert_trains(agent, experience)
+  finally:
+    server.stop()
+
+
 def test_nested_observations_with_a_chosen_part_for_the_bonus():
   spec = {
       'image': tf.TensorSpec([12, 12, 2], tf.uint8),
@@ -477,6 +545,7 @@ def test_summaries(tmp_path):
   agent = _agent(
       environment.time_step_spec(), environment.action_spec(),
       train_step_counter=tf.Variable(0, dtype=tf.int64),
+      debug_summaries=True, summarize_grads_and_vars=True,
   )
   with tf.summary.create_file_writer(str(tmp_path)).as_default():
     agent.train(agent.preprocess_sequence(
@@ -487,3 +556,5 @@ def test_summaries(tmp_path):
     for event in tf.compat.v1.train.summary_iterator(str(path)):
       tags |= {value.tag for value in event.summary.value}
   assert 'Losses/predictor_loss' in tags and 'Losses/value_loss_int' in tags
+  assert 'Targets/returns_int' in tags
+  assert any(t.startswith('Variables/') and 'kernel' in t for t in tags)
