@@ -59,6 +59,8 @@ def joint_network(arguments, actor_critic_net, intrinsic_value_net, rnd):
           'intrinsic_value_net), not both.'
       )
     return actor_critic_net
+  if isinstance(parts[0], networks.ActorCriticNetwork):
+    raise TypeError('Pass an ActorCriticNetwork as actor_critic_net.')
   for name, net in zip(('actor_net', 'value_net'), parts):
     if not isinstance(net, network.Network):
       raise TypeError(
@@ -70,6 +72,11 @@ def joint_network(arguments, actor_critic_net, intrinsic_value_net, rnd):
         'With actor_net and value_net of your own, the bonus needs a value '
         'network for the intrinsic stream too: give intrinsic_value_net (a '
         'second ValueNetwork, say), or actor_critic_net instead of all.'
+    )
+  if rnd is None and intrinsic_value_net is not None:
+    raise ValueError(
+        'intrinsic_value_net is given without a bonus: give rnd, a '
+        'RandomNetworkDistillation, too.'
     )
   return networks.SeparateActorCritic(*parts, intrinsic_value_net)
 

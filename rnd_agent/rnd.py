@@ -46,6 +46,18 @@ def default_selection(
   return tf.identity
 
 
+def _check_spec(observation_spec, select) -> None:
+  """Raises ValueError for what the default selection cannot handle."""
+  if select is None and not isinstance(observation_spec, tf.TensorSpec):
+    raise ValueError(
+        'RandomNetworkDistillation takes the TensorSpec of one observation, '
+        f'got {type(observation_spec).__name__}: convert array specs with '
+        'tensor_spec.from_spec, give time_step_spec.observation instead of '
+        'time_step_spec, and for nests choose a part with '
+        "select=lambda observation: observation['part']."
+    )
+
+
 def _spec_of_selected(observation_spec, select) -> tf.TensorSpec:
   sample = select(tf.nest.map_structure(
       lambda s: tf.zeros([1] + s.shape.as_list(), s.dtype), observation_spec
@@ -95,10 +107,12 @@ class RandomNetworkDistillation(tf.Module):
       name: name of the module.
 
     Raises:
-      ValueError: if the networks' outputs differ in shape.
+      ValueError: if the networks' outputs differ in shape, or the observation
+        is a nest and nothing is selected.
     """
     super().__init__(name=name)
     self._config = config or config_lib.RNDConfig()
+    _check_spec(observation_spec, select)
     self._select = select or default_selection(observation_spec)
     self._selected_spec = _spec_of_selected(observation_spec, self._select)
     # What the networks see is normalized.
@@ -241,6 +255,12 @@ class RandomNetworkDistillation(tf.Module):
       mask: float32 `[B, T]`, 1 to count an observation; all by default.
     """
     selected = self.select(next_observations)
+    rank = self._selected_spec.shape.rank + 2
+    if selected.shape.rank != rank:
+      raise ValueError(
+          f'Observations must be [B, T, ...] of rank {rank}, got shape '
+          f'{selected.shape}: add the dimension of time.'
+      )
     if mask is None:
       mask = tf.ones(tf.shape(selected)[:2])
     self.observation_normalizer.update_masked(selected, mask)

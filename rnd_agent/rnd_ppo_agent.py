@@ -95,9 +95,17 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       **kwargs: further arguments of `PPOAgent`.
 
     Raises:
+      TypeError: for arguments that are no networks, or no bonus.
       ValueError: for networks that are missing or given twice, or numbers
         that contradict each other.
     """
+    if rnd is not None and not isinstance(
+        rnd, rnd_lib.RandomNetworkDistillation
+    ):
+      raise TypeError(
+          'rnd must be a RandomNetworkDistillation(observation_spec, config), '
+          f'got {type(rnd).__name__}.'
+      )
     self._rnd = rnd
     self._rnd_config = rnd_config or (
         rnd.config if rnd
@@ -142,7 +150,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     self._targets_compiled = common.function(self._make_targets)
 
   def _check_config(self) -> None:
-    """Raises ValueError where bonus and numbers contradict each other."""
+    """Raises an error where bonus and numbers do not go together."""
     if self._rnd is None and self._rnd_config.intrinsic_coefficient > 0:
       raise ValueError(
           'rnd_config.intrinsic_coefficient = '
@@ -336,6 +344,12 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
   def _rollout_of(self, experience) -> rollout_lib.Rollout:
     """A trajectory `[B, T + 1, ...]` as a rollout, its values filled in."""
     info = experience.policy_info
+    rows = experience.step_type.shape[1]
+    if rows is not None and rows < 2:
+      raise ValueError(
+          'Experience for advantages must hold at least 2 time steps, the last '
+          f'one for the bootstrap; got {rows}.'
+      )
     if self._compute_value_and_advantage_in_train:
       batch = experience.step_type.shape[0] or tf.shape(experience.step_type)[0]
       (_, value_ext, value_int), _ = self._collect_policy.evaluate(
@@ -365,11 +379,6 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     batched = experience
     if outer_rank == 1:
       batched = nest_utils.batch_nested_tensors(experience)
-    if batched.discount.shape[1] is not None and batched.discount.shape[1] < 2:
-      raise ValueError(
-          'Experience for advantages must hold at least 2 time steps, the last '
-          f'one for the bootstrap; got {batched.discount.shape[1]}.'
-      )
     rollout = self._rollout_of(batched)
     targets = self._make_targets(rollout, self._preview_rewards(rollout))
     info = host.processed_info(
@@ -388,6 +397,16 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     """
     if self._optimizer is None:
       raise ValueError('Optimizer is undefined.')
+    info = getattr(experience, 'policy_info', None)
+    if (
+        not self._compute_value_and_advantage_in_train
+        and info is not None and 'advantage' not in info
+    ):
+      raise ValueError(
+          'The experience holds no advantages: with '
+          'compute_value_and_advantage_in_train=False call '
+          'agent.train(agent.preprocess_sequence(experience)).'
+      )
     experience = self._as_trajectory(experience)
     rollout, rewards_int = None, None
     if self.update_normalizers_in_train:

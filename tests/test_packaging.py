@@ -183,7 +183,7 @@ def test_unknown_public_name():
 
 def test_public_names_are_listed():
   assert set(rnd_agent.__all__) <= set(dir(rnd_agent))
-  assert len(rnd_agent.__all__) == 11
+  assert len(rnd_agent.__all__) == 12
 
 
 def test_public_names_resolve():

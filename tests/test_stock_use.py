@@ -455,10 +455,44 @@ def test_missing_or_doubled_networks_are_clear_errors():
     rnd_ppo_agent.RNDPPOAgent(
         time_step_spec, _DISCRETE, None, actor, value, rnd=_bonus(_OBSERVATION)
     )
+  with pytest.raises(ValueError, match='without a bonus'):
+    rnd_ppo_agent.RNDPPOAgent(
+        time_step_spec, _DISCRETE, None, actor, value, intrinsic_value_net=value
+    )
+  with pytest.raises(TypeError, match='as actor_critic_net'):
+    rnd_ppo_agent.RNDPPOAgent(time_step_spec, _DISCRETE, None, joint, value)
+  with pytest.raises(TypeError, match='must be a RandomNetworkDistillation'):
+    rnd_ppo_agent.RNDPPOAgent(
+        time_step_spec, _DISCRETE, actor_critic_net=joint, rnd=RNDConfig()
+    )
   with pytest.raises(ValueError, match='not both'):
     rnd_ppo_agent.RNDPPOAgent(
         time_step_spec, _DISCRETE, None, actor, value, actor_critic_net=joint
     )
+
+
+@pytest.mark.parametrize('spec', [
+    {'image': _OBSERVATION}, ts.time_step_spec(_OBSERVATION),
+    tensor_spec.to_array_spec(_OBSERVATION),
+], ids=['nest', 'time step', 'array spec'])
+def test_a_wrong_spec_for_the_bonus_is_a_clear_error(spec):
+  with pytest.raises(ValueError, match='TensorSpec of one observation'):
+    _bonus(spec)
+
+
+def test_experience_that_cannot_be_trained_on_is_a_clear_error():
+  environment = _cartpole()
+  specs = environment.time_step_spec(), environment.action_spec()
+  agent = _agent(*specs, compute_value_and_advantage_in_train=False)
+  experience = _boundary_experience(agent, environment)
+  with pytest.raises(ValueError, match='preprocess_sequence'):
+    agent.train(experience)
+  agent = _agent(*specs)
+  experience = _boundary_experience(agent, environment)
+  with pytest.raises(ValueError, match='at least 2 time steps'):
+    agent.train(tf.nest.map_structure(lambda x: x[:, :1], experience))
+  with pytest.raises(ValueError, match='dimension of time'):
+    agent.rnd.update_observation_statistics(experience.observation[0])
 
 
 # ------------------------------------------------------- saving and restoring
