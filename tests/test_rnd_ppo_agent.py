@@ -941,6 +941,8 @@ def test_coefficient_zero_equals_no_bonus(eager):
   results, infos = [], []
   for bonus in (True, False):
     nets = _own_networks(4)
+    if not bonus:
+      del nets['intrinsic_value_net']
     agent = _agent(
         nets=nets, optimizer=tf.keras.optimizers.Adam(.01),
         numbers=dict(intrinsic_coefficient=0.0, extrinsic_coefficient=1.0),
