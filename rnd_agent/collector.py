@@ -35,7 +35,7 @@ class Collector:
       length: int,
       compact: bool = True,
       stop: Callable[[], bool] = lambda: False,
-      on_step: Callable[[], None] = lambda: None,
+      on_step: Callable[[slice], None] = lambda group: None,
   ):
     """Allocates the buffers; nothing is stepped yet.
 
@@ -45,7 +45,8 @@ class Collector:
       length: T, steps per environment and rollout.
       compact: reset within the step where the environment can.
       stop: asked before every step; True raises `CollectionStopped`.
-      on_step: called after every step, to read the environment's statistics.
+      on_step: called after every step of a group, before its next one begins,
+        with the group's slice: to read the environment's statistics.
 
     Raises:
       ValueError: the policy does not record values.
@@ -133,12 +134,9 @@ class Collector:
         if t > 0:
           self._receive(index, group, t - 1)
         self._send(index, group, t)
-      if t > 0:
-        self._on_step()
     for index, group in enumerate(self._groups):
       self._receive(index, group, self._length - 1)
       self._bootstrap(index, group)
-    self._on_step()
     rollout = tf.nest.map_structure(tf.convert_to_tensor, self._buffers)
     self._carry_over()
     return rollout._replace(core_states=core_states)
@@ -207,8 +205,10 @@ class Collector:
       buffers.discounts[:, t] = time_step.discount
       buffers.next_step_types[:, t] = time_step.step_type
       self._observe(group, t + 1, time_step.observation, time_step.step_type)
+      self._on_step(group)
       return
     transition = self._environment.receive(index)
+    self._on_step(group)
     buffers.rewards[group, t] = transition.rewards
     buffers.discounts[group, t] = transition.discounts
     buffers.next_step_types[group, t] = np.where(

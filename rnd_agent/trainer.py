@@ -344,9 +344,10 @@ class Trainer:
     episodes = getattr(self._environment, 'episodes', None)
     return episodes() if episodes is not None else ()
 
-  def _watch_places(self) -> None:
+  def _watch_places(self, group: slice) -> None:
     places = getattr(self._environment, 'places', None)
     if places is not None:
+      places = places[group]
       self._window.discover(np.unique(places[places >= 0]))
 
   def _summarize(self, row, laps, targets, rewards_int, loss_info) -> None:

@@ -174,6 +174,20 @@ def test_groups_keep_environments_apart():
       assert cells[b, t + 1] == (cell + 1 if right else max(cell - 1, 0))
 
 
+@pytest.mark.parametrize('groups', [1, 2])
+def test_places_are_read_before_the_next_step(groups):
+  """Every cell of the rollout's observations is seen by `on_step`, in order:
+  7 steps of 4 environments, none overwritten by the step after it."""
+  seen = {}
+  with _environment(groups=groups) as environment:
+    def watch(group):
+      seen.setdefault(group.start, []).append(environment.places[group])
+    rollout, = _collect(environment, _agent(environment), on_step=watch)
+  places = np.concatenate([np.stack(seen[k], 1) for k in sorted(seen)])
+  cells = rollout.observations.numpy().argmax(-1)
+  np.testing.assert_array_equal(places, cells[:, 1:])
+
+
 def test_stopping_leaves_the_environments_usable(environment):
   calls = iter([False, False, True])
   collector = collector_lib.Collector(
