@@ -1,10 +1,14 @@
 """Agent steps per second, end to end, on the real game and the real trainer.
 
 python benchmarks/throughput.py [--json] [--num_environments=32] \
-  [--precision=float32] [--iterations=6]
+  [--precision=float32] [--iterations=6] [--only=training] \
+  [--gin_bindings='ComputeConfig.micro_batch_size = 256']
 
 Each setting is a run of `Trainer.iterate` at the paper's sizes, in a process
 of its own; the first iteration (compilation) is left out, medians are shown.
+Beside it the machine's limit, measured in the same process (`limit.py`), a
+stock TF-Agents pipeline (`stock_ppo.py`) and the environments alone
+(`vector_environments.py`).
 """
 
 import json
@@ -21,6 +25,9 @@ from absl import app
 from absl import flags
 import psutil
 
+_ROLLOUT_LENGTH = 128
+_NUM_EPOCHS = 4
+
 _JSON = flags.DEFINE_boolean('json', False, 'Print JSON instead of a table.')
 _ENVIRONMENTS = flags.DEFINE_multi_integer(
     'num_environments', [32, 128], 'Environments; may repeat.'
@@ -29,67 +36,128 @@ _PRECISIONS = flags.DEFINE_multi_enum(
     'precision', ['float32', 'mixed_bfloat16'], ['float32', 'mixed_bfloat16'],
     'Of the networks; may repeat.',
 )
-_ITERATIONS = flags.DEFINE_integer('iterations', 6, 'Of 128 steps each.')
+_ITERATIONS = flags.DEFINE_integer(
+    'iterations', 6, 'Of 128 steps each.', lower_bound=2
+)
 _GAME = flags.DEFINE_string('env_name', 'atari:MontezumaRevenge', 'The game.')
-_ONE = flags.DEFINE_boolean('one', False, 'Internal: one setting, here.')
+_PROPORTION = flags.DEFINE_float(
+    'predictor_proportion', 0.25,
+    'Share of the steps that trains the predictor; the paper has .25 at 128 '
+    'environments, the peers at any number.', 0.0, 1.0,
+)
+_ONLY = flags.DEFINE_multi_enum(
+    'only', ['training', 'stock', 'environments'],
+    ['training', 'stock', 'environments'], 'What to measure; may repeat.',
+)
+_LIMIT = flags.DEFINE_boolean('limit', True, 'Measure the limit as well.')
+_BINDINGS = flags.DEFINE_multi_string('gin_bindings', [], 'May repeat.')
+_ONE = flags.DEFINE_enum(
+    'one', None, ['training', 'stock', 'environments'],
+    'Internal: one measurement, in this process.',
+)
 
 
-def measure(env_name, num_environments, precision, iterations):
-  """Runs some iterations in this process.
+def measure_training(env_name, num_environments, precision, iterations):
+  """Runs some iterations in this process, then the limit.
 
   Returns:
-    A dict: steps_per_second, environment_steps_per_second (random actions,
-    nothing else), stages_ms by name, peak_memory_mb of all processes (shared
+    A dict: steps_per_second, limit_steps_per_second, their ratio, what limits
+    it, stages_ms by name, first_iteration_s (from the start of the process,
+    the random agent's steps aside), peak_memory_mb of all processes (shared
     pages counted once).
   """
   from rnd_agent import startup
 
   startup.quiet_imports()
-  import numpy as np
+  import gin
+  import limit
 
   from rnd_agent import builders
-  from rnd_agent import collector
   from rnd_agent import trainer
 
   class Stopwatch(trainer.Trainer):
     """A trainer that keeps its stages' times."""
 
-    laps = None
+    laps, first, statistics_s = None, None, 0.0
+
+    def _gather_statistics(self):
+      start = time.monotonic()
+      result = super()._gather_statistics()
+      self.statistics_s = time.monotonic() - start
+      return result
 
     def _record(self, rollout, rewards_int, targets, loss_info, clock):
       super()._record(rollout, rewards_int, targets, loss_info, clock)
       self.laps = (self.laps or []) + [dict(clock.laps, total=clock.total)]
+      if self.first is None:
+        age = time.time() - psutil.Process().create_time()
+        self.first = age - self.statistics_s
 
+  gin.parse_config(
+      [f'RNDConfig.predictor_proportion = {_PROPORTION.value}',
+       *_BINDINGS.value]
+  )
   with tempfile.TemporaryDirectory() as folder, _PeakMemory() as memory:
     trainer.Trainer = Stopwatch
     run = builders.build_trainer(
         folder, env_name=env_name, num_parallel_environments=num_environments,
-        num_workers=None, rollout_length=128, num_iterations=iterations,
-        num_minibatches=4, num_epochs=4, seed=1, random_steps=1,
-        eval_interval=0, num_eval_episodes=1, checkpoint_interval=10**9,
-        checkpoints_to_keep=1, summary_interval=1, target_return=None,
-        precision=precision,
+        num_workers=None, rollout_length=_ROLLOUT_LENGTH,
+        num_iterations=iterations, num_minibatches=4, num_epochs=_NUM_EPOCHS,
+        seed=1, random_steps=1, eval_interval=0, num_eval_episodes=1,
+        checkpoint_interval=10**9, checkpoints_to_keep=1, summary_interval=1,
+        target_return=None, precision=precision,
     )
     run._progress = _Silent()
-    start = time.monotonic()
-    collector.random_steps(
-        run._environment, 64, np.random.default_rng(0), lambda _: None
-    )
-    environments = 64 * num_environments / (time.monotonic() - start)
+    agent = run._agent
     run.run()
   laps = run.laps[1:]
   stages = {
       name: 1000 * statistics.median(lap[name] for lap in laps)
       for name in laps[0]
   }
-  return dict(
+  rate = _ROLLOUT_LENGTH * num_environments / stages.pop('total') * 1000
+  result = dict(
       precision=precision,
       num_environments=num_environments,
-      steps_per_second=128 * num_environments / stages.pop('total') * 1000,
-      environment_steps_per_second=environments,
+      steps_per_second=rate,
       stages_ms=stages,
+      first_iteration_s=run.first,
       peak_memory_mb=memory.peak / 2**20,
   )
+  if _LIMIT.value:
+    environment_rate = _environments_alone(env_name, num_environments)
+    limit_rate, passes = limit.steps_per_second(
+        agent, environment_rate, _NUM_EPOCHS, _PROPORTION.value,
+        agent.lanes.num_lanes,
+    )
+    result.update(
+        limit_steps_per_second=limit_rate,
+        share_of_limit=rate / limit_rate,
+        environment_steps_per_second=environment_rate,
+        samples_per_second=passes,
+    )
+  return result
+
+
+def _environments_alone(env_name, num_environments):
+  """Environment steps per second with random actions, nothing else running."""
+  import numpy as np
+
+  from rnd_agent import collector
+  from rnd_agent.environments import sharded
+
+  rates = []
+  rng = np.random.default_rng(0)
+  with sharded.ShardedPyEnvironment(env_name, num_environments) as environment:
+    for _ in range(4):
+      start = time.monotonic()
+      collector.random_steps(
+          environment, _ROLLOUT_LENGTH, rng, lambda _: None
+      )
+      rates.append(
+          _ROLLOUT_LENGTH * num_environments / (time.monotonic() - start)
+      )
+  return statistics.median(rates[1:])
 
 
 class _Silent:
@@ -127,37 +195,85 @@ class _PeakMemory:
 def main(_):
   """Measures every setting in a process of its own."""
   if _ONE.value:
-    print(json.dumps(measure(
-        _GAME.value, _ENVIRONMENTS.value[0], _PRECISIONS.value[0],
-        _ITERATIONS.value,
-    )))
+    print(json.dumps(_measure_one()))
     return
-  results = []
-  for environments in _ENVIRONMENTS.value:
-    for precision in _PRECISIONS.value:
-      output = subprocess.run(
-          [sys.executable, __file__, '--one', f'--env_name={_GAME.value}',
-           f'--num_environments={environments}', f'--precision={precision}',
-           f'--iterations={_ITERATIONS.value}'],
-          stdout=subprocess.PIPE, text=True, check=True,
-      ).stdout
-      results.append(json.loads(output.splitlines()[-1]))
-      if not _JSON.value:
-        _show(results[-1])
+  report = {'machine': f'{platform.machine()}, {os.cpu_count()} cores'}
+  if 'environments' in _ONLY.value:
+    report['environments'] = [
+        _in_a_process('environments', n) for n in _ENVIRONMENTS.value
+    ]
+  if 'training' in _ONLY.value:
+    report['results'] = [
+        _in_a_process('training', n, precision)
+        for n in _ENVIRONMENTS.value for precision in _PRECISIONS.value
+    ]
+  if 'stock' in _ONLY.value:
+    report['stock_tf_agents'] = _in_a_process(
+        'stock', min(_ENVIRONMENTS.value)
+    )
   if _JSON.value:
-    machine = f'{platform.machine()}, {os.cpu_count()} cores'
-    print(json.dumps({'machine': machine, 'results': results}, indent=2))
+    print(json.dumps(report, indent=2))
 
 
-def _show(result):
+def _measure_one():
+  environments = _ENVIRONMENTS.value[0]
+  if _ONE.value == 'training':
+    return measure_training(
+        _GAME.value, environments, _PRECISIONS.value[0], _ITERATIONS.value
+    )
+  if _ONE.value == 'stock':
+    import stock_ppo
+
+    return stock_ppo.measure(_GAME.value, environments, _ITERATIONS.value)
+  import vector_environments
+
+  return dict(
+      num_environments=environments,
+      **vector_environments.measure(_GAME.value, environments),
+  )
+
+
+def _in_a_process(what, environments, precision='float32'):
+  """One measurement; its last line of output is the result."""
+  output = subprocess.run(
+      [sys.executable, __file__, f'--one={what}', f'--env_name={_GAME.value}',
+       f'--num_environments={environments}', f'--precision={precision}',
+       f'--iterations={_ITERATIONS.value}',
+       f'--predictor_proportion={_PROPORTION.value}',
+       f'--limit={_LIMIT.value}',
+       *(f'--gin_bindings={binding}' for binding in _BINDINGS.value)],
+      stdout=subprocess.PIPE, text=True, check=True,
+  ).stdout
+  result = json.loads(output.splitlines()[-1])
+  if not _JSON.value:
+    _show(what, result)
+  return result
+
+
+def _show(what, result):
+  if what != 'training':
+    figures = '  '.join(
+        f'{name} {value:.0f}' for name, value in result.items()
+        if name != 'num_environments'
+    )
+    print(f"{what}, {result['num_environments']} environments: {figures}",
+          flush=True)
+    return
   stages = '  '.join(
       f'{name} {ms:.0f}' for name, ms in result['stages_ms'].items()
   )
+  limit = ''
+  if 'limit_steps_per_second' in result:
+    limit = (
+        f" = {result['share_of_limit']:.2f} of the limit "
+        f"{result['limit_steps_per_second']:.0f} (environments alone "
+        f"{result['environment_steps_per_second']:.0f})"
+    )
   print(
-      f"{result['num_environments']} x 128, {result['precision']}: "
-      f"{result['steps_per_second']:.0f} steps/s "
-      f"(environments alone {result['environment_steps_per_second']:.0f}), "
-      f"{result['peak_memory_mb']:.0f} MB; ms per iteration: {stages}",
+      f"{result['num_environments']} x {_ROLLOUT_LENGTH}, "
+      f"{result['precision']}: {result['steps_per_second']:.0f} steps/s"
+      f"{limit}, {result['peak_memory_mb']:.0f} MB, first iteration after "
+      f"{result['first_iteration_s']:.0f} s; ms per iteration: {stages}",
       flush=True,
   )
 

@@ -10,6 +10,7 @@ __version__ = '0.1.0'
 
 _MODULES = {
     'ActorCriticNetwork': 'networks',
+    'ComputeConfig': 'config',
     'GymnasiumPyEnvironment': 'environments.single',
     'PPOConfig': 'config',
     'RNDConfig': 'config',

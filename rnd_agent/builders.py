@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Optional
 
 import numpy as np
@@ -10,9 +9,11 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
 from rnd_agent import checkpoints
+from rnd_agent import compute
 from rnd_agent import config as config_lib
 from rnd_agent import evaluation
 from rnd_agent import gin_files
+from rnd_agent import machine
 from rnd_agent import networks
 from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
@@ -35,6 +36,7 @@ def build_agent(
     seed: int = 0,
     ppo_config: Optional[config_lib.PPOConfig] = None,
     rnd_config: Optional[config_lib.RNDConfig] = None,
+    compute_config: Optional[config_lib.ComputeConfig] = None,
 ) -> rnd_ppo_agent.RNDPPOAgent:
   """The agent that a config describes.
 
@@ -49,12 +51,23 @@ def build_agent(
     ppo_config: as gin binds it by default.
     rnd_config: as gin binds it by default; with intrinsic coefficient 0 there
       is no bonus.
+    compute_config: as gin binds it by default.
 
   Returns:
     An `RNDPPOAgent`.
   """
-  ppo = ppo_config or config_lib.PPOConfig()
-  config = rnd_config or config_lib.RNDConfig()
+  with compute.Lanes(compute_config).on_device():
+    return _agent(
+        time_step_spec, action_spec, num_epochs, num_minibatches, precision,
+        seed, ppo_config or config_lib.PPOConfig(),
+        rnd_config or config_lib.RNDConfig(), compute_config,
+    )
+
+
+def _agent(
+    time_step_spec, action_spec, num_epochs, num_minibatches, precision, seed,
+    ppo, config, compute_config,
+) -> rnd_ppo_agent.RNDPPOAgent:
   observation_spec = time_step_spec.observation
   rnd = None
   if config.intrinsic_coefficient > 0:
@@ -74,6 +87,7 @@ def build_agent(
       normalize_advantages=ppo.normalize_advantages,
       shuffle_minibatches=ppo.shuffle_minibatches,
       generator=tf.random.Generator.from_seed(seed),
+      compute_config=compute_config,
       importance_ratio_clipping=ppo.importance_ratio_clipping,
       lambda_value=ppo.gae_lambda,
       discount_factor=config.discount_ext,
@@ -143,6 +157,7 @@ def build_trainer(
         'to start from: choose 1 or more (the paper: 50), or turn the bonus '
         'off with RNDConfig.intrinsic_coefficient = 0'
     )
+  compute.set_threads(config_lib.ComputeConfig())
   tf.keras.utils.set_random_seed(seed)
   environment = sharded.ShardedPyEnvironment(
       env_name, num_parallel_environments, num_workers,
@@ -185,7 +200,8 @@ def _evaluation(env_name, agent, num_episodes, num_workers, seed):
   evaluator = evaluation.Evaluator(
       lambda: sharded.ShardedPyEnvironment(
           env_name, num_episodes,
-          min(num_workers or os.cpu_count(), num_episodes), seed, num_groups=1,
+          min(num_workers or machine.available_cores(), num_episodes), seed,
+          num_groups=1,
       ),
       policy,
   )

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from tf_agents.policies import tf_policy
 from tf_agents.trajectories import time_step as ts
-from tf_agents.utils import common
 
+from rnd_agent import compute
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import rollout as rollout_lib
 
@@ -36,6 +36,7 @@ class Collector:
       compact: bool = True,
       stop: Callable[[], bool] = lambda: False,
       on_step: Callable[[slice], None] = lambda group: None,
+      lanes: Optional[compute.Lanes] = None,
   ):
     """Allocates the buffers; nothing is stepped yet.
 
@@ -47,6 +48,8 @@ class Collector:
       stop: asked before every step; True raises `CollectionStopped`.
       on_step: called after every step of a group, before its next one begins,
         with the group's slice: to read the environment's statistics.
+      lanes: where the policy is evaluated and the rollouts are put; the
+        agent's. None: TensorFlow's choice.
 
     Raises:
       ValueError: the policy does not record values.
@@ -66,8 +69,9 @@ class Collector:
     self._groups = (slice(0, self._batch),)
     if self._compact:
       self._groups = environment.groups
-    self._act = common.function(policy.action)
-    self._evaluate = common.function(self._values)
+    self._lanes = lanes or compute.Lanes()
+    self._act = self._lanes.compiled(policy.action)
+    self._evaluate = self._lanes.compiled(self._values)
     self._buffers = self._allocate()
     self._states = None
 
@@ -137,7 +141,8 @@ class Collector:
     for index, group in enumerate(self._groups):
       self._receive(index, group, self._length - 1)
       self._bootstrap(index, group)
-    rollout = tf.nest.map_structure(tf.convert_to_tensor, self._buffers)
+    with self._lanes.on_device():
+      rollout = tf.nest.map_structure(tf.convert_to_tensor, self._buffers)
     self._carry_over()
     return rollout._replace(core_states=core_states)
 

@@ -1,15 +1,16 @@
 """The algorithm's numbers, each with its place in the paper.
 
-Two frozen dataclasses, bound by gin, hold every number of the algorithm; the
-defaults are the paper's (Burda et al. 2018, arXiv 1810.12894, appendix A.4,
-tables 4 and 5). `configs/rnd_ppo.gin` repeats them as a lab notebook.
+Two frozen dataclasses, bound by gin, hold every number of the algorithm; a
+third says how it is computed, which changes no result. The defaults are the
+paper's (Burda et al. 2018, arXiv 1810.12894, appendix A.4, tables 4 and 5).
+`configs/rnd_ppo.gin` repeats them as a lab notebook.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Optional
+from typing import Optional, Sequence
 
 import gin
 
@@ -165,3 +166,47 @@ class RNDConfig:
     if not isinstance(num_environments, int):
       return 1.0
     return min(1.0, 32.0 / num_environments)
+
+
+@gin.configurable(module='rnd_agent')
+@dataclasses.dataclass(frozen=True)
+class ComputeConfig:
+  """Threads, devices and compilation.
+
+  Attributes:
+    intra_op_threads: threads that one operation may use; None: 1 where there
+      are no GPUs, since whole micro-batches run side by side instead.
+    inter_op_threads: operations that may run at once; None: one per core.
+    devices: names as in `tf.config.list_logical_devices()`, such as
+      ('GPU:0', 'GPU:1'): the first holds variables and rollout, all share
+      every minibatch. None: all GPUs, or else the processor.
+    lanes: parts of a minibatch that are computed side by side; None: one per
+      device, on a processor one per inter-op thread.
+    micro_batch_size: steps per forward and backward pass at most; None: 128
+      on a processor, on GPUs the lane's share of a minibatch.
+    jit_compile: whether forward and backward passes are compiled by XLA. For
+      GPUs; on processors its convolutions are far slower than oneDNN's.
+  """
+
+  intra_op_threads: Optional[int] = None
+  inter_op_threads: Optional[int] = None
+  devices: Optional[Sequence[str]] = None
+  lanes: Optional[int] = None
+  micro_batch_size: Optional[int] = None
+  jit_compile: bool = False
+
+  def __post_init__(self):
+    for name in ('intra_op_threads', 'inter_op_threads', 'lanes',
+                 'micro_batch_size'):
+      value = getattr(self, name)
+      if value is None:
+        continue
+      if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f'ComputeConfig.{name} = {value!r}: must be 1 or more, or None.'
+        )
+    if isinstance(self.devices, str) or self.devices == ():
+      raise ValueError(
+          f'ComputeConfig.devices = {self.devices!r}: must be a list such as '
+          "['GPU:0'], or None for all GPUs."
+      )

@@ -9,7 +9,7 @@ mean is over real steps. `RNDPPOAgent` adds the bonus.
 from __future__ import annotations
 
 import collections
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Sequence
 
 import tensorflow as tf
 from tf_agents.agents import tf_agent
@@ -76,36 +76,62 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
         batch.num_environments, self._num_epochs, self._num_minibatches,
         self._generator if self._shuffle_minibatches else None,
     )
-    order = updates.in_micro_batches(
-        order, batch.length,
-        # The host's KL penalty is no sum over parts.
-        None if self._penalizes_kl else self._micro_batch_size,
-    )
-    # Single steps, as the host's learner deals them, tell no environments.
-    sequences = isinstance(batch.length, int) and batch.length > 1
-    proportion = self._rnd_config.proportion_for(
-        batch.num_environments if sequences else None
-    )
+    if not self._penalizes_kl:  # The host's penalty is no sum over parts.
+      order = updates.in_micro_batches(
+          order, batch.length, self._rows_per_part(batch, order)
+      )
+    else:
+      order = order[:, tf.newaxis]
     variables = self.trained_variables
+    batches = self._lanes.replicas(batch)
 
     def minibatch(i):
-      subsets = updates.subsets_for(
-          batch, order[i], proportion, self._generator
-      )
-      gradients, metrics = updates.accumulate(
-          self._loss, batch, order[i], subsets, variables
-      )
+      gradients, metrics = self._gradients(batches, order[i])
       return {**metrics, **self._apply(gradients, variables)}
 
     # An optimizer that is not Keras' makes its slots at its first step, which
     # a compiled loop does not allow.
     sums = updates.summed(
-        minibatch, order.shape[0],
-        unroll=not self._keras_optimizer,
+        [minibatch], order.shape[0], unroll=not self._keras_optimizer
     )
     means = {k: v / order.shape[0] for k, v in sums.items()}
     means['nonfinite_updates'] = sums['nonfinite_updates']
     return tf_agent.LossInfo(means.pop('loss'), RNDPPOLossInfo(**means))
+
+  def _rows_per_part(self, batch, order) -> int | None:
+    """Steps per pass, of minibatches with `order [updates, environments]`."""
+    known = isinstance(batch.length, int) and order.shape[1] is not None
+    return self._lanes.rows_per_part(
+        batch.length * order.shape[1] if known else None
+    )
+
+  def _gradients(
+      self,
+      batches: Sequence[rollout_lib.TrainingBatch],
+      environments: tf.Tensor,
+  ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+    """Gradients of one minibatch, and what to log of it.
+
+    Args:
+      batches: the rollout, as each lane finds it.
+      environments: int32 `[micro-batches, n]`, of this minibatch.
+
+    Returns:
+      `(gradients, {name: scalar})`, in the order of `trained_variables`.
+    """
+    parts = environments.shape[0]
+    count = tf.reduce_sum(tf.gather(
+        batches[0].targets.mask, tf.reshape(environments, [-1])
+    ))
+
+    def loss_of(batch):
+      return lambda i: self._loss(updates.MicroBatch(
+          batch.rows(environments[i]), count, 1.0 / parts
+      ))
+
+    return self._lanes.accumulate(
+        loss_of, batches, parts, self._joint_net.trainable_variables
+    )
 
   def _apply(self, gradients, variables) -> dict[str, tf.Tensor]:
     """One optimizer step, left out if any gradient is not finite."""

@@ -18,11 +18,13 @@ from tf_agents.networks import network
 
 from rnd_agent import config as config_lib
 from rnd_agent import losses
+from rnd_agent import machine
 from rnd_agent import networks
 from rnd_agent import normalizers
 
-# Samples per forward pass: small enough for the activations to stay in cache.
-_CHUNK = 256
+# Samples per forward pass: on a processor, few enough for the activations to
+# stay in its cache.
+_CHUNK = {'CPU': 256, 'GPU': 8192}
 
 
 def newest_frame(observation: tf.Tensor) -> tf.Tensor:
@@ -232,16 +234,17 @@ class RandomNetworkDistillation(tf.Module):
       outer = tf.shape(selected)[:2]
       flat = function(tf.reshape(selected, [-1] + inner))
       return tf.reshape(flat, tf.concat([outer, inner_shape], axis=0))
+    kind = 'GPU' if tf.config.list_logical_devices('GPU') else 'CPU'
     # The most environments per chunk that divide the batch evenly.
     size = max(n for n in range(1, batch + 1)
-               if batch % n == 0 and (n == 1 or n * length <= _CHUNK))
+               if batch % n == 0 and (n == 1 or n * length <= _CHUNK[kind]))
     results = tf.map_fn(
         function,
         tf.reshape(selected, [batch // size, size * length] + inner),
         fn_output_signature=tf.TensorSpec(
             [size * length] + inner_shape, tf.float32
         ),
-        parallel_iterations=2,
+        parallel_iterations=machine.available_cores(),
     )
     return tf.reshape(results, [batch, length] + inner_shape)
 

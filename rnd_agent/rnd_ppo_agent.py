@@ -18,9 +18,9 @@ from tf_agents.agents import data_converter
 from tf_agents.agents import tf_agent
 from tf_agents.networks import network
 from tf_agents.policies import greedy_policy
-from tf_agents.utils import common
 from tf_agents.utils import nest_utils
 
+from rnd_agent import compute
 from rnd_agent import config as config_lib
 from rnd_agent import host
 from rnd_agent import losses
@@ -64,10 +64,10 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       rnd: Optional[rnd_lib.RandomNetworkDistillation] = None,
       rnd_config: Optional[config_lib.RNDConfig] = None,
       num_minibatches: int = 1,
-      micro_batch_size: int = 256,
       normalize_advantages: bool = False,
       shuffle_minibatches: bool = False,
       generator: Optional[tf.random.Generator] = None,
+      compute_config: Optional[config_lib.ComputeConfig] = None,
       **kwargs,
   ):
     """Builds policies and updates around one joint network.
@@ -85,13 +85,12 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       rnd_config: coefficients and discounts; those of `rnd` where there is
         one. `discount_factor`, where given, is the extrinsic discount.
       num_minibatches: parts into which the environments are dealt.
-      micro_batch_size: steps per forward and backward pass at most; changes
-        speed and memory, not the result (but for which steps are drawn to
-        train the predictor, since each part draws its share).
       normalize_advantages: over the real steps of the rollout.
       shuffle_minibatches: deal the environments anew in every epoch.
       generator: source of sampled actions, subsets and minibatches; by default
         one seeded by the system.
+      compute_config: devices and sizes of what is computed at once; as gin
+        binds it by default. Changes speed and memory, not the result.
       **kwargs: further arguments of `PPOAgent`.
 
     Raises:
@@ -129,7 +128,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     arguments['actor_net'] = self._joint_net.actor_view
     arguments['value_net'] = self._joint_net.value_view
     self._num_minibatches = num_minibatches
-    self._micro_batch_size = micro_batch_size
+    self._lanes = compute.Lanes(compute_config)
     self._normalize_advantages = normalize_advantages
     self._shuffle_minibatches = shuffle_minibatches
     self._generator = (
@@ -144,10 +143,10 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     if self._keras_optimizer:
       # Slots in structural order: Keras stores them by index.
       self._optimizer.build(variables)
-    self._learn_compiled = common.function(self._learn)
-    self._bonus_compiled = common.function(self._bonus)
-    self._statistics_compiled = common.function(self._update_statistics)
-    self._targets_compiled = common.function(self._make_targets)
+    self._learn_compiled = self._lanes.compiled(self._learn)
+    self._bonus_compiled = self._lanes.compiled(self._bonus)
+    self._statistics_compiled = self._lanes.compiled(self._update_statistics)
+    self._targets_compiled = self._lanes.compiled(self._make_targets)
 
   def _check_config(self) -> None:
     """Raises an error where bonus and numbers do not go together."""
@@ -223,6 +222,11 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
   def actor_critic_net(self) -> network.Network:
     """The joint network."""
     return self._joint_net
+
+  @property
+  def lanes(self) -> compute.Lanes:
+    """Where it computes."""
+    return self._lanes
 
   @property
   def sampling_policy(self):
@@ -486,11 +490,26 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     )
 
   def _with_target_features(self, batch):
-    """Features under the new statistics, once: every epoch reads them."""
-    if self._rnd is None:
+    """Features under the new statistics, once: every epoch reads them.
+
+    Where all epochs together draw fewer steps than there are, they are
+    computed as they are drawn.
+    """
+    if self._rnd is None or self._draws_less_than_all(batch):
       return batch
     return batch._replace(
         target_features=self._rnd.all_target_features(batch.selected)
+    )
+
+  def _draws_less_than_all(self, batch) -> bool:
+    return self._num_epochs * self._proportion(batch) < 1.0
+
+  def _proportion(self, batch) -> float:
+    """The share of the steps that trains the predictor in each epoch."""
+    # Single steps, as the host's learner deals them, tell no environments.
+    sequences = isinstance(batch.length, int) and batch.length > 1
+    return self._rnd_config.proportion_for(
+        batch.num_environments if sequences else None
     )
 
   def _learn(self, rollout, targets):
@@ -507,7 +526,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       self._update_host_normalizers(rollout)
 
   def _loss_terms(self, part, outputs):
-    """Adds the intrinsic value's and the predictor's loss to PPO's terms."""
+    """Adds the intrinsic value's loss to PPO's terms."""
     terms = super()._loss_terms(part, outputs)
     if self._rnd is not None:
       terms.update(
@@ -515,23 +534,63 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
               part, outputs.value_int, part.batch.targets.returns_int,
               part.batch.old_values_int,
           ),
-          predictor_loss=self._predictor_loss(part),
       )
     return terms
 
-  def _predictor_loss(self, part: updates.MicroBatch) -> tf.Tensor:
-    """Distillation loss on the subset, gathered before the forward pass."""
-    def subset(x):
-      flat = tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
-      return tf.gather(
-          tf.ensure_shape(flat, [None] + x.shape[2:].as_list()), part.subset
+  def _gradients(self, batches, environments):
+    """Adds the predictor's, on the minibatch's random subset of the steps."""
+    gradients, metrics = super()._gradients(batches, environments)
+    if self._rnd is None:
+      return gradients, metrics
+    subset = self._predictor_subset(batches[0], environments)
+    rows = subset.shape[0]
+    subset, weights = updates.in_parts(subset, self._lanes.rows_per_part(rows))
+    count = tf.reduce_sum(
+        weights * tf.gather(_steps(batches[0].selected_mask), subset)
+    )
+
+    def loss_of(batch):
+      return lambda i: self._predictor_loss(
+          batch, subset[i], weights[i], count
       )
 
-    features = part.batch.target_features
+    more, predictor = self._lanes.accumulate(
+        loss_of, batches, subset.shape[0], self._rnd.trained_variables
+    )
+    loss = predictor['predictor_loss']
+    return [*gradients, *more], dict(
+        metrics, predictor_loss=loss, loss=metrics['loss'] + loss
+    )
+
+  def _predictor_subset(self, batch, environments) -> tf.Tensor:
+    """Steps that train the predictor this time, int32 `[n]` of `[B * T]`."""
+    environments = tf.reshape(environments, [-1])
+    first = environments * batch.length
+    steps = _steps(first[:, tf.newaxis] + tf.range(batch.length))
+    return tf.gather(steps, updates.random_subset(
+        tf.gather(_steps(batch.selected_mask), steps),
+        self._proportion(batch), self._generator,
+    ))
+
+  def _predictor_loss(self, batch, subset, weights, count):
+    """Distillation loss on a part of the subset, gathered before the pass."""
+    def gathered(x):
+      return tf.gather(_steps(x), subset)
+
+    features = batch.target_features
     errors = self._rnd.loss(
-        subset(part.batch.selected),
-        None if isinstance(features, tuple) else subset(features),
+        gathered(batch.selected),
+        None if isinstance(features, tuple) else gathered(features),
     )
-    return losses.masked_mean(
-        errors, subset(part.batch.selected_mask), part.subset_count
+    loss = losses.masked_mean(
+        errors, weights * gathered(batch.selected_mask), count
     )
+    return loss, dict(predictor_loss=loss)
+
+
+def _steps(x: tf.Tensor) -> tf.Tensor:
+  """`[B, T, ...]` as `[B * T, ...]`."""
+  sizes = x.shape[:2].as_list()
+  rows = None if None in sizes else sizes[0] * sizes[1]
+  flat = tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
+  return tf.ensure_shape(flat, [rows] + x.shape[2:].as_list())

@@ -13,6 +13,8 @@ from typing import Any, Mapping, Optional, Union
 
 import psutil
 
+from rnd_agent import machine
+
 _PACKAGES = (
     'rnd-agent', 'tf-agents', 'tensorflow', 'tensorflow-probability', 'keras',
     'numpy', 'gin-config', 'gym', 'gymnasium', 'ale-py',
@@ -129,13 +131,10 @@ def _git(*arguments: str) -> Optional[str]:
 
 
 def _machine() -> dict[str, Any]:
-  usable = os.cpu_count()
-  if hasattr(os, 'sched_getaffinity'):
-    usable = len(os.sched_getaffinity(0))
   return {
       'cpu': _cpu_model(),
       'cores': os.cpu_count(),
-      'usable_cores': usable,
+      'usable_cores': machine.available_cores(),
       'memory_gib': round(psutil.virtual_memory().total / 2**30, 1),
       'os': platform.platform(),
   }

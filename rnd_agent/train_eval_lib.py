@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 import gin
 
+from rnd_agent.config import ComputeConfig
 from rnd_agent.config import PPOConfig
 from rnd_agent.config import RNDConfig
 from rnd_agent.environments import suites
@@ -139,7 +140,9 @@ def check_configs():
   Raises:
     ConfigError: For the first number out of its range.
   """
-  for config in (PPOConfig, RNDConfig, suites.EnvironmentConfig):
+  for config in (
+      PPOConfig, RNDConfig, ComputeConfig, suites.EnvironmentConfig
+  ):
     try:
       config()
     except ValueError as error:

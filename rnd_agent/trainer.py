@@ -116,6 +116,7 @@ class Trainer:
         compact=agent.rnd_config.bonus_at_end == 'reset',
         stop=lambda: self._stop_requested,
         on_step=self._watch_places,
+        lanes=agent.lanes,
     )
     self._iteration = 0
     self._env_steps = 0

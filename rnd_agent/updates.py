@@ -3,18 +3,21 @@
 A minibatch is worked through in micro-batches, whose gradients are summed:
 each loss is a sum over its rows divided by the whole minibatch's count, so the
 parts add up to the whole exactly, while activations stay in the cache and
-memory does not grow with the minibatch.
+memory does not grow with the minibatch. The micro-batches run in lanes: chains
+that do not wait for each other, on threads of one device or on several devices.
 """
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+import contextlib
+from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 import tensorflow as tf
 
 from rnd_agent import rollout as rollout_lib
 
-LossFunction = Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]]
+# Of an int32 scalar, the number of a part: `(loss, {name: scalar})`.
+LossFunction = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
 
 class MicroBatch(NamedTuple):
@@ -23,18 +26,12 @@ class MicroBatch(NamedTuple):
   Attributes:
     batch: `TrainingBatch` of these environments.
     count: float32 scalar, real steps of the whole minibatch.
-    subset: int32 `[n]`, flat indices into the micro-batch's `[B * T]` rows:
-      the steps that train the predictor this time.
-    subset_count: float32 scalar, observations that count, of the subsets of
-      the whole minibatch.
     share: part of the minibatch that this is, (0, 1]; for terms that are no
       means over steps.
   """
 
   batch: rollout_lib.TrainingBatch
   count: tf.Tensor
-  subset: tf.Tensor
-  subset_count: tf.Tensor
   share: float
 
 
@@ -119,8 +116,8 @@ def in_micro_batches(
   return tf.reshape(order, [order.shape[0], environments // size, size])
 
 
-def random_subsets(
-    masks: tf.Tensor, proportion: float, generator: tf.random.Generator
+def random_subset(
+    mask: tf.Tensor, proportion: float, generator: tf.random.Generator
 ) -> tf.Tensor:
   """Draws, without replacement, the steps that train the predictor.
 
@@ -128,130 +125,143 @@ def random_subsets(
   don't count are taken only where the others don't suffice.
 
   Args:
-    masks: float32 `[micro-batches, n]`, 1 for observations that count.
+    mask: float32 `[n]`, 1 for observations that count.
     proportion: share of the n, (0, 1]; at least one is drawn.
     generator: source of randomness.
 
   Returns:
-    int32 `[micro-batches, max(1, round(proportion n))]`, indices below n.
+    int32 `[max(1, round(proportion n))]`, indices below n.
   """
-  total = masks.shape[1]
   if proportion == 1.0:
-    return tf.tile(
-        tf.range(tf.shape(masks)[1])[tf.newaxis], [masks.shape[0], 1]
-    )
+    return tf.range(tf.shape(mask)[0])
+  total = mask.shape[0]
   if total is not None:
     size = max(1, round(proportion * total))
   else:
     size = tf.maximum(1, tf.cast(tf.round(
-        proportion * tf.cast(tf.shape(masks)[1], tf.float32)
+        proportion * tf.cast(tf.shape(mask)[0], tf.float32)
     ), tf.int32))
-  keys = generator.uniform(tf.shape(masks)) + masks
+  keys = generator.uniform(tf.shape(mask)) + mask
   return tf.math.top_k(keys, k=size, sorted=False).indices
 
 
-def accumulate(
-    loss_function: LossFunction,
-    batch: rollout_lib.TrainingBatch,
-    environments: tf.Tensor,
-    subsets: tf.Tensor,
-    variables: list[tf.Variable],
-    parallel: int = 2,
-) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-  """Gradients and losses of one minibatch, micro-batch by micro-batch.
+def in_parts(
+    indices: tf.Tensor, size: int | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Cuts indices into parts of one length, the last one filled up.
 
   Args:
-    loss_function: `MicroBatch` to `(loss, {name: scalar})`.
-    batch: the whole rollout.
-    environments: int32 `[micro-batches, environments]`.
-    subsets: int32 `[micro-batches, n]`; n may be 0 where there is no bonus.
+    indices: int32 `[n]`.
+    size: rows of a part at most; None: one part.
+
+  Returns:
+    `(int32 [parts, m], float32 [parts, m])`: the indices and 1, or 0 where one
+    is there only to fill up. One part where n is only known when it runs.
+  """
+  ones = tf.ones_like(indices, tf.float32)
+  total = indices.shape[0]
+  if size is None or total is None:
+    return indices[tf.newaxis], ones[tf.newaxis]
+  parts = -(-total // size)
+  length = -(-total // parts)
+  filling = [[0, parts * length - total]]
+  return (
+      tf.reshape(tf.pad(indices, filling), [parts, length]),
+      tf.reshape(tf.pad(ones, filling), [parts, length]),
+  )
+
+
+def accumulate(
+    loss_functions: Sequence[LossFunction],
+    parts: int,
+    variables: Sequence[tf.Variable],
+    devices: Optional[Sequence[Optional[str]]] = None,
+    jit_compile: bool = False,
+) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+  """Gradients and losses of one minibatch, part by part.
+
+  Args:
+    loss_functions: one per lane; each can compute any part.
+    parts: how many there are.
     variables: what to differentiate with respect to.
-    parallel: micro-batches that may run at the same time.
+    devices: where each lane computes; None, or None of it: TensorFlow's choice.
+    jit_compile: compile a part's forward and backward pass by XLA.
 
   Returns:
     `(gradients, {name: scalar})`, those of the minibatch as a whole.
   """
-  count = tf.reduce_sum(
-      tf.gather(batch.targets.mask, tf.reshape(environments, [-1]))
-  )
-  subset_count = tf.constant(0.0)
-  if subsets.shape[1] != 0:
-    subset_count = tf.reduce_sum(tf.gather(
-        _flat_masks(batch.selected_mask, environments), subsets, batch_dims=1
-    ))
+  def with_gradients(loss_function, device):
+    def part(i):
+      with tf.device(device) if device else contextlib.nullcontext():
+        with tf.GradientTape() as tape:
+          loss, metrics = loss_function(i)
+        gradients = tape.gradient(
+            loss, variables,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+      return gradients, metrics
 
-  def micro_batch(i):
-    part = MicroBatch(
-        batch.rows(environments[i]), count, subsets[i], subset_count,
-        1.0 / environments.shape[0],
-    )
-    with tf.GradientTape() as tape:
-      loss, metrics = loss_function(part)
-    gradients = tape.gradient(
-        loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-    )
-    return gradients, metrics
+    if jit_compile:
+      return tf.function(part, autograph=False, jit_compile=True)
+    return part
 
-  return summed(micro_batch, environments.shape[0], parallel=parallel)
+  lanes = list(zip(loss_functions, devices or (None,) * len(loss_functions)))
+  known = {lane: with_gradients(*lane) for lane in dict.fromkeys(lanes)}
+  return summed([known[lane] for lane in lanes], parts)
 
 
-def summed(body, repetitions: int, parallel: int = 1, unroll: bool = False):
-  """`body(0) + body(1) + ...`, traced at most twice.
+def summed(
+    bodies: Sequence[Callable[[tf.Tensor], Any]],
+    repetitions: int,
+    unroll: bool = False,
+):
+  """The sum of what `repetitions` calls return, over one or more lanes.
+
+  Lane j of n makes its share of the calls, one after the other; lanes do not
+  wait for each other. In a compiled function each body is traced once.
 
   Args:
-    body: int32 scalar to a nest of tensors.
-    repetitions: how often, at least once.
-    parallel: repetitions that may run at the same time.
+    bodies: one per lane: int32 scalar, the number of the call, to a nest of
+      tensors of fixed shapes. All compute the same; they may differ in where.
+    repetitions: how many calls, at least one.
     unroll: repeat in Python instead of in a compiled loop.
 
   Returns:
     The nest of sums.
   """
-  def add(sums, i):
-    return tf.nest.map_structure(tf.add, sums, body(i))
+  lanes = min(len(bodies), repetitions)
+  unroll = unroll or tf.executing_eagerly()
+  traced = {}
+  if not unroll:
+    traced = {
+        f: tf.function(f, autograph=False) for f in dict.fromkeys(bodies)
+    }
+  totals = []
+  for lane in range(lanes):
+    bounds = [k * repetitions // lanes for k in (lane, lane + 1)]
+    body = traced.get(bodies[lane], bodies[lane])
+    totals.append(_chain(body, *bounds, unroll))
+  return tf.nest.map_structure(lambda *parts: tf.add_n(parts), *totals)
 
-  total = body(tf.constant(0))
-  if unroll:
-    for i in range(1, repetitions):
+
+def _chain(body, first: int, last: int, unroll: bool):
+  """`body(first) + ... + body(last - 1)`, one after the other."""
+  def add(total, i):
+    return tf.nest.map_structure(tf.add, total, body(i))
+
+  if unroll or last - first == 1:
+    total = body(tf.constant(first))
+    for i in range(first + 1, last):
       total = add(total, tf.constant(i))
-  elif repetitions > 1:
-    _, total = tf.while_loop(
-        lambda i, _: i < repetitions,
-        lambda i, sums: (i + 1, add(sums, i)),
-        (tf.constant(1), total),
-        parallel_iterations=parallel,
-    )
-  return total
-
-
-def _flat_masks(mask: tf.Tensor, environments: tf.Tensor) -> tf.Tensor:
-  """`mask [B, T]` of `environments [m, n]` as `[m, n * T]`."""
-  rows = tf.gather(mask, environments)
-  shape = tf.shape(rows)
-  sizes = rows.shape[1:].as_list()
-  flat = shape[1] * shape[2] if None in sizes else sizes[0] * sizes[1]
-  return tf.reshape(rows, [rows.shape[0], flat])
-
-
-def subsets_for(
-    batch: rollout_lib.TrainingBatch,
-    environments: tf.Tensor,
-    proportion: float,
-    generator: tf.random.Generator,
-) -> tf.Tensor:
-  """`random_subsets` of a minibatch's micro-batches; empty without a bonus.
-
-  Args:
-    batch: the whole rollout.
-    environments: int32 `[micro-batches, environments]`.
-    proportion: share of the steps.
-    generator: source of randomness.
-
-  Returns:
-    int32 `[micro-batches, n]`.
-  """
-  if isinstance(batch.selected, tuple):
-    return tf.zeros([environments.shape[0], 0], tf.int32)
-  return random_subsets(
-      _flat_masks(batch.selected_mask, environments), proportion, generator
+    return total
+  traced = body.get_concrete_function(tf.TensorSpec([], tf.int32))
+  zeros = tf.nest.map_structure(
+      lambda x: tf.zeros(x.shape, x.dtype), traced.structured_outputs
   )
+  _, total = tf.while_loop(
+      lambda i, _: i < last,
+      lambda i, total: (i + 1, add(total, i)),
+      (tf.constant(first), zeros),
+      parallel_iterations=1,
+  )
+  return total

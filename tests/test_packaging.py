@@ -30,7 +30,7 @@ _LAYERS = (
     (
         'rnd_agent.rnd_ppo_agent', 'rnd_agent.rollout', 'rnd_agent.updates',
         'rnd_agent.collector', 'rnd_agent.minibatch_agent', 'rnd_agent.host',
-        'rnd_agent.targets',
+        'rnd_agent.targets', 'rnd_agent.compute',
     ),
     ('rnd_agent.rnd_ppo_policy', 'rnd_agent.rnd'),
     ('rnd_agent.networks',),
@@ -39,6 +39,7 @@ _LAYERS = (
 _LEAVES = (
     'rnd_agent.returns', 'rnd_agent.losses', 'rnd_agent.normalizers',
     'rnd_agent.config', 'rnd_agent.progress', 'rnd_agent.run_json',
+    'rnd_agent.machine',
 )
 _ENVIRONMENT_LAYERS = (
     ('rnd_agent.environments.sharded', 'rnd_agent.environments.single'),
@@ -126,7 +127,7 @@ def test_agent_and_environments_never_import_each_other():
   for name, others in _own_imports().items():
     if name in _MEETING_POINTS:
       continue
-    for other in others - {'rnd_agent'}:
+    for other in others - {'rnd_agent', 'rnd_agent.machine'}:
       inside = name.startswith('rnd_agent.environments')
       assert inside == other.startswith('rnd_agent.environments'), (
           f'{name} -> {other}'
@@ -183,7 +184,7 @@ def test_unknown_public_name():
 
 def test_public_names_are_listed():
   assert set(rnd_agent.__all__) <= set(dir(rnd_agent))
-  assert len(rnd_agent.__all__) == 12
+  assert len(rnd_agent.__all__) == 13
 
 
 def test_public_names_resolve():

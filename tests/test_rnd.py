@@ -92,7 +92,7 @@ def test_chunks_equal_one_pass(monkeypatch, compiled, batch, length, chunk):
   rnd.update_observation_statistics(x)
   at_once = rnd.loss(tf.reshape(x, [batch * length, 3]))
   features = rnd.target_features(tf.reshape(x, [batch * length, 3]))
-  monkeypatch.setattr(rnd_lib, '_CHUNK', chunk)
+  monkeypatch.setattr(rnd_lib, '_CHUNK', {'CPU': chunk, 'GPU': chunk})
   np.testing.assert_allclose(
       compiled(rnd.bonus)(x), tf.reshape(at_once, [batch, length]), rtol=1e-5
   )

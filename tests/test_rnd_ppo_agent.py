@@ -487,7 +487,9 @@ def test_the_whole_update_equals_the_slow_reference(
   """Losses and gradients; one step of SGD with rate 1 is the gradient."""
   if mode == 'eager' and micro_batch_size == 256:
     micro_batch_size = 18  # three environments, which do not divide four
-  agent = _agent(micro_batch_size=micro_batch_size)
+  agent = _agent(compute_config=config.ComputeConfig(
+      micro_batch_size=micro_batch_size, lanes=3
+  ))
   past = np.random.default_rng(9).normal(.5, 2, [30, 3]).astype(np.float32)
   agent.rnd.update_observation_statistics(tf.constant(past[np.newaxis]))
   # Behaviour of another policy, so that some ratios are clipped.
@@ -883,8 +885,12 @@ def test_micro_batch_size_changes_nothing(eager, size):
   """8 environments x 6 steps in 2 minibatches; all real steps count."""
   results = []
   for micro_batch_size in (24, size):
-    agent = _agent(num_minibatches=2, micro_batch_size=micro_batch_size,
-                   optimizer=tf.keras.optimizers.SGD(.01))
+    agent = _agent(
+        num_minibatches=2, optimizer=tf.keras.optimizers.SGD(.01),
+        compute_config=config.ComputeConfig(
+            micro_batch_size=micro_batch_size
+        ),
+    )
     info = agent.train_rollout(_rollout(agent, 8, batch=8))
     results.append((_weights(agent), tf.nest.flatten(info)))
   _assert_equal(results[0][0], results[1][0], atol=1e-6)

@@ -205,23 +205,26 @@ def test_environments_per_micro_batch(environments, length, size, expected):
 
 
 def test_subsets_are_drawn_without_replacement(compiled):
-  masks = tf.ones([3, 40])
   generator = _generator()
-  draw = compiled(lambda: updates.random_subsets(masks, .25, generator))
-  first, second = draw().numpy(), draw().numpy()
-  assert first.shape == (3, 10) and first.dtype == np.int32
-  for row in np.concatenate([first, second]):
-    assert len(set(row)) == 10
-    assert row.min() >= 0 and row.max() < 40
-  # Redrawn in every pass and different for every micro-batch.
-  assert len({tuple(sorted(r)) for r in np.concatenate([first, second])}) == 6
+  draw = compiled(
+      lambda: updates.random_subset(tf.ones([40]), .25, generator)
+  )
+  drawn = [draw().numpy() for _ in range(5)]
+  for indices in drawn:
+    assert indices.shape == (10,) and indices.dtype == np.int32
+    assert len(set(indices)) == 10
+    assert indices.min() >= 0 and indices.max() < 40
+  # Redrawn in every pass.
+  assert len({tuple(sorted(indices)) for indices in drawn}) == 5
 
 
 def test_subsets_are_uniform():
   generator = _generator(2)
+  draw = tf.function(
+      lambda: updates.random_subset(tf.ones([8]), .25, generator)
+  )
   counts = np.bincount(
-      updates.random_subsets(tf.ones([4000, 8]), .25, generator)
-      .numpy().ravel(), minlength=8,
+      np.concatenate([draw().numpy() for _ in range(4000)]), minlength=8
   )
   # 8000 draws over 8: 1000 each, standard deviation about 27.
   assert counts.sum() == 8000
@@ -232,26 +235,36 @@ def test_subsets_are_uniform():
     (1.0, 40), (.25, 10), (.125, 5), (.01, 1),
 ])
 def test_size_of_subsets(proportion, size):
-  subsets = updates.random_subsets(tf.ones([2, 40]), proportion, _generator())
-  assert subsets.shape == (2, size)
+  subset = updates.random_subset(tf.ones([40]), proportion, _generator())
+  assert subset.shape == (size,)
   if size == 40:
-    np.testing.assert_array_equal(
-        np.sort(subsets, axis=1), np.tile(np.arange(40), [2, 1])
-    )
+    np.testing.assert_array_equal(np.sort(subset), np.arange(40))
 
 
 def test_subsets_prefer_rows_that_count():
-  mask = np.zeros([1, 20], np.float32)
-  mask[0, [3, 5, 7, 11, 13, 17]] = 1
+  mask = np.zeros([20], np.float32)
+  mask[[3, 5, 7, 11, 13, 17]] = 1
   for seed in range(5):
-    few = updates.random_subsets(
+    few = updates.random_subset(
         tf.constant(mask), .25, _generator(seed)
-    ).numpy()[0]
-    assert mask[0, few].all()
-    many = updates.random_subsets(
+    ).numpy()
+    assert mask[few].all()
+    many = updates.random_subset(
         tf.constant(mask), .5, _generator(seed)
-    ).numpy()[0]
-    assert mask[0, many].sum() == 6 and len(set(many)) == 10
+    ).numpy()
+    assert mask[many].sum() == 6 and len(set(many)) == 10
+
+
+@pytest.mark.parametrize('total, size, shape', [
+    (12, 4, (3, 4)), (13, 4, (4, 4)), (13, 5, (3, 5)), (7, 100, (1, 7)),
+    (7, None, (1, 7)), (1, 1, (1, 1)),
+])
+def test_parts_hold_every_index_once(total, size, shape):
+  indices, weights = updates.in_parts(tf.range(50, 50 + total), size)
+  assert indices.shape == weights.shape == shape
+  kept = indices.numpy()[weights.numpy() == 1]
+  np.testing.assert_array_equal(kept, np.arange(50, 50 + total))
+  assert weights.numpy().sum() == total
 
 
 @pytest.mark.parametrize('environments, expected', [
@@ -287,94 +300,82 @@ def _toy_batch(batch=8, length=5):
   )
 
 
-def _toy_loss(weights):
-  """Two losses of the kinds the agent has, in plain operations."""
-  def loss_function(part):
-    batch = part.batch
-    prediction = tf.linalg.matvec(batch.observations, weights[0])
-    error = (prediction - batch.targets.advantages) ** 2
-    first = tf.reduce_sum(error * batch.targets.mask) / part.count
-    flat = tf.gather(tf.reshape(batch.selected, [-1, 2]), part.subset)
-    mask = tf.gather(tf.reshape(batch.selected_mask, [-1]), part.subset)
-    error = tf.linalg.matvec(flat, weights[1]) ** 2
-    second = tf.reduce_sum(error * mask) / part.subset_count
-    return first + second, {'first': first, 'second': second}
+def _toy_loss(batch, weights, members, count):
+  """A loss of the kind the agent has, in plain operations."""
+  def loss_function(i):
+    part = batch.rows(members[i])
+    prediction = tf.linalg.matvec(part.observations, weights)
+    error = (prediction - part.targets.advantages) ** 2
+    loss = tf.reduce_sum(error * part.targets.mask) / count
+    return loss, {'loss': loss}
   return loss_function
 
 
-@pytest.mark.parametrize('parts', [2, 3, 6])
-def test_micro_batches_add_up_to_the_minibatch(compiled, parts):
+@pytest.mark.parametrize('jit_compile', [False, True])
+@pytest.mark.parametrize('parts, lanes', [
+    (1, 1), (2, 1), (3, 2), (6, 4), (2, 3),
+])
+def test_micro_batches_add_up_to_the_minibatch(
+    compiled, parts, lanes, jit_compile
+):
   """Six of eight environments, masks that differ between them."""
   batch = _toy_batch()
-  weights = [tf.Variable([1.0, -2, 3]), tf.Variable([.5, 2])]
+  weights = tf.Variable([1.0, -2, 3])
   members = np.array([7, 0, 2, 5, 1, 3])
-  whole = np.arange(30)[np.newaxis]
-  # The same rows, by environment: each part counts its own from 0.
-  split = np.tile(np.arange(30 // parts), [parts, 1])
-  results = [
-      compiled(lambda e, s: updates.accumulate(
-          _toy_loss(weights), batch, e, s, weights
-      ))(
-          tf.constant(members.reshape([rows, -1])),
-          tf.constant(subset.astype(np.int32)),
-      )
-      for rows, subset in ((1, whole), (parts, split))
-  ]
-  (gradients, metrics), (parts_gradients, parts_metrics) = results
-  for a, b in zip(gradients, parts_gradients):
-    np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
-  for name in ('first', 'second'):
-    np.testing.assert_allclose(
-        metrics[name], parts_metrics[name], rtol=1e-6
-    )
-  # Against plain numpy.
   mask = batch.targets.mask.numpy()[members]
-  error = (
-      batch.observations.numpy()[members] @ weights[0].numpy()
-      - batch.targets.advantages.numpy()[members]
-  ) ** 2
+  loss_function = _toy_loss(
+      batch, weights, tf.constant(members.reshape([parts, -1])), mask.sum()
+  )
+  (gradient,), metrics = compiled(lambda: updates.accumulate(
+      [loss_function] * lanes, parts, [weights], jit_compile=jit_compile
+  ))()
+  # Against plain numpy.
+  inputs = batch.observations.numpy()[members]
+  errors = (
+      inputs @ weights.numpy() - batch.targets.advantages.numpy()[members]
+  )
   np.testing.assert_allclose(
-      metrics['first'], (error * mask).sum() / mask.sum(), rtol=1e-5
+      metrics['loss'], (errors ** 2 * mask).sum() / mask.sum(), rtol=1e-5
   )
-  mask = batch.selected_mask.numpy()[members]
-  error = (batch.selected.numpy()[members] @ weights[1].numpy()) ** 2
   np.testing.assert_allclose(
-      metrics['second'], (error * mask).sum() / mask.sum(), rtol=1e-5
+      gradient,
+      np.einsum('bt,bti->i', 2 * errors * mask, inputs) / mask.sum(),
+      rtol=1e-4, atol=1e-5,
   )
-
-
-def test_subset_count_is_that_of_the_subset():
-  """Rows that don't count, drawn for want of others, are not counted."""
-  batch = _toy_batch()._replace(
-      selected_mask=tf.constant(np.eye(8, 5), tf.float32)
-  )
-  seen = []
-
-  def loss_function(part):
-    seen.append(part.subset_count.numpy())
-    return tf.constant(0.0), {}
-
-  updates.accumulate(
-      loss_function, batch, tf.constant([[0, 1], [4, 6]]),
-      # Flat rows of [2, 5]: (0, 0) and (1, 1) count; (4, 4) counts.
-      tf.constant([[0, 6, 3], [4, 5, 9]]), [],
-  )
-  assert set(seen) == {3.0}
-
-
-def test_without_a_bonus_there_are_no_subsets():
-  batch = _toy_batch()._replace(selected=(), selected_mask=())
-  subsets = updates.subsets_for(
-      batch, tf.constant([[0, 1], [2, 3]]), .25, _generator()
-  )
-  assert subsets.shape == (2, 0)
 
 
 @pytest.mark.parametrize('unroll', [False, True])
-def test_sum_of_repetitions(compiled, unroll):
+@pytest.mark.parametrize('lanes', [1, 2, 3, 9])
+def test_sum_of_repetitions(compiled, unroll, lanes):
   def body(i):
     return {'a': tf.cast(i, tf.float32) ** 2}
 
   for n in (1, 2, 5):
-    total = compiled(lambda n=n: updates.summed(body, n, unroll=unroll))()
+    total = compiled(
+        lambda n=n: updates.summed([body] * lanes, n, unroll=unroll)
+    )()
     assert total['a'].numpy() == sum(math.pow(i, 2) for i in range(n))
+
+
+def test_each_repetition_happens_once(compiled):
+  """Also what a body does beside returning something."""
+  calls = tf.Variable(tf.zeros([5], tf.int32))
+
+  def body(i):
+    calls.assign(calls + tf.one_hot(i, 5, dtype=tf.int32))
+    return tf.constant(1.0)
+
+  total = compiled(lambda: updates.summed([body], 5))()
+  assert total.numpy() == 5
+  np.testing.assert_array_equal(calls, np.ones(5))
+
+
+def test_a_body_is_traced_once():
+  traces = []
+
+  def body(i):
+    traces.append(i)
+    return tf.cast(i, tf.float32)
+
+  tf.function(lambda: updates.summed([body] * 3, 12))()
+  assert len(traces) == 1

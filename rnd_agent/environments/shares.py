@@ -1,9 +1,8 @@
 """Which process steps which environments, and their seeds."""
 
-import os
-
 import numpy as np
 
+from rnd_agent import machine
 from rnd_agent.environments import worker
 
 
@@ -50,20 +49,13 @@ def check_sizes(
     raise ValueError(f'worker_timeout must be above 0, got {worker_timeout}')
   most = num_environments // num_groups
   if num_workers is None:
-    return min(_num_cores(), most)
+    return min(machine.available_cores(), most)
   if not 1 <= num_workers <= most:
     raise ValueError(
         f'num_workers={num_workers} must be between 1 and {most}, the '
         'environments of a group'
     )
   return num_workers
-
-
-def _num_cores() -> int:
-  """Returns the cores this process may use."""
-  if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def make_shares(

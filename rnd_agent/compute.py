@@ -1,0 +1,161 @@
+"""Where and how training computes: threads, devices, XLA.
+
+None of this changes what is learned, up to the rounding of sums.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable, Optional, Sequence
+
+import tensorflow as tf
+from tf_agents.utils import common
+
+from rnd_agent import config as config_lib
+from rnd_agent import machine
+from rnd_agent import updates
+
+# Steps per forward and backward pass on a processor: activations stay in the
+# cache (measured: docs/performance.md).
+_CPU_MICRO_BATCH = 128
+
+
+def set_threads(config: config_lib.ComputeConfig) -> None:
+  """Sets TensorFlow's threads; to be called before its first operation.
+
+  Args:
+    config: how many.
+
+  Raises:
+    ValueError: TensorFlow runs already with other numbers than asked for.
+  """
+  on_gpu = bool(tf.config.list_physical_devices('GPU'))
+  cores = machine.available_cores()
+  threading = tf.config.threading
+  for name, default, get, set_to in (
+      ('intra_op_threads', cores if on_gpu else 1,
+       threading.get_intra_op_parallelism_threads,
+       threading.set_intra_op_parallelism_threads),
+      ('inter_op_threads', cores,
+       threading.get_inter_op_parallelism_threads,
+       threading.set_inter_op_parallelism_threads),
+  ):
+    wanted = getattr(config, name)
+    try:
+      set_to(wanted or default)
+    except RuntimeError as error:
+      if wanted not in (None, get()):
+        raise ValueError(
+            f'ComputeConfig.{name} = {wanted}: TensorFlow runs already with '
+            f'{get() or "its own choice"}: set it before the first operation.'
+        ) from error
+
+
+class Lanes:
+  """Devices and threads that share the work of every minibatch."""
+
+  def __init__(self, config: Optional[config_lib.ComputeConfig] = None):
+    """Chooses the devices; TensorFlow starts here, if it has not yet.
+
+    Args:
+      config: as gin binds it by default.
+
+    Raises:
+      ValueError: a device that is not there.
+    """
+    config = config or config_lib.ComputeConfig()
+    self._config = config
+    there = tf.config.list_logical_devices()
+    names = [':'.join(d.name.split(':')[-2:]) for d in there]
+    for device in config.devices or ():
+      if device not in names:
+        raise ValueError(
+            f'ComputeConfig.devices: there is no {device!r} among '
+            f'{", ".join(names)}.'
+        )
+    gpus = [name for name in names if name.startswith('GPU')]
+    chosen = tuple(config.devices or gpus)
+    self._on_cpu = not any(name.startswith('GPU') for name in chosen)
+    self._devices = chosen or (None,)
+    if self._on_cpu and len(self._devices) == 1:
+      threads = tf.config.threading.get_inter_op_parallelism_threads()
+      self._devices *= threads or machine.available_cores()
+    if config.lanes is not None:
+      self._devices = tuple(
+          self._devices[i % len(self._devices)] for i in range(config.lanes)
+      )
+
+  @property
+  def device(self) -> Optional[str]:
+    """The first device, where variables and rollouts belong; None: any."""
+    return self._devices[0]
+
+  @property
+  def num_lanes(self) -> int:
+    return len(self._devices)
+
+  def on_device(self):
+    """A context in which operations go to the first device."""
+    if self.device is None:
+      return contextlib.nullcontext()
+    return tf.device(self.device)
+
+  def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` as a graph on the first device."""
+    graph = common.function(function)
+
+    def call(*args):
+      with self.on_device():
+        return graph(*args)
+
+    call.graph = graph
+    return call
+
+  def rows_per_part(self, rows: Optional[int]) -> Optional[int]:
+    """How many of a minibatch's rows go through the networks at a time.
+
+    Args:
+      rows: of the minibatch; None if only known when it runs.
+
+    Returns:
+      The most that a part may have; None: all.
+    """
+    if self._config.micro_batch_size is not None:
+      return self._config.micro_batch_size
+    if self._on_cpu:
+      return _CPU_MICRO_BATCH
+    return rows and -(-rows // self.num_lanes)
+
+  def replicas(self, batch) -> tuple:
+    """A nest of tensors as each lane finds it: on its own device.
+
+    Args:
+      batch: nest of tensors on the first device.
+
+    Returns:
+      One nest per lane; lanes of one device share theirs.
+    """
+    at = {self.device: batch}
+    for device in self._devices:
+      if device not in at:
+        with tf.device(device):
+          at[device] = tf.nest.map_structure(tf.identity, batch)
+    return tuple(at[device] for device in self._devices)
+
+  def accumulate(self, loss_of, batches: Sequence, parts: int, variables):
+    """`updates.accumulate` over the lanes.
+
+    Args:
+      loss_of: takes one of `batches`, gives its `updates.LossFunction`.
+      batches: of `replicas`.
+      parts: how many parts the loss functions can compute.
+      variables: what to differentiate with respect to.
+
+    Returns:
+      `(gradients, {name: scalar})`.
+    """
+    losses = {id(batch): loss_of(batch) for batch in batches}
+    return updates.accumulate(
+        [losses[id(batch)] for batch in batches], parts, variables,
+        self._devices, self._config.jit_compile,
+    )
