@@ -169,7 +169,7 @@ class Collector:
         np.zeros([size], np.float32),
         np.ones([size], np.float32),
         tf.nest.map_structure(
-            lambda x: np.ascontiguousarray(x[group, t]),
+            lambda x: x[group, t],
             self._buffers.observations,
         ),
     )

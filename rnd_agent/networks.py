@@ -23,6 +23,7 @@ from tf_agents.utils import nest_utils
 PRECISIONS = ('float32', 'mixed_bfloat16')
 # (filters, kernel, stride): the layers of Mnih et al. 2015, which the paper
 # keeps for the policy, the predictor and the target.
+_SLOPE = 0.2
 NATURE_CONV_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 
 
@@ -50,6 +51,30 @@ def _layer_policy(precision: str) -> tf.keras.mixed_precision.Policy:
         f'precision = {precision!r}: must be one of {PRECISIONS}.'
     )
   return tf.keras.mixed_precision.Policy(precision)
+
+
+@tf.custom_gradient
+def leaky_relu(x: tf.Tensor) -> tf.Tensor:
+  """`tf.nn.leaky_relu` with a gradient that needs the output alone.
+
+  TensorFlow's own reads the input, which keeps a convolution and its
+  activation from being computed as one, and is slow in bfloat16.
+
+  Args:
+    x: float tensor.
+
+  Returns:
+    x where it is above 0, 0.2 x elsewhere (TensorFlow's default slope).
+  """
+  y = tf.nn.leaky_relu(x, _SLOPE)
+
+  def gradient(dy):
+    if dy.dtype == tf.bfloat16:  # y has x's sign.
+      above = tf.raw_ops.ReluGrad(gradients=dy, features=y)
+      return _SLOPE * dy + (1.0 - _SLOPE) * above
+    return tf.raw_ops.LeakyReluGrad(gradients=dy, features=y, alpha=_SLOPE)
+
+  return y, gradient
 
 
 def _is_image(spec: tf.TensorSpec) -> bool:
@@ -389,7 +414,7 @@ class RNDNetwork(network.Network):
         spec,
         conv_layer_params=conv_layer_params if image else None,
         fc_layer_params=None if image else fc_layer_params,
-        activation_fn=tf.nn.leaky_relu,
+        activation_fn=leaky_relu,
         kernel_initializer=Orthogonal(gain),
         dtype=policy,
         name='encoder',
