@@ -157,11 +157,18 @@ def build_trainer(
         'to start from: choose 1 or more (the paper: 50), or turn the bonus '
         'off with RNDConfig.intrinsic_coefficient = 0'
     )
-  compute.set_threads(config_lib.ComputeConfig())
+  compute_config = config_lib.ComputeConfig()
+  compute.set_threads(compute_config)
   tf.keras.utils.set_random_seed(seed)
   environment = sharded.ShardedPyEnvironment(
       env_name, num_parallel_environments, num_workers,
       _environments_seed(seed, checkpoints.latest_iteration(root_dir)),
+      num_groups=compute_config.groups_for(
+          num_parallel_environments,
+          num_workers or min(
+              machine.available_cores(), num_parallel_environments
+          ),
+      ),
   )
   try:
     time_step_spec = tensor_spec.from_spec(environment.time_step_spec())

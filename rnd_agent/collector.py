@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Optional
 
 import numpy as np
@@ -12,6 +13,10 @@ from tf_agents.trajectories import time_step as ts
 from rnd_agent import compute
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import rollout as rollout_lib
+
+# Bytes: the widest vector register, and what is worth not being copied.
+_ALIGNMENT = 64
+_LARGE = 2**20
 
 
 class CollectionStopped(Exception):
@@ -70,10 +75,26 @@ class Collector:
     if self._compact:
       self._groups = environment.groups
     self._lanes = lanes or compute.Lanes()
-    self._act = self._lanes.compiled(policy.action)
+    self._act = self._lanes.compiled(self._action)
     self._evaluate = self._lanes.compiled(self._values)
     self._buffers = self._allocate()
     self._states = None
+
+  def _action(self, observation, step_type, state):
+    """Reward and discount do not matter to the policy."""
+    ones = tf.ones(tf.shape(step_type))
+    step = self._policy.action(
+        ts.TimeStep(step_type, 0.0 * ones, ones, observation), state
+    )
+    info = step.info
+    recorded = dict(
+        actions=step.action,
+        dist_params=info['dist_params'],
+        values_ext=info['value_prediction'],
+    )
+    if rnd_ppo_policy.INTRINSIC_VALUE in info:
+      recorded['values_int'] = info[rnd_ppo_policy.INTRINSIC_VALUE]
+    return recorded, step.state
 
   def _values(self, observation, step_type, state):
     (_, value_ext, value_int), _ = self._policy.evaluate(
@@ -83,7 +104,7 @@ class Collector:
 
   def _allocate(self) -> rollout_lib.Rollout:
     def zeros(spec, length):
-      return np.zeros(
+      return _zeros(
           (self._batch, length, *spec.shape), spec.dtype.as_numpy_dtype
       )
 
@@ -142,8 +163,8 @@ class Collector:
       self._receive(index, group, self._length - 1)
       self._bootstrap(index, group)
     with self._lanes.on_device():
-      rollout = tf.nest.map_structure(tf.convert_to_tensor, self._buffers)
-    self._carry_over()
+      rollout = tf.nest.map_structure(_as_tensor, self._buffers)
+    self._buffers = self._carried_over()
     return rollout._replace(core_states=core_states)
 
   def _abandon(self, t: int) -> None:
@@ -161,35 +182,25 @@ class Collector:
     tf.nest.map_structure(copy, self._buffers.observations, observations)
     self._buffers.step_types[group, t] = step_types
 
-  def _now(self, group: slice, t: int) -> ts.TimeStep:
-    """The time step to act on; reward and discount do not matter to us."""
-    size = group.stop - group.start
-    return ts.TimeStep(
-        self._buffers.step_types[group, t],
-        np.zeros([size], np.float32),
-        np.ones([size], np.float32),
-        tf.nest.map_structure(
-            lambda x: x[group, t],
-            self._buffers.observations,
-        ),
+  def _now(self, group: slice, t: int):
+    """Observations and step types to act on."""
+    return tf.nest.map_structure(
+        lambda x: x[group, t],
+        (self._buffers.observations, self._buffers.step_types),
     )
 
   def _send(self, index: int, group: slice, t: int) -> None:
     """Acts on the group's observations of time t and begins the step."""
-    step = self._act(self._now(group, t), self._states[index])
-    self._states[index] = step.state
+    recorded, self._states[index] = self._act(
+        *self._now(group, t), self._states[index]
+    )
 
     def store(buffer, value):
       buffer[group, t] = value.numpy()
 
     buffers = self._buffers
-    tf.nest.map_structure(
-        store,
-        (buffers.actions, buffers.dist_params, buffers.values_ext),
-        (step.action, step.info['dist_params'], step.info['value_prediction']),
-    )
-    if rnd_ppo_policy.INTRINSIC_VALUE in step.info:
-      store(buffers.values_int, step.info[rnd_ppo_policy.INTRINSIC_VALUE])
+    for name, values in recorded.items():
+      tf.nest.map_structure(store, getattr(buffers, name), values)
     # A Gaussian policy samples beyond the bounds; what it is trained on is
     # the sample, what the environment gets lies within.
     actions = tf.nest.map_structure(
@@ -236,22 +247,43 @@ class Collector:
 
   def _bootstrap(self, index: int, group: slice) -> None:
     """V(o_T), which leaves the recurrent state where it is."""
-    now = self._now(group, self._length)
     values = self._evaluate(
-        now.observation, now.step_type, self._states[index]
+        *self._now(group, self._length), self._states[index]
     )
     for buffer, value in zip(
         (self._buffers.values_ext, self._buffers.values_int), values
     ):
       buffer[group, self._length] = value.numpy()
 
-  def _carry_over(self) -> None:
-    """The last observation is the next rollout's first."""
-    last = self._length
-    for buffer in tf.nest.flatten(
-        (self._buffers.observations, self._buffers.step_types)
-    ):
-      buffer[:, 0] = buffer[:, last]
+  def _carried_over(self) -> rollout_lib.Rollout:
+    """New buffers, whose first observation is the last of the old ones."""
+    last, new = self._buffers, self._allocate()
+
+    def carry(old, buffer):
+      buffer[:, 0] = old[:, self._length]
+
+    tf.nest.map_structure(
+        carry, (last.observations, last.step_types),
+        (new.observations, new.step_types),
+    )
+    return new
+
+
+def _zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
+  """Zeros, aligned as TensorFlow wants memory that it does not copy."""
+  size = math.prod(shape) * np.dtype(dtype).itemsize
+  memory = np.zeros(size + _ALIGNMENT, np.uint8)
+  start = -memory.ctypes.data % _ALIGNMENT
+  return memory[start:start + size].view(dtype).reshape(shape)
+
+
+def _as_tensor(array: np.ndarray) -> tf.Tensor:
+  """A tensor; of large arrays on their own memory, which must not change."""
+  if array.nbytes < _LARGE or array.dtype == np.bool_:
+    return tf.convert_to_tensor(array)
+  return tf.identity(  # Copies only to another device.
+      tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+  )
 
 
 def _within(actions: np.ndarray, spec) -> np.ndarray:

@@ -120,11 +120,13 @@ class Lanes:
     Returns:
       The most that a part may have; None: all.
     """
-    if self._config.micro_batch_size is not None:
-      return self._config.micro_batch_size
-    if self._on_cpu:
-      return _CPU_MICRO_BATCH
-    return rows and -(-rows // self.num_lanes)
+    size = self._config.micro_batch_size
+    if size is None and self._on_cpu:
+      size = _CPU_MICRO_BATCH
+    if rows is None:
+      return size
+    share = -(-rows // self.num_lanes)
+    return share if size is None else min(size, share)
 
   def replicas(self, batch) -> tuple:
     """A nest of tensors as each lane finds it: on its own device.

@@ -184,6 +184,9 @@ class ComputeConfig:
       device, on a processor one per inter-op thread.
     micro_batch_size: steps per forward and backward pass at most; None: 128
       on a processor, on GPUs the lane's share of a minibatch.
+    environment_groups: parts of the environments that are stepped in turn: one
+      is stepped while the policy is evaluated for another. None: 2, where that
+      leaves every worker process an environment of each.
     jit_compile: whether forward and backward passes are compiled by XLA. For
       GPUs; on processors its convolutions are far slower than oneDNN's.
   """
@@ -193,11 +196,18 @@ class ComputeConfig:
   devices: Optional[Sequence[str]] = None
   lanes: Optional[int] = None
   micro_batch_size: Optional[int] = None
+  environment_groups: Optional[int] = None
   jit_compile: bool = False
+
+  def groups_for(self, num_environments: int, num_workers: int) -> int:
+    """Groups of that many environments over that many processes."""
+    if self.environment_groups is not None:
+      return self.environment_groups
+    return 2 if num_environments >= 2 * num_workers else 1
 
   def __post_init__(self):
     for name in ('intra_op_threads', 'inter_op_threads', 'lanes',
-                 'micro_batch_size'):
+                 'micro_batch_size', 'environment_groups'):
       value = getattr(self, name)
       if value is None:
         continue

@@ -159,10 +159,8 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
 
   def _loss(self, part: updates.MicroBatch):
     """Loss of a micro-batch and what to log (PPO, equation 9)."""
-    batch, length = part.batch, part.batch.length
-    observations, step_types = tf.nest.map_structure(
-        lambda x: x[:, :length], (batch.observations, batch.step_types)
-    )
+    batch = part.batch
+    observations, step_types = batch.observations, batch.step_types
     (distribution, value_ext, value_int), _ = self._collect_policy.evaluate(
         observations, step_types, batch.core_states, training=True
     )

@@ -208,9 +208,11 @@ class RandomNetworkDistillation(tf.Module):
     Returns:
       float32 `[B, T]`, not normalized. Nothing is updated.
     """
-    return tf.stop_gradient(
-        self._in_chunks(self.loss, self.select(next_observations), [])
-    )
+    return self.bonus_of_selected(self.select(next_observations))
+
+  def bonus_of_selected(self, selected: tf.Tensor) -> tf.Tensor:
+    """`bonus` of what `select` picked, `[B, T, ...]`; float32 `[B, T]`."""
+    return tf.stop_gradient(self._in_chunks(self.loss, selected, []))
 
   def all_target_features(self, selected: tf.Tensor) -> tf.Tensor:
     """`target_features` of a whole rollout, worked through in chunks.
@@ -257,7 +259,12 @@ class RandomNetworkDistillation(tf.Module):
       next_observations: nest of `[B, T, ...]`.
       mask: float32 `[B, T]`, 1 to count an observation; all by default.
     """
-    selected = self.select(next_observations)
+    self.update_statistics_of_selected(self.select(next_observations), mask)
+
+  def update_statistics_of_selected(
+      self, selected: tf.Tensor, mask: Optional[tf.Tensor] = None
+  ) -> None:
+    """`update_observation_statistics` with what `select` picked."""
     rank = self._selected_spec.shape.rank + 2
     if selected.shape.rank != rank:
       raise ValueError(

@@ -144,6 +144,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       # Slots in structural order: Keras stores them by index.
       self._optimizer.build(variables)
     self._learn_compiled = self._lanes.compiled(self._learn)
+    self._selected_compiled = self._lanes.compiled(self._next_selected)
     self._bonus_compiled = self._lanes.compiled(self._bonus)
     self._statistics_compiled = self._lanes.compiled(self._update_statistics)
     self._targets_compiled = self._lanes.compiled(self._make_targets)
@@ -275,10 +276,19 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     Returns:
       `LossInfo(loss, RNDPPOLossInfo)`, scalars, means over all updates.
     """
+    rollout = self.with_selected(rollout)
     bonuses = self.intrinsic_bonuses(rollout)
     rewards_int = self.update_statistics(rollout, bonuses)
     targets = self.make_targets(rollout, rewards_int)
     return self.learn(rollout, targets)
+
+  def with_selected(self, rollout: rollout_lib.Rollout) -> rollout_lib.Rollout:
+    """The rollout with what the bonus looks at picked once for all stages."""
+    if self._rnd is None or not isinstance(rollout.selected, tuple):
+      return rollout
+    return rollout._replace(
+        selected=self._selected_compiled(rollout.observations)
+    )
 
   def intrinsic_bonuses(self, rollout: rollout_lib.Rollout) -> tf.Tensor:
     """Raw bonuses of o_1 ... o_T, old statistics; float32 `[B, T]`."""
@@ -315,14 +325,23 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
   def _bonus(self, rollout):
     if self._rnd is None:
       return tf.zeros_like(rollout.rewards)
-    return self._rnd.bonus(rollout.next_observations())
+    return self._rnd.bonus_of_selected(self._selected(rollout))
+
+  def _next_selected(self, observations):
+    """What the bonus looks at of o_1 ... o_T: picked first, then cut."""
+    return self._rnd.select(observations)[:, 1:]
+
+  def _selected(self, rollout):
+    if isinstance(rollout.selected, tuple):
+      return self._next_selected(rollout.observations)
+    return rollout.selected
 
   def _update_statistics(self, rollout, bonuses):
     if self._rnd is None:
       return tf.zeros_like(rollout.rewards)
     bonus_at_end = self._rnd_config.bonus_at_end
-    self._rnd.update_observation_statistics(
-        rollout.next_observations(), rollout.next_mask(bonus_at_end)
+    self._rnd.update_statistics_of_selected(
+        self._selected(rollout), rollout.next_mask(bonus_at_end)
     )
     return self._rnd.normalize_rewards(
         rollout.bonuses_of_steps(bonuses, bonus_at_end), rollout.boundaries
@@ -485,7 +504,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     if self._rnd is None:
       return batch
     return batch._replace(
-        selected=self._rnd.select(rollout.next_observations()),
+        selected=self._selected(rollout),
         selected_mask=rollout.next_mask(self._rnd_config.bonus_at_end),
     )
 
@@ -554,9 +573,11 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
           batch, subset[i], weights[i], count
       )
 
-    more, predictor = self._lanes.accumulate(
-        loss_of, batches, subset.shape[0], self._rnd.trained_variables
-    )
+    # One after the other: each fills all lanes to its end.
+    with tf.control_dependencies([metrics['loss']]):
+      more, predictor = self._lanes.accumulate(
+          loss_of, batches, subset.shape[0], self._rnd.trained_variables
+      )
     loss = predictor['predictor_loss']
     return [*gradients, *more], dict(
         metrics, predictor_loss=loss, loss=metrics['loss'] + loss

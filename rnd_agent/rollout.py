@@ -38,6 +38,8 @@ class Rollout(NamedTuple):
     final_values_ext: float32 `[B, T]`, V_ext of the observation that ended an
       episode, where that observation is not in the rollout (compact form).
     core_states: nest of `[B, ...]`, the recurrent state before o_0, or ().
+    selected: `[B, T, ...]`, what the bonus looks at of o_1 ... o_T, or () where
+      it has not been picked yet.
   """
 
   observations: Tensor
@@ -51,6 +53,7 @@ class Rollout(NamedTuple):
   values_int: Tensor
   final_values_ext: Tensor
   core_states: Tensor = ()
+  selected: Tensor = ()
 
   @property
   def boundaries(self) -> tf.Tensor:
@@ -218,7 +221,33 @@ class TrainingBatch(NamedTuple):
     )
 
   def rows(self, environments: tf.Tensor) -> 'TrainingBatch':
-    """The part that belongs to some environments, int32 `[n]`."""
-    return tf.nest.map_structure(
-        lambda x: tf.gather(x, environments, axis=0), self
+    """The part that belongs to some environments.
+
+    Args:
+      environments: int32 `[n]`.
+
+    Returns:
+      A batch of n environments, `[n, T, ...]` throughout. What only the
+      predictor reads, by steps and not by environments, is left out.
+    """
+    part = self._replace(
+        observations=(), step_types=(), selected=(), selected_mask=(),
+        target_features=(),
+    )
+    part = tf.nest.map_structure(lambda x: tf.gather(x, environments), part)
+    observations, step_types = tf.nest.map_structure(
+        lambda x: self._gathered_steps(x, environments),
+        (self.observations, self.step_types),
+    )
+    return part._replace(observations=observations, step_types=step_types)
+
+  def _gathered_steps(self, x, environments):
+    """`[n, T, ...]` of `[B, T, ...]` or `[B, T + 1, ...]`, copied once."""
+    length, stored = self.length, x.shape[1]
+    if stored is None or not isinstance(length, int):
+      return tf.gather(x, environments)[:, :length]
+    flat = tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
+    steps = environments[:, tf.newaxis] * stored + tf.range(length)
+    return tf.ensure_shape(
+        tf.gather(flat, steps), [None, length] + x.shape[2:].as_list()
     )

@@ -286,6 +286,7 @@ class Trainer:
     clock = _Clock()
     rollout = self._collector.collect()
     clock.lap('collect')
+    rollout = self._agent.with_selected(rollout)
     bonuses = self._agent.intrinsic_bonuses(rollout)
     clock.lap('bonus')
     rewards_int = self._agent.update_statistics(rollout, bonuses)

@@ -39,9 +39,9 @@ def _clean_gin():
   gin.clear_config()
 
 
-def _train(folder, seed, intrinsic_coefficient):
+def _train(folder, seed, intrinsic_coefficient, *more):
   gin_files.parse([], [
-      *_BINDINGS,
+      *_BINDINGS, *more,
       f'train_eval.seed = {seed}',
       f'RNDConfig.intrinsic_coefficient = {intrinsic_coefficient}',
   ])
@@ -62,6 +62,15 @@ def test_the_bonus_finds_the_end_of_the_corridor(tmp_path, seed):
   # ... and had risen again with what was discovered on the way.
   on_the_way = (discovered > 10) & (discovered < 20)
   assert bonuses[on_the_way].max() > 5 * bonuses[-1]
+
+
+@pytest.mark.parametrize('seed', [1, 2, 3])
+def test_bfloat16_solves_what_float32_solves(tmp_path, seed):
+  rows = _train(
+      tmp_path, seed, 1.0, "train_eval.precision = 'mixed_bfloat16'"
+  )
+  assert float(rows[-1]['episode_return_mean']) > 0.9
+  assert int(rows[-1]['rooms_discovered']) == 20
 
 
 @pytest.mark.parametrize('seed', [1, 2, 3])

@@ -698,7 +698,7 @@ def _collector(agent, batch=3, length=11):
 
 def test_ratio_is_one_before_the_first_update(monkeypatch, eager):
   """Collected one step at a time, recomputed as whole sequences (trap 9)."""
-  agent = _agent()
+  agent = _agent(compute_config=config.ComputeConfig(lanes=1))
   collect = _collector(agent)
   collect.collect()
   rollout = collect.collect()  # starts in mid-episode

@@ -324,7 +324,8 @@ def test_micro_batches_add_up_to_the_minibatch(
   members = np.array([7, 0, 2, 5, 1, 3])
   mask = batch.targets.mask.numpy()[members]
   loss_function = _toy_loss(
-      batch, weights, tf.constant(members.reshape([parts, -1])), mask.sum()
+      batch, weights, tf.constant(members.reshape([parts, -1]), tf.int32),
+      mask.sum(),
   )
   (gradient,), metrics = compiled(lambda: updates.accumulate(
       [loss_function] * lanes, parts, [weights], jit_compile=jit_compile
