@@ -11,6 +11,7 @@ __version__ = '0.1.0'
 _MODULES = {
     'ActorCriticNetwork': 'networks',
     'ComputeConfig': 'config',
+    'DNCCell': 'dnc',
     'GymnasiumPyEnvironment': 'environments.single',
     'PPOConfig': 'config',
     'RNDConfig': 'config',

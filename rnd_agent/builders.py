@@ -11,6 +11,7 @@ from tf_agents.specs import tensor_spec
 from rnd_agent import checkpoints
 from rnd_agent import compute
 from rnd_agent import config as config_lib
+from rnd_agent import dnc  # noqa: F401, registers DNCCell for gin
 from rnd_agent import evaluation
 from rnd_agent import gin_files
 from rnd_agent import machine

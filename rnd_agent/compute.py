@@ -111,18 +111,22 @@ class Lanes:
     call.graph = graph
     return call
 
-  def rows_per_part(self, rows: Optional[int]) -> Optional[int]:
+  def rows_per_part(
+      self, rows: Optional[int], at_least: int = 1
+  ) -> Optional[int]:
     """How many of a minibatch's rows go through the networks at a time.
 
     Args:
       rows: of the minibatch; None if only known when it runs.
+      at_least: rows that a part should have where its size is not set and the
+        lanes leave it as many.
 
     Returns:
       The most that a part may have; None: all.
     """
     size = self._config.micro_batch_size
     if size is None and self._on_cpu:
-      size = _CPU_MICRO_BATCH
+      size = max(_CPU_MICRO_BATCH, at_least)
     if rows is None:
       return size
     share = -(-rows // self.num_lanes)

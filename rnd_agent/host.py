@@ -15,6 +15,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 
 from rnd_agent import networks
+from rnd_agent import rnd_ppo_policy
 from rnd_agent import rollout as rollout_lib
 
 # What the paper sets where the host's defaults differ; used for arguments that
@@ -111,6 +112,18 @@ def rollout_of(
       values_ext=values_ext,
       values_int=values_int,
       final_values_ext=tf.zeros_like(steps(experience.reward)),
+      core_states=first_state(experience.policy_info),
+  )
+
+
+def first_state(policy_info: dict):
+  """The core's state before a sequence, nest of `[B, ...]`; () without one.
+
+  Args:
+    policy_info: of the collect policy, `[B, T, ...]`.
+  """
+  return tf.nest.map_structure(
+      lambda x: x[:, 0], policy_info.get(rnd_ppo_policy.CORE_STATE, ())
   )
 
 
@@ -201,4 +214,5 @@ def batch_of_processed(
       targets=targets,
       selected=info['rnd_observation'] if has_bonus else (),
       selected_mask=info['rnd_mask'] if has_bonus else (),
+      core_states=first_state(info),
   )

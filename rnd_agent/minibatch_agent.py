@@ -42,6 +42,10 @@ RNDPPOLossInfo = collections.namedtuple(
 )
 
 
+# A recurrent core takes its steps one by one: fewer, larger ones are faster.
+_SEQUENCES_PER_PART = 8
+
+
 class _Outputs(NamedTuple):
   """What the networks say of a micro-batch, `[B, T, ...]`."""
 
@@ -101,8 +105,11 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
   def _rows_per_part(self, batch, order) -> int | None:
     """Steps per pass, of minibatches with `order [updates, environments]`."""
     known = isinstance(batch.length, int) and order.shape[1] is not None
+    if not known:
+      return self._lanes.rows_per_part(None)
+    sequences = _SEQUENCES_PER_PART if self._joint_net.state_spec else 1
     return self._lanes.rows_per_part(
-        batch.length * order.shape[1] if known else None
+        batch.length * order.shape[1], at_least=sequences * batch.length
     )
 
   def _gradients(

@@ -14,10 +14,12 @@ import gin
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tf_agents.keras_layers import dynamic_unroll_layer
 from tf_agents.networks import encoding_network
 from tf_agents.networks import network
 from tf_agents.networks import utils as network_utils
 from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import nest_utils
 
 PRECISIONS = ('float32', 'mixed_bfloat16')
@@ -25,6 +27,11 @@ PRECISIONS = ('float32', 'mixed_bfloat16')
 # keeps for the policy, the predictor and the target.
 _SLOPE = 0.2
 NATURE_CONV_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+
+
+# Cells that a config can name as `ActorCriticNetwork.core = @GRUCell()`.
+for _cell in (tf.keras.layers.GRUCell, tf.keras.layers.LSTMCell):
+  gin.external_configurable(_cell, module='rnd_agent')
 
 
 class Orthogonal(tf.keras.initializers.Initializer):
@@ -105,6 +112,82 @@ def _check_convolutions_fit(
     width = (width - kernel) // stride + 1
 
 
+class _Core(tf.keras.layers.Layer):
+  """A Keras cell, or a stack of them, unrolled in float32 with resets.
+
+  Its state is a nest of tuples whatever the cell calls its own: lists in a
+  spec break TF-Agents' replay buffers.
+  """
+
+  def __init__(self, cells):
+    super().__init__(name='core', dtype=tf.float32)
+    if isinstance(cells, (list, tuple)):
+      cell = tf.keras.layers.StackedRNNCells(list(cells))
+    else:
+      cell = cells
+    missing = [
+        name for name in ('state_size', 'output_size', 'get_initial_state')
+        if not hasattr(cell, name)
+    ]
+    if missing:
+      raise ValueError(
+          f'ActorCriticNetwork.core = {cells!r}: a core is a Keras cell such '
+          f'as GRUCell, or a list of them; this lacks {", ".join(missing)}.'
+      )
+    self._cell = cell
+    self._unroll = dynamic_unroll_layer.DynamicUnroll(cell)
+    self.output_units = _size(cell.output_size)
+
+  @property
+  def state_spec(self):
+    """Of one environment, float32."""
+    return _with_tuples(tf.nest.map_structure(
+        lambda size: tf.TensorSpec(
+            tf.TensorShape(size).as_list()
+            if isinstance(size, tf.TensorShape) else [size], tf.float32
+        ),
+        self._cell.state_size,
+    ))
+
+  def call(self, inputs, state, reset_mask):
+    """Steps through a sequence.
+
+    Args:
+      inputs: float32 `[B, T, n]`.
+      state: as `state_spec`, `[B, ...]`, before the first step; () for zeros.
+      reset_mask: bool `[B, T]`, whether a step begins an episode.
+
+    Returns:
+      Outputs `[B, T, output_units]` and the state after the last step.
+    """
+    if isinstance(state, tuple) and not state:
+      state = self._cell.get_initial_state(
+          batch_size=tf.shape(inputs)[0], dtype=tf.float32
+      )
+    state = tf.nest.pack_sequence_as(
+        self._cell.state_size, tf.nest.flatten(state)
+    )
+    outputs, state = self._unroll(
+        inputs, initial_state=state, reset_mask=reset_mask
+    )
+    return outputs, tf.nest.pack_sequence_as(
+        self.state_spec, tf.nest.flatten(state)
+    )
+
+
+def _size(size) -> int:
+  if isinstance(size, tf.TensorShape):
+    return size.num_elements()
+  return int(size)
+
+
+def _with_tuples(nest):
+  """The nest with tuples for lists; named tuples stay."""
+  if isinstance(nest, list) or type(nest) is tuple:
+    return tuple(_with_tuples(x) for x in nest)
+  return nest
+
+
 class _PolicyHead(tf.keras.layers.Layer):
   """Features to one action's distribution: categorical or normal."""
 
@@ -178,6 +261,7 @@ class ActorCriticNetwork(network.Network):
       action_spec,
       conv_layer_params=NATURE_CONV_LAYERS,
       fc_layer_params=(256, 448),
+      core=None,
       head_gain=0.01,
       precision='float32',
       name='ActorCriticNetwork',
@@ -189,8 +273,12 @@ class ActorCriticNetwork(network.Network):
         is scaled to [0, 1]) or a vector.
       action_spec: nest of BoundedTensorSpec: discrete or continuous.
       conv_layer_params: (filters, kernel, stride) per layer, for images only.
-      fc_layer_params: units of the dense layers; the last one's size is also
-        that of the two residual branches. At least one.
+      fc_layer_params: units of the dense layers; without a core the last one's
+        size is also that of the two residual branches. At least one.
+      core: Keras cell between dense layers and branches, a list of cells that
+        are stacked, or None. Such as `GRUCell(256)` (paper: behind one dense
+        layer of 256), `LSTMCell`, `DNCCell`. Its state begins at zero in every
+        episode; it computes in float32.
       head_gain: gain of the orthogonal initializer of the three heads.
       precision: 'float32', or 'mixed_bfloat16' for the trunk; the heads and
         all that they give are float32 either way.
@@ -198,9 +286,14 @@ class ActorCriticNetwork(network.Network):
 
     Raises:
       ValueError: for an observation that is neither image nor vector, for
-        convolutions that don't fit, for unsupported actions.
+        convolutions that don't fit, for unsupported actions, for a core that
+        is no cell.
     """
-    super().__init__(observation_spec, state_spec=(), name=name)
+    core = None if core is None else _Core(core)
+    super().__init__(
+        observation_spec, state_spec=core.state_spec if core else (), name=name
+    )
+    self._core = core
     spec = self._input_tensor_spec
     if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (1, 3):
       raise ValueError(
@@ -227,9 +320,11 @@ class ActorCriticNetwork(network.Network):
           units, activation='relu', dtype=policy,
           kernel_initializer=Orthogonal(gain),
       ))
+    branch_units = core.output_units if core else fc_layer_params[-1]
+
     def branch(branch_name):
       return tf.keras.layers.Dense(
-          fc_layer_params[-1], activation='relu', dtype=policy,
+          branch_units, activation='relu', dtype=policy,
           kernel_initializer=Orthogonal(0.1), name=branch_name,
       )
     self._policy_branch = branch('policy_branch')
@@ -249,22 +344,31 @@ class ActorCriticNetwork(network.Network):
 
     Args:
       observation: `[B, ...]` or `[B, T, ...]`.
-      step_type: unused without a recurrent core.
-      network_state: `()`.
+      step_type: int32 `[B]` or `[B, T]`; a core's state is zeroed where it is
+        FIRST. None: nowhere.
+      network_state: the core's state before the first step, `[B, ...]`; () for
+        zeros, and without a core.
       training: unused.
 
     Returns:
-      `((distribution, value_ext, value_int), network_state)`: a nest of
+      `((distribution, value_ext, value_int), next state)`: a nest of
       distributions like the action spec, two float32 tensors `[B]` (`[B, T]`).
     """
-    del step_type, training
+    del training
     outer_rank = nest_utils.get_outer_rank(observation, self.input_tensor_spec)
     squash = network_utils.BatchSquash(outer_rank)
     x = _scaled(squash.flatten(observation))
     for layer in self._trunk:
       x = layer(x)
-    for_policy = tf.cast(x + self._policy_branch(x), tf.float32)
-    for_values = tf.cast(x + self._value_branch(x), tf.float32)
+    if self._core is not None:
+      x, network_state = self._remembered(
+          squash.unflatten(x), step_type, network_state, outer_rank
+      )
+      x = squash.flatten(x)
+    for_policy, for_values = (
+        tf.cast(x, tf.float32) + tf.cast(branch(x), tf.float32)
+        for branch in (self._policy_branch, self._value_branch)
+    )
     distributions = [
         head.distribution(
             tf.nest.map_structure(squash.unflatten, head(for_policy))
@@ -280,6 +384,19 @@ class ActorCriticNetwork(network.Network):
         value_ext,
         value_int,
     ), network_state
+
+  def _remembered(self, features, step_type, state, outer_rank):
+    """The core over `[B, n]` or `[B, T, n]`; same shape, and the next state."""
+    features = tf.cast(features, tf.float32)
+    reset_mask = None
+    if step_type is not None:
+      reset_mask = tf.equal(step_type, ts.StepType.FIRST)
+    if outer_rank == 1:
+      features = features[:, tf.newaxis]
+      if reset_mask is not None:
+        reset_mask = reset_mask[:, tf.newaxis]
+    outputs, state = self._core(features, state, reset_mask)
+    return outputs[:, 0] if outer_rank == 1 else outputs, state
 
   @property
   def actor_view(self) -> network.Network:
@@ -313,6 +430,10 @@ class SeparateActorCritic(network.Network):
   Without an intrinsic value network V_int is 0. The recurrent states travel
   together, as a tuple (actor's, value's, intrinsic value's).
   """
+
+  # The host's experience holds no states: its recurrent networks train from
+  # zeros.
+  state_in_info = False
 
   def __init__(
       self, actor_net, value_net, intrinsic_value_net=None,

@@ -377,7 +377,8 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       batch = experience.step_type.shape[0] or tf.shape(experience.step_type)[0]
       (_, value_ext, value_int), _ = self._collect_policy.evaluate(
           experience.observation, experience.step_type,
-          self._collect_policy.get_initial_state(batch),
+          host.first_state(info) if rnd_ppo_policy.CORE_STATE in info
+          else self._collect_policy.get_initial_state(batch),
       )
       value_ext, value_int = map(tf.stop_gradient, (value_ext, value_int))
     else:

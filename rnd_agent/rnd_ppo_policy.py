@@ -13,6 +13,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import policy_step
 
 INTRINSIC_VALUE = 'intrinsic_value_prediction'
+CORE_STATE = 'core_state'
 
 
 @gin.configurable(module='rnd_agent')
@@ -21,8 +22,10 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
 
   Deviation from the base class: policy and values come from one call of the
   joint network instead of two networks' calls; the policy info holds
-  `intrinsic_value_prediction` beside `value_prediction`; actions are sampled
-  from a generator that can be saved, so that a run can be resumed exactly.
+  `intrinsic_value_prediction` beside `value_prediction`, and the recurrent
+  core's state before the step, from which training starts (the host starts
+  from zeros); actions are sampled from a generator that can be saved, so that a
+  run can be resumed exactly.
   """
 
   def __init__(
@@ -72,6 +75,13 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
       self._info_spec[INTRINSIC_VALUE] = tensor_spec.TensorSpec(
           [], tf.float32, name=INTRINSIC_VALUE
       )
+    # Users' own networks keep the host's policy info.
+    self._state_in_info = collect and bool(actor_critic_net.state_spec) and (
+        getattr(actor_critic_net, 'state_in_info', True)
+    )
+    if self._state_in_info:
+      self._info_spec = dict(self._info_spec)
+      self._info_spec[CORE_STATE] = actor_critic_net.state_spec
     self._policy_state_spec = actor_critic_net.state_spec
     self._setup_specs()
 
@@ -117,6 +127,8 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
       info['value_prediction'] = value_ext
     if self._intrinsic_value:
       info[INTRINSIC_VALUE] = value_int
+    if self._state_in_info:
+      info[CORE_STATE] = policy_state
     return policy_step.PolicyStep(distribution, next_state, info)
 
   def _action(self, time_step, policy_state, seed=None):

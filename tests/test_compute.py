@@ -1,5 +1,6 @@
 """Threads, lanes and devices change where it computes, not what."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -89,23 +90,28 @@ def test_lanes_and_sizes_change_nothing(settings, undivided):
   assert_same_training(undivided, train(agent, make_rollout(agent)))
 
 
+def test_every_stage_is_traced_once():
+  agent = make_agent()
+  agent.rnd.return_normalizer.build(8)
+  for seed in range(3):
+    agent.train_rollout(make_rollout(agent, seed=seed))
+  for stage in ('selected', 'bonus', 'statistics', 'targets', 'learn'):
+    graph = getattr(agent, f'_{stage}_compiled').graph
+    assert graph.experimental_get_tracing_count() == 1, stage
+
+
 def test_bfloat16_stays_near_float32():
   """One iteration from equal weights: bonus within 5 %, losses within 5 %.
 
   bfloat16 keeps 8 bits: a relative rounding of 2^-9 in each layer.
   """
-  results = []
+  results, weights = [], ()
   for precision in ('float32', 'mixed_bfloat16'):
     agent = make_agent(precision)
-    if results:  # The same weights.
-      for variable, value in zip(
-          (*agent.trained_variables, *agent.rnd.target.variables), weights
-      ):
-        variable.assign(value)
-    weights = [
-        v.numpy()
-        for v in (*agent.trained_variables, *agent.rnd.target.variables)
-    ]
+    variables = (*agent.trained_variables, *agent.rnd.target.variables)
+    for variable, value in zip(variables, weights):
+      variable.assign(value)
+    weights = [v.numpy() for v in variables]
     rollout = results[0][2] if results else make_rollout(agent)
     agent.rnd.update_observation_statistics(rollout.observations[:, :3])
     bonuses = agent.intrinsic_bonuses(rollout).numpy()
@@ -205,12 +211,11 @@ print(threading.get_intra_op_parallelism_threads(),
     ('intra_op_threads=3, inter_op_threads=4', '3 4 4'), ('', None),
 ])
 def test_threads_are_set_and_lanes_follow(settings, expected):
-  import os
-
   cores = len(os.sched_getaffinity(0))
   result = subprocess.run(
       [sys.executable, '-c', _THREADS.format(settings)], cwd=_ROOT,
-      capture_output=True, text=True, timeout=120, check=True,
+      env=dict(os.environ, CUDA_VISIBLE_DEVICES='-1'), capture_output=True,
+      text=True, timeout=120, check=True,
   )
   assert result.stdout.strip() == (expected or f'1 {cores} {cores}')
 

@@ -184,7 +184,7 @@ def test_unknown_public_name():
 
 def test_public_names_are_listed():
   assert set(rnd_agent.__all__) <= set(dir(rnd_agent))
-  assert len(rnd_agent.__all__) == 13
+  assert len(rnd_agent.__all__) == 14
 
 
 def test_public_names_resolve():

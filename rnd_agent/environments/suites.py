@@ -5,7 +5,7 @@ A name is 'suite:game', or an id that people know from gym and gymnasium:
   atari:MontezumaRevenge, MontezumaRevengeNoFrameskip-v4,
   MontezumaRevenge-v4, ALE/MontezumaRevenge-v5
   gymnasium:CartPole-v1, CartPole-v1, gymnasium:package.module:Own-v0
-  toy:Corridor
+  toy:Corridor, toy:Recall
 
 All ids of one Atari game are the same environment: `EnvironmentConfig` says how
 it is preprocessed. A new suite is one function in `_SUITES`.
@@ -22,6 +22,7 @@ import gymnasium
 
 from rnd_agent.environments import corridor
 from rnd_agent.environments import errors
+from rnd_agent.environments import recall
 from rnd_agent.environments import wrappers
 
 # A name, or an importable callable: seed -> environment.
@@ -202,6 +203,7 @@ def _all_names() -> list[str]:
 
   return [
       'toy:Corridor',
+      'toy:Recall',
       *gymnasium.registry,
       *(f'atari:{game}' for game in atari.game_names()),
       *(f'{game}NoFrameskip-v4' for game in atari.game_names()),
@@ -296,14 +298,19 @@ def _gymnasium(game: str) -> _Recipe:
 
 
 def _toy(game: str) -> _Recipe:
-  """Small environments of this package."""
-  if game != 'Corridor':
-    raise errors.unknown_name('toy environment', game, ['Corridor'])
+  """The small tasks of this package."""
+  if game == 'Corridor':
+    defaults = {'max_episode_steps': corridor.MAX_EPISODE_STEPS}
+    environment = corridor.Corridor
+  elif game == 'Recall':
+    defaults, environment = {}, recall.Recall
+  else:
+    raise errors.unknown_name('toy environment', game, ['Corridor', 'Recall'])
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
-    return _preprocess(corridor.Corridor(), config, seed)
+    return _preprocess(environment(), config, seed)
 
-  return _Recipe({'max_episode_steps': corridor.MAX_EPISODE_STEPS}, build)
+  return _Recipe(defaults, build)
 
 
 def _from_callable(make_env: Callable[[int], gymnasium.Env]) -> _Recipe:

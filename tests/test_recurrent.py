@@ -1,0 +1,292 @@
+"""Recurrent cores: state, resets, training from the stored state."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.policies import policy_saver
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+from rnd_agent import collector as collector_lib
+from rnd_agent import config
+from rnd_agent import dnc
+from rnd_agent import networks
+from rnd_agent import rnd as rnd_lib
+from rnd_agent import rnd_ppo_agent
+from rnd_agent.environments import sharded
+from rnd_agent.environments import suites
+
+_LENGTH = 7
+_VECTOR = tf.TensorSpec([20], tf.float32)
+_ACTION = tensor_spec.BoundedTensorSpec([], tf.int64, 0, 3)
+_CORES = {
+    'gru': lambda: tf.keras.layers.GRUCell(6),
+    'lstm': lambda: tf.keras.layers.LSTMCell(5),
+    'stack': lambda: [
+        tf.keras.layers.LSTMCell(5), tf.keras.layers.GRUCell(4)
+    ],
+    'dnc': lambda: dnc.DNCCell(
+        memory_size=5, word_size=3, num_read_heads=2, controller_units=6
+    ),
+}
+
+
+@pytest.fixture(params=['eager', 'compiled'], name='compiled')
+def _compiled(request):
+  return tf.function if request.param == 'compiled' else lambda f: f
+
+
+@pytest.fixture(params=list(_CORES), name='core')
+def _core(request):
+  return _CORES[request.param]
+
+
+def _network(core, observation=_VECTOR, action=_ACTION, seed=3, **kwargs):
+  tf.keras.utils.set_random_seed(seed)
+  net = networks.ActorCriticNetwork(
+      observation, action, fc_layer_params=(8,), core=core(),
+      # Outputs that depend on the state visibly.
+      head_gain=1.0, **kwargs,
+  )
+  net.create_variables(observation)
+  return net
+
+
+def _outputs(result):
+  (distribution, value_ext, value_int), state = result
+  return [distribution.logits, value_ext, value_int], state
+
+
+def _step_by_step(net, observations, step_types, state):
+  rows = []
+  for t in range(observations.shape[1]):
+    outputs, state = _outputs(
+        net(observations[:, t], step_types[:, t], state)
+    )
+    rows.append(outputs)
+  return [tf.stack(x, axis=1) for x in zip(*rows)], state
+
+
+def _sequence(batch=3, length=6, seed=0):
+  rng = np.random.default_rng(seed)
+  return tf.constant(rng.normal(size=[batch, length, 20]), tf.float32)
+
+
+def _random_state(net, batch, seed=1):
+  rng = np.random.default_rng(seed)
+  return tf.nest.map_structure(
+      lambda s: tf.constant(
+          rng.uniform(0, .5, [batch, *s.shape]), tf.float32
+      ), net.state_spec,
+  )
+
+
+def _assert_near(first, second, atol=1e-6):
+  tf.nest.assert_same_structure(first, second)
+  for a, b in zip(tf.nest.flatten(first), tf.nest.flatten(second)):
+    np.testing.assert_allclose(a, b, atol=atol)
+
+
+def test_unrolled_at_once_equals_step_by_step(core, compiled):
+  net = _network(core)
+  x, types = _sequence(), tf.constant([[1] * 6, [1, 1, 0, 1, 1, 1], [0] * 6])
+  state = _random_state(net, 3)
+  at_once = _outputs(compiled(net)(x, types, state))
+  _assert_near(at_once, _step_by_step(net, x, types, state))
+  # The state matters.
+  other, _ = _outputs(net(x, types, _random_state(net, 3, seed=2)))
+  assert np.abs(other[0][0] - at_once[0][0][0]).max() > 1e-4
+  # ... but not in the environment that begins an episode at every step.
+  np.testing.assert_allclose(other[0][2], at_once[0][0][2], atol=1e-6)
+
+
+def test_a_reset_inside_a_sequence_equals_a_fresh_start(core):
+  net = _network(core)
+  x = _sequence(1)
+  types = tf.constant([[1, 1, 1, 0, 1, 1]])
+  whole, state = _outputs(net(x, types, _random_state(net, 1)))
+  fresh, fresh_state = _outputs(net(x[:, 3:], tf.ones([1, 3], tf.int32), ()))
+  _assert_near([y[:, 3:] for y in whole], fresh)
+  _assert_near(state, fresh_state)
+
+
+def test_state_is_float32_tuples_also_in_bfloat16(core):
+  net = _network(core, precision='mixed_bfloat16')
+  (distribution, value, _), state = net(
+      _sequence(), tf.ones([3, 6], tf.int32), ()
+  )
+  assert distribution.logits.dtype == value.dtype == tf.float32
+  assert all(x.dtype == tf.float32 for x in tf.nest.flatten(state))
+
+  def no_lists(nest):
+    assert not isinstance(nest, list)
+    if isinstance(nest, tuple):
+      for part in nest:
+        no_lists(part)
+
+  no_lists(net.state_spec)
+  no_lists(state)
+
+
+@pytest.mark.parametrize('wrong', [7, tf.keras.layers.Dense(3), 'gru'])
+def test_what_is_no_cell_is_named(wrong):
+  with pytest.raises(ValueError, match='core = .*is a Keras cell'):
+    networks.ActorCriticNetwork(_VECTOR, _ACTION, core=wrong)
+
+
+# ---------------------------------------------------------------- training
+
+
+def _environment(batch=4, limit=5, groups=1):
+  return sharded.ShardedPyEnvironment(
+      'toy:Corridor', batch, num_workers=1, seed=3, num_groups=groups,
+      config=suites.EnvironmentConfig(max_episode_steps=limit),
+  )
+
+
+def _agent(environment, core, **settings):
+  time_steps = tensor_spec.from_spec(environment.time_step_spec())
+  actions = tensor_spec.from_spec(environment.action_spec())
+  net = _network(core, time_steps.observation, actions)
+  rnd = rnd_lib.RandomNetworkDistillation(
+      time_steps.observation, config.RNDConfig(), feature_dim=4,
+      predictor_hidden_units=(5,),
+  )
+  rnd.update_observation_statistics(
+      tf.random.normal([2, 9, *time_steps.observation.shape])
+  )
+  return rnd_ppo_agent.RNDPPOAgent(
+      time_steps, actions, tf.keras.optimizers.Adam(1e-2),
+      actor_critic_net=net, rnd=rnd, num_epochs=1,
+      generator=tf.random.Generator.from_seed(1),
+      train_step_counter=tf.Variable(0, dtype=tf.int64),
+      compute_config=config.ComputeConfig(**settings),
+      compute_value_and_advantage_in_train=False,
+  )
+
+
+def _ratios(agent, rollout):
+  """pi / pi_old of every step, before any update."""
+  (distribution, _, _), _ = agent.collect_policy.evaluate(
+      tf.nest.map_structure(lambda x: x[:, :-1], rollout.observations),
+      rollout.step_types[:, :-1], rollout.core_states,
+  )
+  old = agent._old_log_probs(rollout.dist_params, rollout.actions)
+  return tf.exp(distribution.log_prob(rollout.actions) - old).numpy()
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+def test_ratio_is_one_before_the_first_update(core, groups):
+  """Collected step by step, recomputed at once, from mid-episode (trap 9)."""
+  with _environment(groups=groups) as environment:
+    agent = _agent(environment, core)
+    collect = collector_lib.Collector(
+        environment, agent.collect_policy, _LENGTH
+    )
+    for _ in range(3):
+      rollout = collect.collect()
+    assert not (rollout.step_types[:, 0].numpy() == 0).any()
+    assert np.abs(_ratios(agent, rollout) - 1).max() < 1e-5
+    # From zeros, as the host does it, it is not.
+    zeros = tf.nest.map_structure(tf.zeros_like, rollout.core_states)
+    from_zeros = _ratios(agent, rollout._replace(core_states=zeros))
+    assert np.abs(from_zeros - 1).max() > 1e-3
+
+
+def test_values_at_the_end_leave_the_state_where_it_is(core):
+  """The bootstrap's step is taken again, by the next rollout."""
+  with _environment() as environment:
+    agent = _agent(environment, core)
+    collect = collector_lib.Collector(
+        environment, agent.collect_policy, _LENGTH
+    )
+    first, second = collect.collect(), collect.collect()
+    np.testing.assert_allclose(
+        first.values_ext[:, -1], second.values_ext[:, 0], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        first.values_int[:, -1], second.values_int[:, 0], atol=1e-6
+    )
+
+
+def test_micro_batches_do_not_cut_sequences(core):
+  """One environment at a time equals all at once, also in lanes."""
+  results = []
+  with _environment() as environment:
+    for settings in (
+        dict(lanes=1, micro_batch_size=1000), dict(lanes=2, micro_batch_size=1)
+    ):
+      agent = _agent(environment, core, **settings)
+      collect = collector_lib.Collector(
+          environment, agent.collect_policy, _LENGTH
+      )
+      if not results:
+        rollout = [collect.collect() for _ in range(2)][-1]
+      before = [v.numpy() for v in agent.actor_critic_net.variables]
+      info = agent.train_rollout(rollout)
+      after = [v.numpy() for v in agent.actor_critic_net.variables]
+      # Everything learns, the core included, but for what has no gradient.
+      moved = [np.abs(a - b).max() > 0 for a, b in zip(after, before)]
+      assert np.mean(moved) > .8
+      results.append(tf.nest.flatten(info))
+  np.testing.assert_allclose(results[0], results[1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_stock_path_starts_from_the_recorded_state(core, monkeypatch):
+  """`agent.train` on a trajectory as TF-Agents' drivers record it."""
+  with _environment() as environment:
+    agent = _agent(environment, core)
+    policy = agent.collect_policy
+    assert 'core_state' in policy.info_spec
+    time_step = environment.reset()
+    state = policy.get_initial_state(4)
+    act = tf.function(policy.action)
+    recorded = []
+    for _ in range(10):
+      step = act(tf.nest.map_structure(tf.constant, time_step), state)
+      following = environment.step(step.action.numpy())
+      recorded.append(trajectory.from_transition(
+          tf.nest.map_structure(tf.constant, time_step), step,
+          tf.nest.map_structure(tf.constant, following),
+      ))
+      time_step, state = following, step.state
+  experience = tf.nest.map_structure(
+      lambda *x: tf.stack(x, axis=1), *recorded[3:]
+  )
+  ratios = []
+  surrogate = rnd_ppo_agent.losses.clipped_surrogate
+
+  def spy(log_probs, old_log_probs, *args):
+    ratios.append(tf.exp(log_probs - old_log_probs))
+    return surrogate(log_probs, old_log_probs, *args)
+
+  monkeypatch.setattr(rnd_ppo_agent.losses, 'clipped_surrogate', spy)
+  processed = agent.preprocess_sequence(experience)
+  agent.train(processed)
+  ratio = tf.concat([tf.reshape(r, [-1]) for r in ratios], axis=0).numpy()
+  assert ratio.size == 4 * 7
+  assert np.abs(ratio - 1).max() < 1e-5
+
+
+def test_exported_policies_carry_the_state(core, tmp_path):
+  with _environment() as environment:
+    agent = _agent(environment, core)
+    policy = agent.policy
+    policy_saver.PolicySaver(policy, batch_size=None).save(str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    time_step = tf.nest.map_structure(tf.constant, environment.reset())
+    state = policy.get_initial_state(4)
+    loaded_state = loaded.get_initial_state(4)
+    for _ in range(3):
+      time_step = ts.TimeStep(
+          tf.ones_like(time_step.step_type), time_step.reward,
+          time_step.discount, tf.random.normal([4, 20]),
+      )
+      step = policy.action(time_step, state)
+      loaded_step = loaded.action(time_step, loaded_state)
+      np.testing.assert_array_equal(step.action, loaded_step.action)
+      _assert_near(
+          tf.nest.flatten(step.state), tf.nest.flatten(loaded_step.state)
+      )
+      state, loaded_state = step.state, loaded_step.state
