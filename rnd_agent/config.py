@@ -202,6 +202,13 @@ class ComputeConfig:
   def groups_for(self, num_environments: int, num_workers: int) -> int:
     """Groups of that many environments over that many processes."""
     if self.environment_groups is not None:
+      _require(
+          self.environment_groups * num_workers <= num_environments,
+          f'ComputeConfig.environment_groups = {self.environment_groups}: '
+          f'every one of {num_workers} workers needs an environment of each '
+          f'group, and there are {num_environments}: choose at most '
+          f'{max(1, num_environments // num_workers)}.',
+      )
       return self.environment_groups
     return 2 if num_environments >= 2 * num_workers else 1
 

@@ -12,6 +12,7 @@ from rnd_agent.config import ComputeConfig
 from rnd_agent.config import PPOConfig
 from rnd_agent.config import RNDConfig
 from rnd_agent.environments import suites
+from rnd_agent.environments.errors import UnknownEnvironmentError
 from rnd_agent.gin_files import ConfigError
 
 PRECISIONS = ('float32', 'mixed_bfloat16')
@@ -98,7 +99,13 @@ def train_eval(
   # Here, so that the checks above can be used without loading TensorFlow.
   from rnd_agent import builders
 
-  builders.build_trainer(root_dir=root_dir, **settings).run()
+  try:
+    run = builders.build_trainer(root_dir=root_dir, **settings)
+  except (ConfigError, UnknownEnvironmentError):
+    raise
+  except ValueError as error:  # What only shows when the parts are built.
+    raise ConfigError(_first_line(error)) from error
+  run.run()
 
 
 def check_sizes(**settings: Any):
@@ -146,8 +153,12 @@ def check_configs():
     try:
       config()
     except ValueError as error:
-      # Gin appends the configurable's name, on further lines.
-      raise ConfigError(str(error).partition('\n')[0]) from error
+      raise ConfigError(_first_line(error)) from error
+
+
+def _first_line(error: ValueError) -> str:
+  """The message without what gin appends, the configurables' names."""
+  return str(error).partition('\n')[0]
 
 
 def prepare_root_dir(root_dir: str, resume: bool):

@@ -196,6 +196,20 @@ def test_mistake_in_the_config(tmp_path, arguments, parts):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('binding, part', [
+    ("ComputeConfig.devices=['GPU:77']", "there is no 'GPU:77' among CPU:0"),
+    ('ComputeConfig.environment_groups=3', 'choose at most 2'),
+    ('ActorCriticNetwork.core=7', 'a core is a Keras cell'),
+])
+def test_mistake_that_shows_when_the_parts_are_built(tmp_path, binding, part):
+  lines = _assert_one_line(_run(
+      tmp_path, "--gin_bindings=train_eval.env_name='toy:Corridor'",
+      '--gin_bindings=train_eval.num_parallel_environments=4',
+      '--gin_bindings=train_eval.num_workers=2', f'--gin_bindings={binding}',
+  ), part)
+  assert len(lines) == 1
+
+
 def test_noresume_refuses_the_default_folder_of_a_run(tmp_path):
   (tmp_path / 'game.gin').write_text("train_eval.env_name = 'atari:Venture'\n")
   (tmp_path / 'runs' / 'game').mkdir(parents=True)
