@@ -87,6 +87,7 @@ def _agent(
       num_minibatches=num_minibatches,
       normalize_advantages=ppo.normalize_advantages,
       shuffle_minibatches=ppo.shuffle_minibatches,
+      sequence_length=ppo.sequence_length,
       generator=tf.random.Generator.from_seed(seed),
       compute_config=compute_config,
       importance_ratio_clipping=ppo.importance_ratio_clipping,

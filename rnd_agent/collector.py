@@ -42,6 +42,7 @@ class Collector:
       stop: Callable[[], bool] = lambda: False,
       on_step: Callable[[slice], None] = lambda group: None,
       lanes: Optional[compute.Lanes] = None,
+      sequence_length: Optional[int] = None,
   ):
     """Allocates the buffers; nothing is stepped yet.
 
@@ -55,6 +56,8 @@ class Collector:
         with the group's slice: to read the environment's statistics.
       lanes: where the policy is evaluated and the rollouts are put; the
         agent's. None: TensorFlow's choice.
+      sequence_length: steps between the recurrent states that a rollout keeps,
+        the agent's; divides T. None: T.
 
     Raises:
       ValueError: the policy does not record values.
@@ -77,6 +80,7 @@ class Collector:
     self._lanes = lanes or compute.Lanes()
     self._act = self._lanes.compiled(self._action)
     self._evaluate = self._lanes.compiled(self._values)
+    self._sequence_length = sequence_length or length
     self._buffers = self._allocate()
     self._states = None
 
@@ -148,16 +152,18 @@ class Collector:
     """
     if self._states is None:
       self.reset()
-    core_states = tf.nest.map_structure(
-        lambda *parts: tf.concat(parts, axis=0), *self._states
-    )
+    states = []
     self._buffers.final_values_ext[:] = 0.0
     for t in range(self._length):
       if self._stop():
         self._abandon(t)
+      if t % self._sequence_length == 0:
+        states.append([])
       for index, group in enumerate(self._groups):
         if t > 0:
           self._receive(index, group, t - 1)
+        if t % self._sequence_length == 0:
+          states[-1].append(self._states[index])
         self._send(index, group, t)
     for index, group in enumerate(self._groups):
       self._receive(index, group, self._length - 1)
@@ -165,7 +171,7 @@ class Collector:
     with self._lanes.on_device():
       rollout = tf.nest.map_structure(_as_tensor, self._buffers)
     self._buffers = self._carried_over()
-    return rollout._replace(core_states=core_states)
+    return rollout._replace(core_states=_by_environment(states))
 
   def _abandon(self, t: int) -> None:
     """Takes in what is under way, then raises."""
@@ -267,6 +273,21 @@ class Collector:
         (new.observations, new.step_types),
     )
     return new
+
+
+def _by_environment(states: list[list]):
+  """States, a list per sequence of one per group, as `Rollout` has them."""
+  def joined(*parts):
+    return tf.concat(parts, axis=0)
+
+  def interleaved(*sequences):
+    stacked = tf.stack(sequences, axis=1)
+    return tf.reshape(stacked, [-1, *stacked.shape[2:]])
+
+  return tf.nest.map_structure(
+      interleaved,
+      *(tf.nest.map_structure(joined, *groups) for groups in states),
+  )
 
 
 def _zeros(shape: tuple[int, ...], dtype) -> np.ndarray:

@@ -22,6 +22,10 @@ def _require(condition: bool, message: str):
     raise ValueError(message)
 
 
+def _is_count(value) -> bool:
+  return type(value) is int and value >= 1
+
+
 def _check_finite(config):
   """Raises ValueError for a NaN or an infinity in any numeric field."""
   for field in dataclasses.fields(config):
@@ -49,9 +53,13 @@ class PPOConfig:
     gradient_clipping: largest global gradient norm; 0 turns it off.
     normalize_advantages: whether the combined advantages are shifted and
       scaled to mean 0, standard deviation 1 over a rollout's real steps.
-    shuffle_minibatches: whether the environments are dealt anew to the
+    shuffle_minibatches: whether the sequences are dealt anew to the
       minibatches in every epoch. Off, as in the authors' code: minibatches
       are contiguous blocks of environments.
+    sequence_length: agent steps of a sequence, the unit dealt to minibatches
+      and the span of a recurrent core's back-propagation (truncated at its
+      start, where the stored state stands); divides the rollout. None: the
+      whole rollout, as in the authors' code.
   """
 
   importance_ratio_clipping: float = 0.1
@@ -63,6 +71,7 @@ class PPOConfig:
   gradient_clipping: float = 0.0
   normalize_advantages: bool = False
   shuffle_minibatches: bool = False
+  sequence_length: Optional[int] = None
 
   def __post_init__(self):
     _check_finite(self)
@@ -78,6 +87,11 @@ class PPOConfig:
     _require(
         self.learning_rate > 0,
         f'PPOConfig.learning_rate = {self.learning_rate}: must be above 0.',
+    )
+    _require(
+        self.sequence_length is None or _is_count(self.sequence_length),
+        f'PPOConfig.sequence_length = {self.sequence_length!r}: must be 1 or '
+        'more, or None for whole rollouts.',
     )
     for name in ('entropy_regularization', 'value_loss_coefficient',
                  'adam_epsilon', 'gradient_clipping'):
@@ -218,7 +232,7 @@ class ComputeConfig:
       value = getattr(self, name)
       if value is None:
         continue
-      if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+      if not _is_count(value):
         raise ValueError(
             f'ComputeConfig.{name} = {value!r}: must be 1 or more, or None.'
         )

@@ -7,6 +7,7 @@ Its constructor's arguments, its trajectories, and the policy info in which
 from __future__ import annotations
 
 import inspect
+from typing import Optional
 
 import tensorflow as tf
 from tf_agents.agents.ppo import ppo_agent
@@ -86,6 +87,7 @@ def rollout_of(
     experience: trajectory.Trajectory,
     values_ext: tf.Tensor,
     values_int: tf.Tensor,
+    sequence_length: Optional[int] = None,
 ) -> rollout_lib.Rollout:
   """A recorded trajectory as a rollout.
 
@@ -94,6 +96,7 @@ def rollout_of(
       step type count.
     values_ext: float32 `[B, T + 1]`.
     values_int: float32 `[B, T + 1]`.
+    sequence_length: steps between the recurrent states that are kept.
 
   Returns:
     A `Rollout` of T steps.
@@ -112,18 +115,27 @@ def rollout_of(
       values_ext=values_ext,
       values_int=values_int,
       final_values_ext=tf.zeros_like(steps(experience.reward)),
-      core_states=first_state(experience.policy_info),
+      core_states=core_states(
+          steps(experience.policy_info), sequence_length
+      ),
   )
 
 
-def first_state(policy_info: dict):
-  """The core's state before a sequence, nest of `[B, ...]`; () without one.
+def core_states(policy_info: dict, sequence_length: Optional[int] = None):
+  """The core's states before sequences, nest of `[B * T / L, ...]`, or ().
 
   Args:
     policy_info: of the collect policy, `[B, T, ...]`.
+    sequence_length: L, which divides T; None: T.
   """
+  def before_sequences(x):
+    if sequence_length is None:
+      return x[:, 0]
+    x = x[:, ::sequence_length]
+    return tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
+
   return tf.nest.map_structure(
-      lambda x: x[:, 0], policy_info.get(rnd_ppo_policy.CORE_STATE, ())
+      before_sequences, policy_info.get(rnd_ppo_policy.CORE_STATE, ())
   )
 
 
@@ -183,13 +195,16 @@ def processed_info(
 
 
 def batch_of_processed(
-    experience: trajectory.Trajectory, intrinsic_value_name: str
+    experience: trajectory.Trajectory,
+    intrinsic_value_name: str,
+    sequence_length: Optional[int] = None,
 ) -> rollout_lib.TrainingBatch:
   """The training batch of experience that was preprocessed, log-probs aside.
 
   Args:
     experience: `[B, T, ...]`, whole sequences or single steps (T = 1).
     intrinsic_value_name: entry of the policy info with the old V_int.
+    sequence_length: steps between the recurrent states that are kept.
 
   Returns:
     A `TrainingBatch` whose `old_log_probs` are to be filled in.
@@ -214,5 +229,5 @@ def batch_of_processed(
       targets=targets,
       selected=info['rnd_observation'] if has_bonus else (),
       selected_mask=info['rnd_mask'] if has_bonus else (),
-      core_states=first_state(info),
+      core_states=core_states(info, sequence_length),
   )

@@ -2,8 +2,9 @@
 
 The host averages over masked rows, derives its mask from returns and
 advantages, and leaves minibatches to a learner that shuffles single steps.
-Here an update is epochs x minibatches of whole environments, in which every
-mean is over real steps. `RNDPPOAgent` adds the bonus.
+Here an update is epochs x minibatches of whole sequences (an environment's part
+of the rollout, or parts of that), in which every mean is over real steps.
+`RNDPPOAgent` adds the bonus.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ RNDPPOLossInfo = collections.namedtuple(
 
 
 # A recurrent core takes its steps one by one: fewer, larger ones are faster.
-_SEQUENCES_PER_PART = 8
+_ROLLOUTS_PER_PART = 8
 
 
 class _Outputs(NamedTuple):
@@ -76,13 +77,16 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
 
   def _update(self, batch: rollout_lib.TrainingBatch) -> tf_agent.LossInfo:
     """Epochs x minibatches; scalars are means over all of them."""
-    order = updates.environment_order(
-        batch.num_environments, self._num_epochs, self._num_minibatches,
+    length = self._length_of_sequences(batch)
+    sequences = batch.num_environments * (batch.length // length)
+    _check_states(batch.core_states, sequences)
+    order = updates.sequence_order(
+        sequences, self._num_epochs, self._num_minibatches,
         self._generator if self._shuffle_minibatches else None,
     )
     if not self._penalizes_kl:  # The host's penalty is no sum over parts.
       order = updates.in_micro_batches(
-          order, batch.length, self._rows_per_part(batch, order)
+          order, length, self._rows_per_part(batch, order)
       )
     else:
       order = order[:, tf.newaxis]
@@ -103,37 +107,68 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
     return tf_agent.LossInfo(means.pop('loss'), RNDPPOLossInfo(**means))
 
   def _rows_per_part(self, batch, order) -> int | None:
-    """Steps per pass, of minibatches with `order [updates, environments]`."""
+    """Steps per pass, of minibatches with `order [updates, sequences]`."""
     known = isinstance(batch.length, int) and order.shape[1] is not None
     if not known:
       return self._lanes.rows_per_part(None)
-    sequences = _SEQUENCES_PER_PART if self._joint_net.state_spec else 1
+    rollouts = _ROLLOUTS_PER_PART if self._joint_net.state_spec else 1
     return self._lanes.rows_per_part(
-        batch.length * order.shape[1], at_least=sequences * batch.length
+        self._length_of_sequences(batch) * order.shape[1],
+        at_least=rollouts * batch.length,
     )
+
+  def _length_of_sequences(self, batch) -> int | tf.Tensor:
+    """L, steps of the sequences that a batch is dealt in."""
+    return self._steps_of_sequences(batch.length) or batch.length
+
+  def _steps_of_sequences(self, steps) -> int | None:
+    """L for a rollout of T steps; None: T.
+
+    Args:
+      steps: T; anything but an int where it is not known.
+
+    Raises:
+      ValueError: L does not divide T, or T is not known.
+    """
+    length = self._sequence_length
+    if length is None or (isinstance(steps, int) and steps <= length):
+      return None
+    if not isinstance(steps, int):
+      raise ValueError(
+          f'sequence_length = {length} needs experience of a fixed number of '
+          'time steps: batch it with one, or leave sequence_length None.'
+      )
+    if steps % length:
+      raise ValueError(
+          f'sequence_length = {length} does not divide the {steps} steps of '
+          'the rollout: choose a divisor, or None for whole rollouts.'
+      )
+    return length
 
   def _gradients(
       self,
       batches: Sequence[rollout_lib.TrainingBatch],
-      environments: tf.Tensor,
+      sequences: tf.Tensor,
   ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
     """Gradients of one minibatch, and what to log of it.
 
     Args:
       batches: the rollout, as each lane finds it.
-      environments: int32 `[micro-batches, n]`, of this minibatch.
+      sequences: int32 `[micro-batches, n]`, of this minibatch.
 
     Returns:
       `(gradients, {name: scalar})`, in the order of `trained_variables`.
     """
-    parts = environments.shape[0]
+    parts = sequences.shape[0]
+    length = self._length_of_sequences(batches[0])
     count = tf.reduce_sum(tf.gather(
-        batches[0].targets.mask, tf.reshape(environments, [-1])
+        rollout_lib.in_sequences(batches[0].targets.mask, length),
+        tf.reshape(sequences, [-1]),
     ))
 
     def loss_of(batch):
       return lambda i: self._loss(updates.MicroBatch(
-          batch.rows(environments[i]), count, 1.0 / parts
+          batch.rows(sequences[i], length), count, 1.0 / parts
       ))
 
     return self._lanes.accumulate(
@@ -258,7 +293,7 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
         lambda x: x[:, :batch.length], (batch.observations, batch.step_types)
     ))
     (distribution, _, _), _ = self._collect_policy.evaluate(
-        time_steps.observation, time_steps.step_type, batch.core_states
+        time_steps.observation, time_steps.step_type, batch.first_states()
     )
     mask = batch.targets.mask
     divergence = self._kl_divergence(
@@ -327,6 +362,17 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
         for variable in self.trained_variables:
           name = variable.name.replace(':', '_')
           tf.summary.histogram(name, variable, step=step)
+
+
+def _check_states(core_states, sequences) -> None:
+  """Raises ValueError unless there is a state per sequence."""
+  for state in tf.nest.flatten(core_states):
+    if isinstance(sequences, int) and state.shape[0] not in (None, sequences):
+      raise ValueError(
+          f'the rollout holds {state.shape[0]} recurrent states for '
+          f'{sequences} sequences: collect it with the sequence_length of the '
+          'agent (Collector(..., sequence_length=agent.sequence_length)).'
+      )
 
 
 def _time_steps(observations, step_types) -> ts.TimeStep:

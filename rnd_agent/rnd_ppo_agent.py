@@ -50,7 +50,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
   * boundary rows are masked by their step type, in every loss, statistic and
     scan, and means are over real steps only;
   * advantages are not normalized unless `normalize_advantages`;
-  * minibatches of whole environments inside `train`;
+  * minibatches of whole sequences inside `train`;
   * `train_step_counter` counts optimizer steps.
   """
 
@@ -66,6 +66,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       num_minibatches: int = 1,
       normalize_advantages: bool = False,
       shuffle_minibatches: bool = False,
+      sequence_length: Optional[int] = None,
       generator: Optional[tf.random.Generator] = None,
       compute_config: Optional[config_lib.ComputeConfig] = None,
       **kwargs,
@@ -84,9 +85,13 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       rnd: the bonus; None leaves a correct plain PPO.
       rnd_config: coefficients and discounts; those of `rnd` where there is
         one. `discount_factor`, where given, is the extrinsic discount.
-      num_minibatches: parts into which the environments are dealt.
+      num_minibatches: parts into which the environments' sequences are dealt.
       normalize_advantages: over the real steps of the rollout.
-      shuffle_minibatches: deal the environments anew in every epoch.
+      shuffle_minibatches: deal the sequences anew in every epoch.
+      sequence_length: L, steps through which a recurrent core's gradients go
+        back at most, from the state stored at the sequence's start; divides
+        the T steps of a rollout. None: T, a sequence is an environment's part
+        of the rollout.
       generator: source of sampled actions, subsets and minibatches; by default
         one seeded by the system.
       compute_config: devices and sizes of what is computed at once; as gin
@@ -131,6 +136,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     self._lanes = compute.Lanes(compute_config)
     self._normalize_advantages = normalize_advantages
     self._shuffle_minibatches = shuffle_minibatches
+    self._sequence_length = sequence_length
     self._generator = (
         generator or tf.random.Generator.from_non_deterministic_state()
     )
@@ -223,6 +229,11 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
   def actor_critic_net(self) -> network.Network:
     """The joint network."""
     return self._joint_net
+
+  @property
+  def sequence_length(self) -> Optional[int]:
+    """Steps between the recurrent states that a rollout must hold."""
+    return self._sequence_length
 
   @property
   def lanes(self) -> compute.Lanes:
@@ -377,7 +388,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       batch = experience.step_type.shape[0] or tf.shape(experience.step_type)[0]
       (_, value_ext, value_int), _ = self._collect_policy.evaluate(
           experience.observation, experience.step_type,
-          host.first_state(info) if rnd_ppo_policy.CORE_STATE in info
+          host.core_states(info) if rnd_ppo_policy.CORE_STATE in info
           else self._collect_policy.get_initial_state(batch),
       )
       value_ext, value_int = map(tf.stop_gradient, (value_ext, value_int))
@@ -386,7 +397,10 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       value_int = info.get(
           rnd_ppo_policy.INTRINSIC_VALUE, tf.zeros_like(value_ext)
       )
-    return host.rollout_of(experience, value_ext, value_int)
+    steps = None if rows is None else rows - 1
+    return host.rollout_of(
+        experience, value_ext, value_int, self._steps_of_sequences(steps)
+    )
 
   def _preprocess(self, experience):
     """Adds the targets to a trajectory's policy info; changes no variable.
@@ -437,9 +451,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       rollout = self._rollout_of(experience)
       rewards_int = self._update_statistics(rollout, self._bonus(rollout))
     if not self._compute_value_and_advantage_in_train:
-      batch = host.batch_of_processed(
-          experience, rnd_ppo_policy.INTRINSIC_VALUE
-      )
+      batch = self._batch_of_processed(experience)
       batch = batch._replace(old_log_probs=self._old_log_probs(
           batch.dist_params, batch.actions
       ))
@@ -458,6 +470,25 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     )
     self._summarize(loss_info, batch)
     return loss_info
+
+  def _batch_of_processed(self, experience) -> rollout_lib.TrainingBatch:
+    """Of experience from `preprocess_sequence`, log-probs aside."""
+    rows, length = experience.step_type.shape[1], self._sequence_length
+    if length and rows and rows > 1 and rows % length == 1 % length:
+      # The row that was the bootstrap's would be a sequence of its own.
+      with tf.control_dependencies([tf.debugging.assert_equal(
+          experience.policy_info['mask'][:, -1], 0.0,
+          'sequence_length divides all rows but the last, which holds steps: '
+          'train on whole sequences, as preprocess_sequence gives them.',
+      )]):
+        experience = tf.nest.map_structure(
+            lambda x: tf.identity(x[:, :-1]), experience
+        )
+      rows -= 1
+    return host.batch_of_processed(
+        experience, rnd_ppo_policy.INTRINSIC_VALUE,
+        self._steps_of_sequences(rows),
+    )
 
   def _preview_rewards(self, rollout) -> tf.Tensor:
     """Intrinsic rewards as `_update_statistics` gives them; updates nothing."""
@@ -557,12 +588,12 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       )
     return terms
 
-  def _gradients(self, batches, environments):
+  def _gradients(self, batches, sequences):
     """Adds the predictor's, on the minibatch's random subset of the steps."""
-    gradients, metrics = super()._gradients(batches, environments)
+    gradients, metrics = super()._gradients(batches, sequences)
     if self._rnd is None:
       return gradients, metrics
-    subset = self._predictor_subset(batches[0], environments)
+    subset = self._predictor_subset(batches[0], sequences)
     rows = subset.shape[0]
     subset, weights = updates.in_parts(subset, self._lanes.rows_per_part(rows))
     count = tf.reduce_sum(
@@ -584,11 +615,11 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         metrics, predictor_loss=loss, loss=metrics['loss'] + loss
     )
 
-  def _predictor_subset(self, batch, environments) -> tf.Tensor:
+  def _predictor_subset(self, batch, sequences) -> tf.Tensor:
     """Steps that train the predictor this time, int32 `[n]` of `[B * T]`."""
-    environments = tf.reshape(environments, [-1])
-    first = environments * batch.length
-    steps = _steps(first[:, tf.newaxis] + tf.range(batch.length))
+    length = self._length_of_sequences(batch)
+    first = tf.reshape(sequences, [-1]) * length
+    steps = _steps(first[:, tf.newaxis] + tf.range(length))
     return tf.gather(steps, updates.random_subset(
         tf.gather(_steps(batch.selected_mask), steps),
         self._proportion(batch), self._generator,

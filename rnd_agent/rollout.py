@@ -12,7 +12,7 @@ of two forms, and everything that reads a rollout takes both:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
@@ -37,7 +37,9 @@ class Rollout(NamedTuple):
     values_int: float32 `[B, T + 1]`.
     final_values_ext: float32 `[B, T]`, V_ext of the observation that ended an
       episode, where that observation is not in the rollout (compact form).
-    core_states: nest of `[B, ...]`, the recurrent state before o_0, or ().
+    core_states: nest of `[B * T / L, ...]`, the recurrent state before o_0,
+      o_L, o_2L, ... of each environment, one after the other, for training on
+      sequences of L steps (L = T unless it is chosen); or ().
     selected: `[B, T, ...]`, what the bonus looks at of o_1 ... o_T, or () where
       it has not been picked yet.
   """
@@ -159,7 +161,7 @@ class TrainingBatch(NamedTuple):
     selected: `[B, T, ...]`, the bonus's view of the next observations, or ().
     selected_mask: float32 `[B, T]`, which of them count, or ().
     target_features: float32 `[B, T, k]`, under today's statistics, or ().
-    core_states: nest of `[B, ...]`, or ().
+    core_states: nest of `[B * T / L, ...]`, as in `Rollout`, or ().
   """
 
   observations: Tensor
@@ -220,34 +222,66 @@ class TrainingBatch(NamedTuple):
         targets=self.targets._replace(mask=self.targets.mask * weights)
     )
 
-  def rows(self, environments: tf.Tensor) -> 'TrainingBatch':
-    """The part that belongs to some environments.
+  def rows(
+      self, sequences: tf.Tensor, length: Optional[int] = None
+  ) -> 'TrainingBatch':
+    """The part that belongs to some sequences.
 
     Args:
-      environments: int32 `[n]`.
+      sequences: int32 `[n]`, below B T / L: an environment's sequences follow
+        each other.
+      length: L, steps of a sequence, which divides T; None: T, a sequence is
+        an environment.
 
     Returns:
-      A batch of n environments, `[n, T, ...]` throughout. What only the
-      predictor reads, by steps and not by environments, is left out.
+      A batch of n sequences, `[n, L, ...]` throughout. What only the
+      predictor reads, by steps and not by sequences, is left out.
     """
+    length = self.length if length is None else length
     part = self._replace(
         observations=(), step_types=(), selected=(), selected_mask=(),
-        target_features=(),
+        target_features=(), core_states=(),
     )
-    part = tf.nest.map_structure(lambda x: tf.gather(x, environments), part)
-    observations, step_types = tf.nest.map_structure(
-        lambda x: self._gathered_steps(x, environments),
-        (self.observations, self.step_types),
+    return tf.nest.map_structure(
+        lambda x: tf.gather(in_sequences(x, length), sequences), part
+    )._replace(
+        observations=tf.nest.map_structure(
+            lambda x: self._gathered_steps(x, sequences, length),
+            self.observations,
+        ),
+        step_types=self._gathered_steps(self.step_types, sequences, length),
+        core_states=tf.nest.map_structure(
+            lambda x: tf.gather(x, sequences), self.core_states
+        ),
     )
-    return part._replace(observations=observations, step_types=step_types)
 
-  def _gathered_steps(self, x, environments):
-    """`[n, T, ...]` of `[B, T, ...]` or `[B, T + 1, ...]`, copied once."""
-    length, stored = self.length, x.shape[1]
+  def _gathered_steps(self, x, sequences, length):
+    """`[n, L, ...]` of `[B, T, ...]` or `[B, T + 1, ...]`, copied once."""
+    stored = x.shape[1]
     if stored is None or not isinstance(length, int):
-      return tf.gather(x, environments)[:, :length]
+      return tf.gather(x, sequences)[:, :length]
     flat = tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
-    steps = environments[:, tf.newaxis] * stored + tf.range(length)
-    return tf.ensure_shape(
-        tf.gather(flat, steps), [None, length] + x.shape[2:].as_list()
+    per_environment = self.length // length
+    first = (
+        sequences // per_environment * stored
+        + sequences % per_environment * length
     )
+    return tf.ensure_shape(
+        tf.gather(flat, first[:, tf.newaxis] + tf.range(length)),
+        [None, length] + x.shape[2:].as_list(),
+    )
+
+  def first_states(self):
+    """The recurrent states before o_0, nest of `[B, ...]`, or ()."""
+    def first(x):
+      return tf.gather(x, tf.range(batch) * (tf.shape(x)[0] // batch))
+
+    batch = self.num_environments
+    return tf.nest.map_structure(first, self.core_states)
+
+
+def in_sequences(x: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
+  """`[B, T, ...]` as `[B * T / length, length, ...]`."""
+  if not isinstance(length, int) or x.shape[1] in (None, length):
+    return x
+  return tf.reshape(x, tf.concat([[-1, length], tf.shape(x)[2:]], axis=0))

@@ -91,8 +91,8 @@ def train_eval(
   """
   settings = dict(locals())
   del settings['root_dir'], settings['resume']
-  check_sizes(**settings)
   check_configs()
+  check_sizes(sequence_length=PPOConfig().sequence_length, **settings)
   suites.check_name(env_name)
   prepare_root_dir(root_dir, resume)
 
@@ -108,10 +108,11 @@ def train_eval(
   run.run()
 
 
-def check_sizes(**settings: Any):
+def check_sizes(sequence_length: Optional[int] = None, **settings: Any):
   """Checks the parameters of `train_eval` on their own and together.
 
   Args:
+    sequence_length: `PPOConfig.sequence_length`.
     **settings: All parameters of `train_eval` but the folder and `resume`.
 
   Raises:
@@ -123,11 +124,15 @@ def check_sizes(**settings: Any):
     raise _wrong('seed', settings['seed'], 'choose one below 2147483648')
   environments = settings['num_parallel_environments']
   minibatches = settings['num_minibatches']
-  if environments % minibatches:
+  sequences = _sequences_per_rollout(
+      settings['rollout_length'], sequence_length
+  )
+  if environments * sequences % minibatches:
+    each = f'with {sequences} sequences each ' if sequences > 1 else ''
     raise _wrong(
         'num_parallel_environments', environments,
-        f'not divisible by train_eval.num_minibatches = {minibatches}: choose '
-        + _divisible(environments, minibatches),
+        f'{each}not divisible by train_eval.num_minibatches = {minibatches}: '
+        f'choose {_divisible(environments, minibatches)}',
     )
   workers = settings['num_workers']
   if workers is not None and workers > environments:
@@ -210,6 +215,23 @@ def _check_whole_number(name: str, value: Any, smallest: int):
     if smallest == 0 and name in _MEANING_OF_ZERO:
       meaning = f' ({_MEANING_OF_ZERO[name]})'
     raise _wrong(name, value, f'choose {smallest}{meaning} or more')
+
+
+def _sequences_per_rollout(
+    rollout_length: int, sequence_length: Optional[int]
+) -> int:
+  """How many sequences an environment's part of a rollout is cut into."""
+  if sequence_length is None or sequence_length >= rollout_length:
+    return 1
+  if rollout_length % sequence_length:
+    divisors = [n for n in range(1, rollout_length) if rollout_length % n == 0]
+    near = min(divisors, key=lambda n: abs(n - sequence_length))
+    raise ConfigError(
+        f'PPOConfig.sequence_length = {sequence_length}: does not divide '
+        f'train_eval.rollout_length = {rollout_length}: choose {near}, or None '
+        'for the whole rollout'
+    )
+  return rollout_length // sequence_length
 
 
 def _check_names(settings):

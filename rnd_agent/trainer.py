@@ -117,6 +117,7 @@ class Trainer:
         stop=lambda: self._stop_requested,
         on_step=self._watch_places,
         lanes=agent.lanes,
+        sequence_length=agent.sequence_length,
     )
     self._iteration = 0
     self._env_steps = 0

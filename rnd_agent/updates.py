@@ -1,4 +1,4 @@
-"""One update: epochs x minibatches of whole environments, compiled.
+"""One update: epochs x minibatches of whole sequences, compiled.
 
 A minibatch is worked through in micro-batches, whose gradients are summed:
 each loss is a sum over its rows divided by the whole minibatch's count, so the
@@ -21,10 +21,10 @@ LossFunction = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
 
 class MicroBatch(NamedTuple):
-  """Some environments of a minibatch and what their losses are divided by.
+  """Some sequences of a minibatch and what their losses are divided by.
 
   Attributes:
-    batch: `TrainingBatch` of these environments.
+    batch: `TrainingBatch` of these sequences.
     count: float32 scalar, real steps of the whole minibatch.
     share: part of the minibatch that this is, (0, 1]; for terms that are no
       means over steps.
@@ -35,85 +35,86 @@ class MicroBatch(NamedTuple):
   share: float
 
 
-def micro_batch_environments(
-    minibatch_environments: int, length: int, micro_batch_size: int
+def micro_batch_sequences(
+    minibatch_sequences: int, length: int, micro_batch_size: int
 ) -> int:
-  """Environments per micro-batch: the most that fit and divide evenly.
+  """Sequences per micro-batch: the most that fit and divide evenly.
 
   Args:
-    minibatch_environments: environments per minibatch.
-    length: steps per environment.
-    micro_batch_size: steps per micro-batch at most (one environment at least).
+    minibatch_sequences: sequences per minibatch.
+    length: steps per sequence.
+    micro_batch_size: steps per micro-batch at most (one sequence at least).
 
   Returns:
-    A divisor of `minibatch_environments`.
+    A divisor of `minibatch_sequences`.
   """
   return max(
-      n for n in range(1, minibatch_environments + 1)
-      if minibatch_environments % n == 0
+      n for n in range(1, minibatch_sequences + 1)
+      if minibatch_sequences % n == 0
       and (n == 1 or n * length <= micro_batch_size)
   )
 
 
-def environment_order(
-    num_environments: int | tf.Tensor,
+def sequence_order(
+    num_sequences: int | tf.Tensor,
     num_epochs: int,
     num_minibatches: int,
     generator: tf.random.Generator | None,
 ) -> tf.Tensor:
-  """Which environments make up which minibatch.
+  """Which sequences make up which minibatch.
 
   Args:
-    num_environments: B, divisible by `num_minibatches`; may be a tensor
-      where there is one minibatch.
+    num_sequences: of all environments, n: one each unless a sequence length
+      is set; divisible by `num_minibatches`; may be a tensor where there is
+      one minibatch.
     num_epochs: passes over the rollout.
     num_minibatches: parts of the rollout.
-    generator: deals the environments anew in every epoch; None: contiguous
+    generator: deals the sequences anew in every epoch; None: contiguous
       blocks, the same in each epoch (authors' code).
 
   Returns:
-    int32 `[num_epochs * num_minibatches, B / num_minibatches]`; every epoch
-    holds every environment exactly once.
+    int32 `[num_epochs * num_minibatches, n / num_minibatches]`; every epoch
+    holds every sequence exactly once.
 
   Raises:
-    ValueError: if the environments can't be dealt evenly.
+    ValueError: if the sequences can't be dealt evenly.
   """
-  if num_minibatches > 1 and num_environments % num_minibatches:
+  if num_minibatches > 1 and num_sequences % num_minibatches:
     raise ValueError(
-        f'{num_environments} environments cannot be dealt to '
-        f'{num_minibatches} minibatches of whole environments: choose a number '
+        f'{num_sequences} environments or sequences cannot be dealt to '
+        f'{num_minibatches} minibatches of whole ones: choose a number '
         'of environments that num_minibatches divides.'
     )
-  order = tf.tile(tf.range(num_environments)[tf.newaxis], [num_epochs, 1])
+  order = tf.tile(tf.range(num_sequences)[tf.newaxis], [num_epochs, 1])
   if generator is not None:
-    keys = generator.uniform([num_epochs, num_environments])
+    keys = generator.uniform([num_epochs, num_sequences])
     order = tf.argsort(keys, axis=1)
   return tf.reshape(
-      order, [num_epochs * num_minibatches, num_environments // num_minibatches]
+      order, [num_epochs * num_minibatches, num_sequences // num_minibatches]
   )
 
 
 def in_micro_batches(
     order: tf.Tensor, length: int | tf.Tensor, micro_batch_size: int | None
 ) -> tf.Tensor:
-  """Divides every minibatch of `environment_order`.
+  """Divides every minibatch of `sequence_order`.
 
   Args:
-    order: int32 `[updates, environments]`.
-    length: steps per environment.
+    order: int32 `[updates, sequences]`.
+    length: steps per sequence.
     micro_batch_size: steps per micro-batch at most; None: undivided.
 
   Returns:
-    int32 `[updates, micro-batches, environments]`; undivided, too, where the
+    int32 `[updates, micro-batches, sequences]`; undivided, too, where the
     sizes are only known when it runs.
   """
-  environments = order.shape[1]
-  if micro_batch_size is None or environments is None or not isinstance(
+  sequences = order.shape[1]
+  if micro_batch_size is None or sequences is None or not isinstance(
       length, int
   ):
     return order[:, tf.newaxis]
-  size = micro_batch_environments(environments, length, micro_batch_size)
-  return tf.reshape(order, [order.shape[0], environments // size, size])
+  size = micro_batch_sequences(sequences, length, micro_batch_size)
+  return tf.reshape(order, [order.shape[0], sequences // size, size])
 
 
 def random_subset(

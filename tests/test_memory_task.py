@@ -5,6 +5,7 @@ is right as often as chance, 1 in 4.
 """
 
 import csv
+import pathlib
 
 import gin
 import pytest
@@ -14,9 +15,7 @@ from rnd_agent import gin_files
 from rnd_agent import train_eval_lib
 
 _CORES = {
-    'gru': (
-        'ActorCriticNetwork.core = @GRUCell()', 'GRUCell.units = 32',
-    ),
+    'gru': (),  # As in the config.
     'lstm': (
         'ActorCriticNetwork.core = @LSTMCell()', 'LSTMCell.units = 32',
     ),
@@ -25,23 +24,11 @@ _CORES = {
         'DNCCell.word_size = 8', 'DNCCell.num_read_heads = 1',
         'DNCCell.controller_units = 32',
     ),
-    'none': (),
+    'none': ('ActorCriticNetwork.core = None',),
 }
+_CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'recall.gin'
 _BINDINGS = (
-    "train_eval.env_name = 'toy:Recall'",
-    'train_eval.num_parallel_environments = 32',
-    'train_eval.num_workers = 1',
-    'train_eval.rollout_length = 28',
-    'train_eval.num_minibatches = 1',
-    'train_eval.num_iterations = 60',
-    'train_eval.eval_interval = 0',
-    'train_eval.checkpoint_interval = 1000',
-    # Plain PPO: there is nothing to explore.
-    'RNDConfig.intrinsic_coefficient = 0.0',
-    'RNDConfig.discount_ext = 0.95',
-    'PPOConfig.learning_rate = 3e-3',
-    'PPOConfig.entropy_regularization = 0.01',
-    'ActorCriticNetwork.fc_layer_params = (32,)',
+    'train_eval.num_workers = 1', 'train_eval.checkpoint_interval = 1000',
 )
 
 
@@ -54,7 +41,7 @@ def _clean_gin():
 
 def _final_return(folder, seed, core):
   gin_files.parse(
-      [], [*_BINDINGS, *_CORES[core], f'train_eval.seed = {seed}']
+      [str(_CONFIG)], [*_BINDINGS, *_CORES[core], f'train_eval.seed = {seed}']
   )
   train_eval_lib.train_eval(root_dir=str(folder))
   with open(folder / 'metrics.csv', newline='', encoding='utf-8') as file:

@@ -145,7 +145,7 @@ def _environment(batch=4, limit=5, groups=1):
   )
 
 
-def _agent(environment, core, **settings):
+def _agent(environment, core, training=None, **settings):
   time_steps = tensor_spec.from_spec(environment.time_step_spec())
   actions = tensor_spec.from_spec(environment.action_spec())
   net = _network(core, time_steps.observation, actions)
@@ -158,7 +158,7 @@ def _agent(environment, core, **settings):
   )
   return rnd_ppo_agent.RNDPPOAgent(
       time_steps, actions, tf.keras.optimizers.Adam(1e-2),
-      actor_critic_net=net, rnd=rnd, num_epochs=1,
+      actor_critic_net=net, rnd=rnd, **{'num_epochs': 1, **(training or {})},
       generator=tf.random.Generator.from_seed(1),
       train_step_counter=tf.Variable(0, dtype=tf.int64),
       compute_config=config.ComputeConfig(**settings),
@@ -233,10 +233,121 @@ def test_micro_batches_do_not_cut_sequences(core):
   np.testing.assert_allclose(results[0], results[1], rtol=1e-4, atol=1e-5)
 
 
-def test_the_stock_path_starts_from_the_recorded_state(core, monkeypatch):
+def _collected(environment, agent, length=12, count=2):
+  collect = collector_lib.Collector(
+      environment, agent.collect_policy, length,
+      sequence_length=agent.sequence_length,
+  )
+  return [collect.collect() for _ in range(count)][-1]
+
+
+def _cut(rollout, length):
+  """Every sequence of `[4, 12]` as an environment of its own."""
+  def steps(x):
+    return tf.reshape(x, [-1, length, *x.shape[2:]])
+
+  def with_next(x):
+    parts = [x[:, t:t + length + 1] for t in range(0, 12, length)]
+    return tf.reshape(
+        tf.stack(parts, axis=1), [-1, length + 1, *x.shape[2:]]
+    )
+
+  overlapping = ('observations', 'step_types', 'values_ext', 'values_int')
+  return rollout._replace(**{
+      name: tf.nest.map_structure(
+          with_next if name in overlapping else steps, value
+      )
+      for name, value in rollout._asdict().items()
+      if name not in ('core_states', 'selected')
+  })
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+def test_sequences_have_the_states_that_the_policy_had(core, groups):
+  whole = []
+  for length in (4, None):
+    with _environment(groups=groups) as environment:
+      agent = _agent(environment, core, dict(sequence_length=length))
+      rollout = _collected(environment, agent)
+      if length:
+        cut = _cut(rollout, length)._replace(core_states=rollout.core_states)
+        assert cut.rewards.shape == (12, 4)
+        assert np.abs(_ratios(agent, cut) - 1).max() < 1e-5
+        mixed = tf.nest.map_structure(lambda x: x[::-1], cut.core_states)
+        wrong = _ratios(agent, cut._replace(core_states=mixed))
+        assert np.abs(wrong - 1).max() > 1e-3
+        whole.append(tf.nest.map_structure(
+            lambda x: x[::3], rollout.core_states
+        ))
+      else:
+        whole.append(rollout.core_states)
+  _assert_near(*whole)
+
+
+@pytest.mark.parametrize('settings', [
+    dict(num_minibatches=3, num_epochs=2),
+    dict(num_minibatches=6, shuffle_minibatches=True),
+])
+def test_sequences_train_like_environments_of_their_own(core, settings):
+  """Gradients end where a sequence begins: three short ones, not a long."""
+  results = []
+  with _environment() as environment:
+    long = _agent(environment, core, dict(settings, sequence_length=4))
+    rollout = _collected(environment, long)
+    rewards = tf.random.stateless_normal([4, 12], [1, 2])
+    targets = long.make_targets(rollout, rewards)
+    short = _agent(environment, core, settings)
+    for agent in (long, short):
+      agent._generator.reset_from_seed(5)
+      before = [v.numpy() for v in agent.trained_variables]
+      cut = agent is short
+      info = agent.learn(
+          _cut(rollout, 4)._replace(core_states=rollout.core_states)
+          if cut else rollout,
+          type(targets)(*(tf.reshape(x, [12, 4]) for x in targets))
+          if cut else targets,
+      )
+      results.append(tf.nest.flatten(info) + [
+          v - b for v, b in zip(agent.trained_variables, before)
+      ])
+    _assert_near(*results, atol=1e-5)
+
+
+def test_gradients_end_at_the_start_of_a_sequence(core):
+  norms = {}
+  with _environment() as environment:
+    for length in (4, 12, None):
+      agent = _agent(environment, core, dict(sequence_length=length))
+      if not norms:
+        rollout = _collected(environment, agent)
+      states = rollout.core_states
+      if length != 4:
+        states = tf.nest.map_structure(lambda x: x[::3], states)
+      info = agent.train_rollout(rollout._replace(core_states=states))
+      norms[length] = info.extra.gradient_norm.numpy()
+  assert norms[12] == norms[None]
+  assert abs(norms[4] - norms[12]) > 1e-4 * norms[12]
+
+
+def test_rollouts_without_the_states_of_sequences_are_refused(core):
+  with _environment() as environment:
+    agent = _agent(environment, core, dict(sequence_length=4))
+    rollout = _collected(environment, agent)
+    states = tf.nest.map_structure(lambda x: x[:4], rollout.core_states)
+    with pytest.raises(ValueError, match='4 recurrent states for 12 sequences'):
+      agent.train_rollout(rollout._replace(core_states=states))
+    agent = _agent(environment, core, dict(sequence_length=5))
+    with pytest.raises(ValueError, match='= 5 does not divide the 12 steps'):
+      agent.train_rollout(rollout)
+
+
+@pytest.mark.parametrize('length', [None, 3])
+def test_the_stock_path_starts_from_the_recorded_state(
+    core, length, monkeypatch
+):
   """`agent.train` on a trajectory as TF-Agents' drivers record it."""
   with _environment() as environment:
-    agent = _agent(environment, core)
+    agent = _agent(environment, core, dict(sequence_length=length))
     policy = agent.collect_policy
     assert 'core_state' in policy.info_spec
     time_step = environment.reset()
@@ -265,8 +376,11 @@ def test_the_stock_path_starts_from_the_recorded_state(core, monkeypatch):
   processed = agent.preprocess_sequence(experience)
   agent.train(processed)
   ratio = tf.concat([tf.reshape(r, [-1]) for r in ratios], axis=0).numpy()
-  assert ratio.size == 4 * 7
+  assert ratio.size == 4 * (7 if length is None else 6)
   assert np.abs(ratio - 1).max() < 1e-5
+  if length:
+    with pytest.raises(tf.errors.InvalidArgumentError, match='holds steps'):
+      agent.train(tf.nest.map_structure(lambda x: x[:, :4], processed))
 
 
 def test_exported_policies_carry_the_state(core, tmp_path):

@@ -169,7 +169,7 @@ def _generator(seed=1):
 def test_every_environment_once_per_epoch(compiled, shuffled):
   generator = _generator() if shuffled else None
   order = compiled(
-      lambda: updates.environment_order(12, 5, 3, generator)
+      lambda: updates.sequence_order(12, 5, 3, generator)
   )().numpy()
   assert order.shape == (15, 4)
   epochs = order.reshape([5, 12])
@@ -184,7 +184,7 @@ def test_every_environment_once_per_epoch(compiled, shuffled):
 
 def test_environments_that_cannot_be_dealt_are_one_clear_line():
   with pytest.raises(ValueError) as info:
-    updates.environment_order(10, 2, 4, None)
+    updates.sequence_order(10, 2, 4, None)
   message = str(info.value)
   assert '\n' not in message
   for word in ('10 environments', '4 minibatches', 'num_minibatches'):
@@ -196,7 +196,7 @@ def test_environments_that_cannot_be_dealt_are_one_clear_line():
     (6, 10, 59, 3), (7, 10, 60, 1), (1, 5000, 256, 1),
 ])
 def test_environments_per_micro_batch(environments, length, size, expected):
-  assert updates.micro_batch_environments(
+  assert updates.micro_batch_sequences(
       environments, length, size
   ) == expected
 

@@ -110,6 +110,26 @@ def test_size_that_cannot_work(name, value, part):
   assert part in message
 
 
+def test_sequences_divide_the_rollout_and_minibatches_them():
+  assert _error(rollout_length=128, sequence_length=30) == (
+      'PPOConfig.sequence_length = 30: does not divide '
+      'train_eval.rollout_length = 128: choose 32, or None for the whole '
+      'rollout'
+  )
+  sizes = dict(
+      num_parallel_environments=2, num_minibatches=8, rollout_length=128
+  )
+  train_eval_lib.check_sizes(
+      **{**_SIZES, **sizes, 'num_workers': 1}, sequence_length=32
+  )
+  assert 'with 2 sequences each not divisible' in _error(
+      **sizes, num_workers=1, sequence_length=64
+  )
+  gin.bind_parameter('PPOConfig.sequence_length', 0)
+  with pytest.raises(ConfigError, match='sequence_length = 0: must be 1'):
+    train_eval_lib.check_configs()
+
+
 def test_every_parameter_is_checked():
   import inspect
   parameters = inspect.signature(train_eval_lib.train_eval).parameters
