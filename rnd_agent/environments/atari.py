@@ -52,9 +52,8 @@ class AtariGame(gymnasium.Env):
 
   `info` holds `lives`, and `place`, the room, for games where it is known.
 
-  Instances can be pickled with the state of the game. An unpickled game
-  continues exactly; only `render` shows the screen of before until its first
-  step.
+  The state can be saved: a restored game continues exactly; only `render`
+  shows the screen of before until its first step.
   """
 
   metadata = {'render_modes': ['rgb_array'], 'render_fps': 60}
@@ -126,15 +125,20 @@ class AtariGame(gymnasium.Env):
       info['place'] = int(ram[self._room_byte])
     return ram, info
 
-  def __getstate__(self) -> dict[str, Any]:
-    state = dict(self.__dict__)
-    del state['_ale']
-    state['game_state'] = self._ale.cloneState(include_rng=True)
-    return state
+  def saved_state(self) -> dict[str, Any]:
+    """Returns the emulator's state, in its own serialized form."""
+    game = self._ale.cloneState(include_rng=True).serialize()
+    return {'rom': self._rom, 'game': game}
 
-  def __setstate__(self, state: dict[str, Any]):
-    state = dict(state)
-    game_state = state.pop('game_state')
-    self.__dict__.update(state)
-    self._ale = self._load()
-    self._ale.restoreState(game_state)
+  def restore_state(self, state: dict[str, Any]):
+    """Takes back what `saved_state` returned.
+
+    Args:
+      state: Of the same game.
+
+    Raises:
+      ValueError: It is that of another game.
+    """
+    if state['rom'] != self._rom:
+      raise ValueError(f"the state is that of {state['rom']}")
+    self._ale.restoreState(ale_py.ALEState(state['game']))

@@ -1,6 +1,7 @@
 """Many environments over a few processes, as one batched PyEnvironment."""
 
 import collections
+import functools
 from typing import Any, NamedTuple
 import weakref
 
@@ -101,27 +102,33 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         num_environments, num_workers, num_groups, worker_timeout
     )
     self._num_environments = num_environments
+    self._num_groups = num_groups
     seeds = shares.environment_seeds(seed, num_environments)
-    all_shares = shares.make_shares(num_groups, num_workers, seeds)
-    self._pool = pool.WorkerPool(
-        env_name,
-        config or suites.EnvironmentConfig(),
-        all_shares,
-        worker_timeout,
+    self._shares = shares.make_shares(num_groups, num_workers, seeds)
+    self._all_workers = range(num_workers)
+    self._make_pool = functools.partial(
+        pool.WorkerPool, env_name, config or suites.EnvironmentConfig(),
+        self._shares, worker_timeout,
     )
+    self._start()
+
+  def _start(self):
+    """Starts workers and environments; nothing has been stepped yet."""
+    self._pool = self._make_pool()
     self._finalizer = weakref.finalize(self, self._pool.close)
     try:
       self._set_spaces(self._pool.spaces)
     except ValueError:
       self.close()
       raise
-    self._arrays = self._pool.share_memory(self._fields(num_workers))
+    fields = self._fields(len(self._all_workers))
+    self._arrays = self._pool.share_memory(fields)
     self._arrays['step_types'][:] = ts.StepType.LAST
     self._arrays['places'][:] = worker.NO_PLACE
-    self._set_groups(num_groups, all_shares)
-    self._all_workers = range(num_workers)
+    self._set_groups(self._num_groups, self._shares)
     self._under_way = collections.deque()
     self._episodes: list[Episode] = []
+    self._current_time_step = None
 
   @property
   def batched(self) -> bool:
@@ -211,11 +218,12 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     return episodes
 
   def get_state(self) -> dict[str, Any]:
-    """Returns all that the environments' future depends on; can be pickled.
+    """Returns all that the environments' future depends on, as plain data.
+
+    It can be written by `states.encode`.
 
     Raises:
-      EnvironmentWorkerError: An environment's state cannot be saved. This
-        closes the environments as every error of theirs does.
+      EnvironmentWorkerError: See the class.
       RuntimeError: The environments are closed or being stepped.
     """
     self._check_idle()
@@ -228,17 +236,30 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         if name not in ('busy', 'final_observations', 'actions')
     }
     return {
-        'environments': environments,
+        'environments': [
+            environments[i] for i in range(self._num_environments)
+        ],
         'arrays': arrays,
-        'episodes': list(self._episodes),
+        'episodes': [list(episode) for episode in self._episodes],
         'started': self._current_time_step is not None,
     }
 
-  def set_state(self, state: dict[str, Any]):
+  def set_state(self, state: dict[str, Any]) -> dict[int, str]:
     """Restores what `get_state` returned, into equally many environments.
 
+    Atari games come back from their own saved state, all others by repeating
+    what was done in the episode; one that does not get to where it was begins
+    a new episode.
+
+    Args:
+      state: What `get_state` returned.
+
+    Returns:
+      Why, for every environment that began a new episode.
+
     Raises:
-      ValueError: The state is that of another number of environments.
+      ValueError: The state is that of another number or kind of environments.
+      EnvironmentWorkerError: See the class.
       RuntimeError: The environments are closed or being stepped.
     """
     self._check_idle()
@@ -247,11 +268,31 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
           f"the state is that of {len(state['environments'])} environments, "
           f'here are {self._num_environments}'
       )
-    self._pool.ask(self._all_workers, 'set_state', state['environments'])
     for name, array in state['arrays'].items():
+      if name not in self._arrays or array.shape != self._arrays[name].shape:
+        raise ValueError(f'the state is that of other environments ({name})')
       self._arrays[name][:] = array
-    self._episodes = list(state['episodes'])
+    self._episodes = [
+        Episode(i, score, length, tuple(places), *more)
+        for i, score, length, places, *more in state['episodes']
+    ]
+    begun = {}
+    saved = dict(enumerate(state['environments']))
+    for answer in self._pool.ask(self._all_workers, 'set_state', saved):
+      begun.update(answer)
     self._current_time_step = self._time_step() if state['started'] else None
+    return begun
+
+  def restart(self):
+    """Starts all workers and environments anew, after an error of theirs.
+
+    Call `set_state` or `reset` before the next step.
+
+    Raises:
+      EnvironmentWorkerError: They fail to start.
+    """
+    self.close()
+    self._start()
 
   def close(self):
     """Ends the workers; may be called again."""

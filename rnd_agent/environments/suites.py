@@ -23,6 +23,7 @@ import gymnasium
 from rnd_agent.environments import corridor
 from rnd_agent.environments import errors
 from rnd_agent.environments import recall
+from rnd_agent.environments import states
 from rnd_agent.environments import wrappers
 
 # A name, or an importable callable: seed -> environment.
@@ -243,6 +244,8 @@ def _preprocess(
     from_screen: bool = False,
 ) -> gymnasium.Env:
   """Applies sticky actions and the preprocessing of images, as configured."""
+  if not hasattr(env, 'saved_state'):
+    env = states.Replay(env)
   if config.sticky_action_probability:
     env = wrappers.StickyActions(env, config.sticky_action_probability, seed)
   if from_screen or config.frame_skip:

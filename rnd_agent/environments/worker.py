@@ -27,6 +27,7 @@ import gymnasium
 import numpy as np
 
 from rnd_agent.environments import memory
+from rnd_agent.environments import states
 from rnd_agent.environments import suites
 
 # Step types of TF-Agents (`tf_agents.trajectories.StepType`).
@@ -143,27 +144,35 @@ class Worker:
     return episodes
 
   def get_state(self) -> dict[int, bytes]:
-    """Returns every environment of the share, pickled with its state."""
-    states = {}
+    """Returns the state of every environment of the share, see `states`."""
+    result = {}
     for i, env in self._envs.items():
       self._enter(i)
-      if isinstance(env.unwrapped, gymnasium.utils.EzPickle):
-        # Pickling it would keep how it was made and forget where it is.
-        raise NotImplementedError(
-            f'the state of {type(env.unwrapped).__name__} cannot be saved'
-        )
-      states[i] = pickle.dumps(env)
+      result[i] = states.encode(states.get_state(env))
     self._leave()
-    return states
+    return result
 
-  def set_state(self, states: dict[int, bytes]):
-    """Replaces the environments of the share by saved ones."""
-    for i in self._envs:
+  def set_state(self, saved: dict[int, bytes]) -> dict[int, str]:
+    """Brings the environments of the share to saved states.
+
+    Those that do not get there begin new episodes.
+
+    Args:
+      saved: What `get_state` of all workers returned.
+
+    Returns:
+      Why, for every environment that began a new episode.
+    """
+    begun = {}
+    for i, env in self._envs.items():
       self._enter(i)
-      env = pickle.loads(states[i])
-      self._envs[i].close()
-      self._envs[i] = env
+      try:
+        states.set_state(env, states.decode(saved[i]))
+      except (states.NotExactError, ValueError) as error:
+        begun[i] = str(error)
+        self._reset_one(i)
     self._leave()
+    return begun
 
   def close(self):
     """Closes the environments."""

@@ -4,7 +4,7 @@ The order, from the game outwards, is that of Burda et al. 2018 (arXiv
 1810.12894, appendix A.3, table 2): sticky actions on raw frames, an action
 held for 4 frames with the maximum over the last two, grey, 84 x 84, a stack of
 4, a limit on an episode's length, and a clipped reward. `suites` puts them
-together. All of a wrapper's state is pickled with it.
+together. Wrappers with a memory save it, see `states`.
 """
 
 import collections
@@ -57,6 +57,18 @@ class StickyActions(gymnasium.Wrapper):
     if self._random.random() >= self._probability:
       self._previous = action
     return self.env.step(self._previous)
+
+  def saved_state(self) -> dict[str, Any]:
+    """Returns the previous action and the random numbers' state."""
+    return {
+        'previous': int(self._previous),
+        'random': self._random.bit_generator.state,
+    }
+
+  def restore_state(self, state: dict[str, Any]):
+    """Takes back what `saved_state` returned."""
+    self._previous = state['previous']
+    self._random.bit_generator.state = state['random']
 
   @staticmethod
   def _generator(seed: int) -> np.random.Generator:
@@ -195,6 +207,14 @@ class StackFrames(gymnasium.Wrapper):
     self._frames.append(frame)
     return self._stack(), reward, terminated, truncated, info
 
+  def saved_state(self) -> dict[str, Any]:
+    """Returns the stack."""
+    return {'frames': list(self._frames)}
+
+  def restore_state(self, state: dict[str, Any]):
+    """Takes back what `saved_state` returned."""
+    self._frames.extend(state['frames'])
+
   def _stack(self) -> np.ndarray:
     return cv2.merge(list(self._frames)).reshape(self._shape)
 
@@ -245,6 +265,14 @@ class TimeLimit(gymnasium.Wrapper):
         truncated = True
     return observation, reward, terminated, truncated, info
 
+  def saved_state(self) -> dict[str, Any]:
+    """Returns how far the episode is."""
+    return {'steps': self._steps}
+
+  def restore_state(self, state: dict[str, Any]):
+    """Takes back what `saved_state` returned."""
+    self._steps = state['steps']
+
 
 class EpisodeStatistics(gymnasium.Wrapper):
   """Puts an episode's figures into `info['episode']` when it ends.
@@ -281,6 +309,20 @@ class EpisodeStatistics(gymnasium.Wrapper):
           'places': tuple(sorted(self._places)),
       }
     return observation, reward, terminated, truncated, info
+
+  def saved_state(self) -> dict[str, Any]:
+    """Returns the figures of the episode so far."""
+    return {
+        'return': self._return,
+        'length': self._length,
+        'places': sorted(self._places),
+    }
+
+  def restore_state(self, state: dict[str, Any]):
+    """Takes back what `saved_state` returned."""
+    self._return = state['return']
+    self._length = state['length']
+    self._places = set(state['places'])
 
   def _visit(self, info: dict[str, Any]):
     if 'place' in info:

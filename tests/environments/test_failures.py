@@ -162,13 +162,6 @@ def test_observation_that_does_not_fit_its_space():
     env.reset()
 
 
-def test_state_that_cannot_be_saved():
-  env = ShardedPyEnvironment(toy_environments.forgetful, 2, 1)
-  env.reset()
-  with pytest.raises(errors.EnvironmentWorkerError, match='cannot be saved'):
-    env.get_state()
-
-
 @pytest.fixture
 def interrupts():
   """Ctrl-C raises, even where a shell started us with it ignored."""

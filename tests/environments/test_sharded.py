@@ -1,7 +1,6 @@
 """The batched environment: protocol, determinism, specs, state."""
 
 import functools
-import pickle
 import subprocess
 import sys
 
@@ -16,6 +15,7 @@ import toy_environments
 
 from rnd_agent.environments import shares
 from rnd_agent.environments import single
+from rnd_agent.environments import states
 from rnd_agent.environments import suites
 from rnd_agent.environments.sharded import ShardedPyEnvironment
 
@@ -274,20 +274,20 @@ def test_state_is_saved_into_other_processes(name):
     env.reset()
     for t in range(30):
       env.step(actions_for(t, 3, num_actions))
-    state = pickle.loads(pickle.dumps(env.get_state()))
+    state = states.decode(states.encode(env.get_state()))
     pending = len(env._episodes)
     expected = [env.step(actions_for(t, 3, num_actions)) for t in range(50)]
     expected_episodes = sorted(env.episodes())
   assert pending or name == GAME
   with ShardedPyEnvironment(name, 3, 1, seed=99) as env:
-    env.set_state(state)
+    assert env.set_state(state) == {}
     for t, step in enumerate(expected):
       for a, b in zip(step, env.step(actions_for(t, 3, num_actions)),
                       strict=True):  # fmt: skip
         np.testing.assert_array_equal(a, b)
     assert sorted(env.episodes()) == expected_episodes
     with pytest.raises(ValueError, match='of 2 environments'):
-      env.set_state({**state, 'environments': {0: b'', 1: b''}})
+      env.set_state({**state, 'environments': [b'', b'']})
 
 
 def test_gin_binds_the_constructor():

@@ -1,6 +1,5 @@
 """Each wrapper alone, on distinct images."""
 
-import pickle
 
 import cv2
 import gymnasium
@@ -11,6 +10,7 @@ from toy_environments import Pictures
 from toy_environments import Walk
 
 from rnd_agent.environments import corridor
+from rnd_agent.environments import states
 from rnd_agent.environments import wrappers
 
 
@@ -213,15 +213,20 @@ def test_wrong_arguments(build, message):
     build()
 
 
-def test_all_state_is_pickled():
-  env = wrappers.StickyActions(Pictures(30), 0.25)
+def _wrapped(seed):
+  env = wrappers.StickyActions(states.Replay(Pictures(30)), 0.25)
   env = wrappers.GrayResize(wrappers.SkipAndMax(env, 2), 12)
   env = wrappers.TimeLimit(wrappers.StackFrames(env, 3), 10)
   env = wrappers.ClipReward(wrappers.EpisodeStatistics(env), 1.0)
-  env.reset(seed=5)
+  env.reset(seed=seed)
+  return env
+
+
+def test_all_state_is_saved():
+  env, copy = _wrapped(5), _wrapped(6)
   for t in range(6):
     env.step(t % 5)
-  copy = pickle.loads(pickle.dumps(env))
+  states.set_state(copy, states.decode(states.encode(states.get_state(env))))
   for t in range(4):
     expected, actual = env.step(t), copy.step(t)
     np.testing.assert_array_equal(expected[0], actual[0])

@@ -1,6 +1,7 @@
 """Environments that tests give to worker processes by import path."""
 
 import os
+import random
 import time
 
 import gymnasium
@@ -142,15 +143,22 @@ def mixed(seed):
   return echo_box(seed) if seed % 2 else Walk()
 
 
-class Forgetful(Walk, gymnasium.utils.EzPickle):
-  """Pickles its arguments only."""
+class Unrepeatable(gymnasium.Env):
+  """Draws on random numbers that are not its own."""
 
-  def __init__(self):
-    gymnasium.utils.EzPickle.__init__(self)
+  action_space = gymnasium.spaces.Discrete(2)
+  observation_space = gymnasium.spaces.Box(0, 1, (2,), np.float64)
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    return np.array([0.0, random.random()]), {}
+
+  def step(self, action):
+    return np.array([1.0, random.random()]), 1.0, False, False, {}
 
 
-def forgetful(seed):
-  return Forgetful()
+def unrepeatable(seed):
+  return Unrepeatable()
 
 
 class Pictures(gymnasium.Env):

@@ -1,0 +1,242 @@
+"""The state of an environment as plain data, and back: nothing is pickled.
+
+An environment's state is the list of its layers' states, from the outermost
+wrapper inwards; layers without a memory have None. The innermost one is either
+a game that can save itself (`AtariGame`) or `Replay`, which remembers how the
+episode began and what was done in it.
+
+`encode` makes bytes of such data: JSON, compressed, arrays and bytes in it as
+text. Whatever the bytes are, `decode` runs no code of theirs.
+"""
+
+import base64
+import hashlib
+import json
+from typing import Any
+import zlib
+
+import gymnasium
+import numpy as np
+
+# Where a stranger's bytes may not lead to: more memory than this, bytes.
+_LARGEST = 2**32
+
+
+class NotExactError(Exception):
+  """An environment does not come back to where it was."""
+
+
+def get_state(env: gymnasium.Env) -> list[Any]:
+  """Returns the state of an environment that `suites.make` has made.
+
+  Args:
+    env: The environment with all its wrappers.
+
+  Returns:
+    One entry per layer; data for `encode`.
+  """
+  return [
+      layer.saved_state() if hasattr(layer, 'saved_state') else None
+      for layer in _layers(env)
+  ]
+
+
+def set_state(env: gymnasium.Env, state: list[Any]):
+  """Brings an environment that was made in the same way to a state.
+
+  Args:
+    env: The environment with all its wrappers; already reset.
+    state: What `get_state` returned.
+
+  Raises:
+    NotExactError: It did not get there, or the state is that of another
+      environment; it must be reset before it is stepped.
+  """
+  layers = _layers(env)
+  if not isinstance(state, list) or len(state) != len(layers):
+    raise NotExactError('the state is that of another environment')
+  # The innermost first: a replay steps it through.
+  for layer, part in zip(reversed(layers), reversed(state)):
+    if (part is None) == hasattr(layer, 'saved_state'):
+      raise NotExactError('the state is that of another environment')
+    if part is not None:
+      try:
+        layer.restore_state(part)
+      except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise NotExactError(f'{type(error).__name__}: {error}') from error
+
+
+def _layers(env: gymnasium.Env) -> list[gymnasium.Env]:
+  """The wrappers from the outside to the layer that saves all the rest."""
+  layers = [env]
+  while isinstance(env, gymnasium.Wrapper) and not isinstance(env, Replay):
+    env = env.env
+    layers.append(env)
+  return layers
+
+
+class Replay(gymnasium.Wrapper):
+  """Saves any environment by what its episode was made of.
+
+  The state is that of the random numbers when the episode began and the
+  actions since. Restoring resets and repeats them, and then compares
+  observation and random numbers with what they were: an environment that draws
+  on anything else is found out.
+  """
+
+  def __init__(self, env: gymnasium.Env):
+    super().__init__(env)
+    self._seed = None
+    self._random_before = None
+    self._actions = []
+    self._observation = None
+
+  def reset(self, *, seed: int | None = None, options=None):
+    self._seed = seed
+    self._random_before = _random_state(self.unwrapped)
+    self._actions = []
+    self._observation, info = self.env.reset(seed=seed, options=options)
+    return self._observation, info
+
+  def step(self, action):
+    self._actions.append(action)
+    result = self.env.step(action)
+    self._observation = result[0]
+    return result
+
+  def saved_state(self) -> dict[str, Any]:
+    """Returns how the episode began, its actions, and what to compare."""
+    return {
+        'seed': self._seed,
+        'random_before': self._random_before,
+        'actions': np.array(self._actions),
+        'random_after': _random_state(self.unwrapped),
+        'observation': _digest(self._observation),
+    }
+
+  def restore_state(self, state: dict[str, Any]):
+    """Repeats an episode.
+
+    Args:
+      state: What `get_state` returned.
+
+    Raises:
+      NotExactError: The environment did something else this time.
+    """
+    _set_random_state(self.unwrapped, state['random_before'])
+    self.reset(seed=state['seed'])
+    for action in state['actions']:
+      self.step(action if np.ndim(action) else action.item())
+    if (
+        _digest(self._observation) != state['observation']
+        or _random_state(self.unwrapped) != state['random_after']
+    ):
+      raise NotExactError('repeating its actions led to another observation')
+
+
+def _random_state(env: gymnasium.Env) -> Any:
+  """The state of an environment's random numbers, of numpy's either kind."""
+  random = getattr(env, 'np_random', None)
+  if isinstance(random, np.random.Generator):
+    return _plain(random.bit_generator.state)
+  if isinstance(random, np.random.RandomState):
+    return _plain(random.get_state(legacy=False))
+  return None
+
+
+def _set_random_state(env: gymnasium.Env, state: Any):
+  random = getattr(env, 'np_random', None)
+  if isinstance(random, np.random.Generator):
+    random.bit_generator.state = state
+  elif isinstance(random, np.random.RandomState):
+    random.set_state(state)
+
+
+def _plain(nest: Any) -> Any:
+  """A generator's state with lists for arrays, so that it can be compared."""
+  if isinstance(nest, dict):
+    return {key: _plain(value) for key, value in nest.items()}
+  return nest.tolist() if isinstance(nest, np.ndarray) else nest
+
+
+def _digest(observation: Any) -> str:
+  """A fingerprint of an observation of any kind."""
+  sha = hashlib.sha256()
+
+  def add(part):
+    if isinstance(part, dict):
+      for key in sorted(part):
+        sha.update(repr(key).encode())
+        add(part[key])
+    elif isinstance(part, (tuple, list)):
+      for entry in part:
+        add(entry)
+    elif isinstance(part, (np.ndarray, np.generic)):
+      sha.update(f'{part.dtype.str}{part.shape}'.encode())
+      sha.update(np.ascontiguousarray(part).tobytes())
+    else:
+      sha.update(repr(part).encode())
+
+  add(observation)
+  return sha.hexdigest()
+
+
+def encode(nest: Any) -> bytes:
+  """Makes bytes of plain data.
+
+  Args:
+    nest: Dicts with text keys, lists, tuples (which become lists), text,
+      numbers, truth values, None, bytes, numpy's arrays and numbers.
+
+  Returns:
+    Bytes for `decode`.
+
+  Raises:
+    TypeError: Something else is in it.
+  """
+  return zlib.compress(json.dumps(nest, default=_as_json).encode(), level=1)
+
+
+def decode(data: bytes) -> Any:
+  """Makes data of bytes, which may come from anywhere.
+
+  Args:
+    data: What `encode` returned.
+
+  Returns:
+    The data.
+
+  Raises:
+    ValueError: They are no such bytes.
+  """
+  decompressor = zlib.decompressobj()
+  try:
+    text = decompressor.decompress(data, _LARGEST)
+    if decompressor.unconsumed_tail or not decompressor.eof:
+      raise ValueError('it is cut off, or too large')
+    return json.loads(text, object_hook=_from_json)
+  except (zlib.error, ValueError, KeyError, TypeError) as error:
+    raise ValueError(f'not a saved state: {error}') from error
+
+
+def _as_json(value: Any) -> Any:
+  if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
+    data = base64.b64encode(np.ascontiguousarray(value)).decode()
+    return {'__array__': [value.dtype.str, list(value.shape), data]}
+  if isinstance(value, bytes):
+    return {'__bytes__': base64.b64encode(value).decode()}
+  if isinstance(value, np.generic):
+    return value.item()
+  raise TypeError(f'{type(value).__name__} cannot be saved')
+
+
+def _from_json(value: dict[str, Any]) -> Any:
+  if '__bytes__' in value:
+    return base64.b64decode(value['__bytes__'], validate=True)
+  if '__array__' in value:
+    dtype, shape, data = value['__array__']
+    if np.dtype(dtype).kind not in 'biuf':
+      raise ValueError(f'an array of {dtype}')
+    array = np.frombuffer(base64.b64decode(data, validate=True), dtype)
+    return array.reshape(shape).copy()
+  return value

@@ -1,0 +1,145 @@
+"""Saved states: exact where that is possible, said where it is not, safe."""
+
+import base64
+import json
+import zlib
+
+import gymnasium
+import numpy as np
+import pytest
+import toy_environments
+
+from rnd_agent.environments import states
+from rnd_agent.environments import suites
+from rnd_agent.environments.sharded import ShardedPyEnvironment
+
+
+@pytest.mark.parametrize('name', [
+    'MountainCar-v0', 'CartPole-v1', 'Pendulum-v1', 'FrozenLake-v1',
+    'toy:Recall', 'toy:Corridor',
+])
+@pytest.mark.parametrize('episodes', [0, 2])
+def test_an_episode_is_repeated_exactly(name, episodes):
+  env, copy = suites.make(name, seed=3), suites.make(name, seed=4)
+  env.action_space.seed(0)
+
+  def play(some):
+    observation, reward, terminated, truncated, _ = some.step(action)
+    ended = terminated or truncated
+    return (some.reset()[0] if ended else observation), reward, ended
+
+  env.reset()
+  ends = 0
+  for t in range(500):
+    action = env.action_space.sample()
+    ends += play(env)[2]
+    if t > 5 and ends >= episodes:
+      break
+  states.set_state(copy, states.decode(states.encode(states.get_state(env))))
+  for _ in range(300):
+    action = env.action_space.sample()
+    for a, b in zip(play(env), play(copy)):
+      np.testing.assert_array_equal(a, b)
+
+
+def test_what_cannot_be_repeated_begins_a_new_episode():
+  with ShardedPyEnvironment(toy_environments.unrepeatable, 2, 1) as env:
+    env.reset()
+    for _ in range(3):
+      env.step_and_reset(np.zeros(2, int))
+    state = env.get_state()
+    begun = env.set_state(state)
+    assert set(begun) == {0, 1}
+    assert 'another observation' in begun[0]
+    assert env.current_time_step().is_first().all()
+    assert (env.current_time_step().observation[:, 0] == 0).all()
+
+
+def test_an_environment_in_another_chain_is_refused():
+  plain = suites.make('CartPole-v1')
+  limited = suites.make(
+      'CartPole-v1', suites.EnvironmentConfig(max_episode_steps=0)
+  )
+  with pytest.raises(states.NotExactError, match='another environment'):
+    states.set_state(limited, states.get_state(plain))
+  atari = suites.make('atari:Pong')
+  state = states.get_state(atari)
+  with pytest.raises(states.NotExactError, match='that of pong'):
+    states.set_state(suites.make('atari:Breakout'), state)
+
+
+@pytest.mark.parametrize('nest', [
+    {'a': [1, 2.5, None, True, 'x'], 'b': {'c': b'\x00\xff'}},
+    [2**200, -1, []],
+])
+def test_plain_data_comes_back(nest):
+  assert states.decode(states.encode(nest)) == nest
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32, np.int64, np.bool_])
+def test_arrays_come_back(dtype):
+  array = np.arange(24).reshape(2, 3, 4).astype(dtype)
+  back = states.decode(states.encode({'x': array[:, ::2]}))['x']
+  assert back.dtype == dtype and back.flags.writeable
+  np.testing.assert_array_equal(back, array[:, ::2])
+
+
+def test_objects_are_not_written():
+  with pytest.raises(TypeError, match='Generator cannot be saved'):
+    states.encode({'x': np.random.default_rng(1)})
+  with pytest.raises(TypeError, match='ndarray cannot be saved'):
+    states.encode(np.array([{}], object))
+
+
+def _compressed(value):
+  return zlib.compress(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize('data', [
+    b'', b'garbage', zlib.compress(b'no json'),
+    states.encode([1, 2, 3])[:-3],
+    _compressed({'__array__': ['|O', [1], base64.b64encode(b'x').decode()]}),
+    _compressed({'__array__': ['<f4', [7], base64.b64encode(b'x').decode()]}),
+    _compressed({'__array__': 'x'}),
+    _compressed({'__bytes__': '!'}),
+    b'\x80\x04\x95.',
+])
+def test_hostile_bytes_are_no_state(data):
+  with pytest.raises(ValueError, match='not a saved state'):
+    states.decode(data)
+
+
+def test_a_bomb_is_not_unpacked(monkeypatch):
+  monkeypatch.setattr(states, '_LARGEST', 10_000)
+  with pytest.raises(ValueError, match='too large'):
+    states.decode(zlib.compress(b'"' + b'x' * 100_000 + b'"'))
+
+
+def test_damaged_states_begin_new_episodes():
+  with ShardedPyEnvironment('CartPole-v1', 2, 1) as env:
+    env.reset()
+    state = env.get_state()
+    state['environments'][1] = b'damaged'
+    assert set(env.set_state(state)) == {1}
+    state['environments'][1] = states.encode([{}])
+    assert set(env.set_state(state)) == {1}
+    state['environments'][1] = states.encode([None, {'steps': 'x'}, {}, None])
+    assert set(env.set_state(state)) == {1}
+    state['arrays']['rewards'] = np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match='other environments .rewards'):
+      env.set_state(state)
+
+
+def test_continuous_actions_and_gymnasiums_wrappers_are_repeated():
+  env = suites.make(lambda seed: gymnasium.wrappers.RescaleAction(
+      gymnasium.make('Pendulum-v1'), np.float32(-1), np.float32(1)
+  ))
+  env.reset(seed=1)
+  for x in (.1, -.7, .3):
+    env.step(np.array([x], np.float32))
+  copy = suites.make(lambda seed: gymnasium.wrappers.RescaleAction(
+      gymnasium.make('Pendulum-v1'), np.float32(-1), np.float32(1)
+  ))
+  states.set_state(copy, states.get_state(env))
+  action = np.array([.5], np.float32)
+  np.testing.assert_array_equal(env.step(action)[0], copy.step(action)[0])
