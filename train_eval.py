@@ -27,6 +27,10 @@ _GIN_BINDINGS = flags.DEFINE_multi_string(
 _RESUME = flags.DEFINE_bool(
     'resume', True, 'Whether to continue a run that the folder holds.'
 )
+_ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
+    'allow_config_change', False, 'Whether to continue a run although its '
+    'environment or networks are configured otherwise than it was.'
+)
 
 
 def _fail(error, status=2):
@@ -75,13 +79,18 @@ def main(_):
     try:
       gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value)
       root_dir = _ROOT_DIR.value or _default_root_dir()
-      train_eval_lib.train_eval(root_dir=root_dir, resume=_RESUME.value)
+      train_eval_lib.train_eval(
+          root_dir=root_dir, resume=_RESUME.value,
+          allow_config_change=_ALLOW_CONFIG_CHANGE.value,
+      )
     except (
         gin_files.ConfigError, errors.UnknownEnvironmentError,
         checkpoints.CheckpointError,
     ) as error:
       _fail(error)
-    except errors.EnvironmentWorkerError as error:
+    except (
+        errors.EnvironmentWorkerError, checkpoints.SavingFailedError
+    ) as error:
       _fail(error, status=1)
     except trainer.TrainingDivergedError as error:
       _fail(error, status=3)

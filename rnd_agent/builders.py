@@ -16,6 +16,8 @@ from rnd_agent import evaluation
 from rnd_agent import gin_files
 from rnd_agent import machine
 from rnd_agent import networks
+from rnd_agent import optimizers
+from rnd_agent import recorder
 from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
 from rnd_agent import rnd_ppo_policy
@@ -75,13 +77,14 @@ def _agent(
     rnd = rnd_lib.RandomNetworkDistillation(
         observation_spec, config, precision=precision
     )
+  actor_critic = networks.ActorCriticNetwork(
+      observation_spec, action_spec, precision=precision
+  )
   return rnd_ppo_agent.RNDPPOAgent(
       time_step_spec,
       action_spec,
-      tf.keras.optimizers.Adam(ppo.learning_rate, epsilon=ppo.adam_epsilon),
-      actor_critic_net=networks.ActorCriticNetwork(
-          observation_spec, action_spec, precision=precision
-      ),
+      _optimizer(ppo, config, actor_critic, rnd),
+      actor_critic_net=actor_critic,
       rnd=rnd,
       rnd_config=config,
       num_minibatches=num_minibatches,
@@ -89,12 +92,14 @@ def _agent(
       shuffle_minibatches=ppo.shuffle_minibatches,
       sequence_length=ppo.sequence_length,
       generator=tf.random.Generator.from_seed(seed),
+      epsilon_greedy=ppo.epsilon_greedy,
       compute_config=compute_config,
       importance_ratio_clipping=ppo.importance_ratio_clipping,
       lambda_value=ppo.gae_lambda,
       discount_factor=config.discount_ext,
       entropy_regularization=ppo.entropy_regularization,
       value_pred_loss_coef=ppo.value_loss_coefficient,
+      value_clipping=ppo.value_clipping,
       gradient_clipping=ppo.gradient_clipping,
       num_epochs=num_epochs,
       use_gae=True,
@@ -105,6 +110,23 @@ def _agent(
       initial_adaptive_kl_beta=0.0,
       compute_value_and_advantage_in_train=False,
       train_step_counter=tf.Variable(0, dtype=tf.int64, trainable=False),
+  )
+
+
+def _optimizer(ppo, config, actor_critic, rnd) -> tf.keras.optimizers.Adam:
+  """One Adam for all; values and predictor may have rates of their own."""
+  groups = []
+  if ppo.value_learning_rate is not None:
+    actor_critic.create_variables(actor_critic.input_tensor_spec)
+    groups.append((ppo.value_learning_rate, actor_critic.value_variables))
+  if rnd is not None and config.predictor_learning_rate is not None:
+    groups.append((config.predictor_learning_rate, rnd.trained_variables))
+  if not groups:
+    return tf.keras.optimizers.Adam(
+        ppo.learning_rate, epsilon=ppo.adam_epsilon
+    )
+  return optimizers.GroupedAdam(
+      ppo.learning_rate, groups, epsilon=ppo.adam_epsilon
   )
 
 
@@ -128,6 +150,8 @@ def build_trainer(
     num_eval_episodes: int,
     precision: str,
     eval_interval: int,
+    num_iterations: int,
+    progress: bool = True,
     **settings,
 ) -> trainer.Trainer:
   """Environments, agent and trainer of a config; see `train_eval`.
@@ -144,6 +168,8 @@ def build_trainer(
     num_eval_episodes: episodes of an evaluation.
     precision: 'float32' or 'mixed_bfloat16'.
     eval_interval: iterations between evaluations; 0 for none.
+    num_iterations: rollouts of each environment; 0 for an endless run.
+    progress: whether the course of the run is shown.
     **settings: of `Trainer`.
 
   Returns:
@@ -153,7 +179,9 @@ def build_trainer(
     ConfigError: settings that do not go together.
   """
   bonus = config_lib.RNDConfig().intrinsic_coefficient > 0
-  if bonus and not settings['random_steps']:
+  if bonus and not (
+      settings['random_steps'] or settings.get('initial_weights')
+  ):
     raise gin_files.ConfigError(
         'train_eval.random_steps = 0: the bonus needs observation statistics '
         'to start from: choose 1 or more (the paper: 50), or turn the bonus '
@@ -187,7 +215,10 @@ def build_trainer(
             seed + _EVALUATION_SEED,
         ),
         rollout_length=rollout_length, eval_interval=eval_interval, seed=seed,
-        frames_per_step=_frames_per_step(env_name), **settings,
+        num_iterations=num_iterations,
+        frames_per_step=_frames_per_step(env_name),
+        progress=recorder.Progress(num_iterations, enabled=progress),
+        **settings,
     )
   except BaseException:
     environment.close()

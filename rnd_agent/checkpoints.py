@@ -1,30 +1,53 @@
-"""One checkpoint root: everything that a run is, saved and restored whole."""
+"""One checkpoint root: everything that a run is, saved and restored whole.
+
+A checkpoint is three files: TensorFlow's index and data, and a list of their
+checksums, which is written last. Without an intact list it does not count: a
+process that is killed while it saves, a full disk or a flipped bit leave the
+checkpoints before it to be used.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
-from typing import Any, Callable
+import re
+import shutil
+from typing import Any, Callable, Iterator, NamedTuple
 
 import tensorflow as tf
 
 _FOLDER = 'checkpoints'
-
-def latest_iteration(root_dir: str) -> int:
-  """The iteration of a run's newest checkpoint, 0 where there is none.
-
-  Args:
-    root_dir: the run's folder.
-
-  Returns:
-    The number in the checkpoint's name.
-  """
-  path = tf.train.latest_checkpoint(os.path.join(root_dir, _FOLDER))
-  return int(path.rpartition('-')[2]) if path else 0
+_LIST = '.sha256.json'
+_NAMES = re.compile(r'iteration-(\d+)\.(?:index|sha256\.json|data-.*)')
+_FRAGMENTS = re.compile(
+    r'iteration-\d+(?:_temp|\..*\.tempstate\d+|\..*\.partial-\d+)'
+)
+# Bytes read at a time.
+_CHUNK = 2**22
 
 
 class CheckpointError(ValueError):
   """A checkpoint cannot be restored; one line with cause and mend."""
+
+
+class SavingFailedError(OSError):
+  """A checkpoint could not be written; those before it are intact."""
+
+
+class Saved(NamedTuple):
+  """A checkpoint in a folder.
+
+  Attributes:
+    iteration: the number in its name.
+    prefix: its path, without the endings of its files.
+    damage: why it cannot be used, None if it is intact.
+  """
+
+  iteration: int
+  prefix: str
+  damage: str | None
 
 
 class JsonState(tf.train.experimental.PythonState):
@@ -54,11 +77,38 @@ class JsonState(tf.train.experimental.PythonState):
     self._set_state(json.loads(string_value))
 
 
+class BytesState(tf.train.experimental.PythonState):
+  """Bytes inside a TensorFlow checkpoint."""
+
+  def __init__(
+      self,
+      get_state: Callable[[], bytes],
+      set_state: Callable[[bytes], None],
+  ):
+    """Takes how the bytes are made and where they go.
+
+    Args:
+      get_state: gives them.
+      set_state: takes them back.
+    """
+    super().__init__()
+    self._get_state = get_state
+    self._set_state = set_state
+
+  def serialize(self) -> bytes:
+    """The bytes; called by TensorFlow when it saves."""
+    return self._get_state()
+
+  def deserialize(self, string_value: bytes) -> None:
+    """Puts saved bytes back; called by TensorFlow when it restores."""
+    self._set_state(string_value)
+
+
 class Checkpoints:
   """The folder `checkpoints/` of a run, numbered by iteration."""
 
   def __init__(self, root_dir: str, items: dict[str, Any], keep: int):
-    """Looks at the folder; saves and restores nothing yet.
+    """Saves and restores nothing yet.
 
     Args:
       root_dir: the run's folder.
@@ -67,53 +117,89 @@ class Checkpoints:
     """
     self._folder = os.path.join(root_dir, _FOLDER)
     self._root = tf.train.Checkpoint(**items)
-    self._manager = tf.train.CheckpointManager(
-        self._root, self._folder, max_to_keep=keep, checkpoint_name='iteration'
-    )
+    self._keep = keep
 
   @property
   def latest(self) -> str | None:
-    """Path of the newest checkpoint, or None."""
-    return self._manager.latest_checkpoint
+    """Path of the newest intact checkpoint, or None."""
+    saved = newest_first(self._folder)
+    return next((s.prefix for s in saved if not s.damage), None)
 
   def save(self, iteration: int) -> str:
-    """Saves everything; the files appear under their names only when whole.
+    """Saves everything, then removes what is older than is to be kept.
 
     Args:
       iteration: the last one that the state contains.
 
     Returns:
       The checkpoint's path.
-    """
-    return self._manager.save(checkpoint_number=iteration)
 
-  def restore(self) -> bool:
-    """Restores the newest checkpoint, and insists that all of it fits.
+    Raises:
+      SavingFailedError: it could not be written; what it left is removed.
+    """
+    prefix = os.path.join(self._folder, f'iteration-{iteration}')
+    try:
+      os.makedirs(self._folder, exist_ok=True)
+      _remove_fragments(self._folder)
+      self._root.write(prefix)
+      _write_list(prefix)
+    except (tf.errors.OpError, OSError) as error:
+      _remove(self._folder, iteration)
+      raise SavingFailedError(
+          f'the checkpoint of iteration {iteration} could not be written '
+          f'({_first_line(error)})'
+      ) from error
+    self._remove_old()
+    return prefix
+
+  def _remove_old(self) -> None:
+    """Leaves the last intact checkpoints and what is newer than the oldest."""
+    saved = newest_first(self._folder)
+    intact = [s.iteration for s in saved if not s.damage]
+    if len(intact) < self._keep:
+      return
+    for s in saved:
+      if s.iteration < intact[self._keep - 1]:
+        _remove(self._folder, s.iteration)
+
+  def restore(self, note: Callable[[str], None] = lambda text: None) -> bool:
+    """Restores the newest intact checkpoint; insists that all of it fits.
+
+    Damaged ones that are newer are named and get the ending `.damaged`.
+
+    Args:
+      note: told of every damaged checkpoint, one line each.
 
     Returns:
       Whether there was one.
 
     Raises:
-      CheckpointError: it is damaged, or that of another network or setting.
+      CheckpointError: all are damaged, or it is that of another network or
+        setting.
     """
-    path = self.latest
-    if path is None:
-      if os.path.isdir(self._folder) and any(
-          name.endswith('.index') for name in os.listdir(self._folder)
-      ):
-        raise CheckpointError(
-            f'{self._folder} holds checkpoints, but its index file '
-            "'checkpoint' is missing or damaged: restore that file, or choose "
-            'another --root_dir'
-        )
+    saved = newest_first(self._folder)
+    if not saved:
       return False
+    intact = next((s for s in saved if not s.damage), None)
+    if intact is None:
+      raise CheckpointError(
+          f'{self._folder}: no checkpoint is intact, the newest is damaged '
+          f'({saved[0].damage}): put a copy back, or choose another --root_dir'
+      )
+    self._restore(intact.prefix)
+    for s in saved[:saved.index(intact)]:
+      _set_aside(self._folder, s.iteration)
+      note(f'{s.prefix} is damaged ({s.damage}): passed over')
+    return True
+
+  def _restore(self, prefix: str) -> None:
     try:
-      status = self._root.restore(path)
+      status = self._root.read(prefix)
       status.assert_existing_objects_matched()
       status.assert_consumed()
     except AssertionError as error:
       raise CheckpointError(
-          f'{path} is that of a run with other parts than this configuration '
+          f'{prefix} is that of a run with other parts than this configuration '
           f'has ({_first_line(error)}): restore the configuration (see '
           'operative_config.gin), or choose another --root_dir'
       ) from error
@@ -121,15 +207,225 @@ class Checkpoints:
         tf.errors.OpError, ValueError, LookupError, RuntimeError, OSError
     ) as error:
       raise CheckpointError(
-          f'{path} cannot be restored ({_first_line(error)}): if it is '
-          'damaged, move its files away; if the networks were '
-          'changed, restore the configuration or choose another --root_dir'
+          f'{prefix} cannot be restored ({_first_line(error)}): if the '
+          'networks were changed, restore the configuration (see '
+          'operative_config.gin), or choose another --root_dir'
       ) from error
-    return True
+
+
+def latest_iteration(root_dir: str) -> int:
+  """The iteration of a run's newest intact checkpoint, 0 without one.
+
+  Args:
+    root_dir: the run's folder.
+
+  Returns:
+    The number in the checkpoint's name.
+  """
+  saved = newest_first(os.path.join(root_dir, _FOLDER))
+  return next((s.iteration for s in saved if not s.damage), 0)
+
+
+def newest_first(folder: str) -> list[Saved]:
+  """The checkpoints in a folder, their checksums compared.
+
+  Args:
+    folder: `checkpoints/` of a run; need not exist.
+
+  Returns:
+    The newest first; empty without any.
+  """
+  if not os.path.isdir(folder):
+    return []
+  matches = map(_NAMES.fullmatch, os.listdir(folder))
+  iterations = {int(match[1]) for match in matches if match}
+  prefixes = {
+      i: os.path.join(folder, f'iteration-{i}') for i in iterations
+  }
+  return [
+      Saved(i, prefixes[i], _damage(prefixes[i]))
+      for i in sorted(iterations, reverse=True)
+  ]
+
+
+def _damage(prefix: str) -> str | None:
+  """What is wrong with the files of a checkpoint; None: nothing."""
+  folder = os.path.dirname(prefix)
+  try:
+    with open(prefix + _LIST, encoding='utf-8') as file:
+      expected = json.load(file)
+    if not isinstance(expected, dict) or not expected:
+      raise ValueError('not a list of files')
+    for name, (size, checksum) in expected.items():
+      if os.path.basename(name) != name or not _NAMES.fullmatch(name):
+        raise ValueError(f'{name!r} is no name')
+      path = os.path.join(folder, name)
+      if os.path.islink(path):
+        return f'{name} is a link'
+      if os.path.getsize(path) != size:
+        return f'{name} has {os.path.getsize(path)} bytes instead of {size}'
+      if _checksum(path) != checksum:
+        return f'{name} has changed since it was written'
+  except FileNotFoundError as error:
+    return f'{os.path.basename(error.filename)} is missing'
+  except (OSError, ValueError, TypeError) as error:
+    return f'{os.path.basename(prefix)}{_LIST}: {_first_line(error)}'
+  return None
+
+
+def _checksum(path: str) -> str:
+  sha = hashlib.sha256()
+  with open(path, 'rb') as file:
+    while chunk := file.read(_CHUNK):
+      sha.update(chunk)
+  return sha.hexdigest()
+
+
+def _write_list(prefix: str) -> None:
+  """Puts a checkpoint's files on the disk, and then their checksums."""
+  folder = os.path.dirname(prefix)
+  checksums = {}
+  for name in _files_of(folder, int(prefix.rpartition('-')[2])):
+    path = os.path.join(folder, name)
+    with open(path, 'rb') as file:
+      os.fsync(file.fileno())
+    checksums[name] = [os.path.getsize(path), _checksum(path)]
+  with replacing(prefix + _LIST) as file:
+    json.dump(checksums, file)
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[Any]:
+  """A text file that appears under its name when it is whole, or not at all."""
+  partial = f'{path}.partial-{os.getpid()}'
+  try:
+    with open(partial, 'w', encoding='utf-8') as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+    folder = os.open(os.path.dirname(path) or '.', os.O_RDONLY)
+    try:
+      os.fsync(folder)
+    finally:
+      os.close(folder)
+  except BaseException:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(partial)
+    raise
+
+
+def _files_of(folder: str, iteration: int) -> list[str]:
+  """Names of the files of a checkpoint, its list aside."""
+  matches = map(_NAMES.fullmatch, os.listdir(folder))
+  return sorted(
+      match[0] for match in matches
+      if match and int(match[1]) == iteration and not match[0].endswith(_LIST)
+  )
+
+
+def _remove(folder: str, iteration: int) -> None:
+  """Removes a checkpoint, its list first: what is left does not count."""
+  for name in [f'iteration-{iteration}{_LIST}', *_files_of(folder, iteration)]:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(os.path.join(folder, name))
+
+
+def _remove_fragments(folder: str) -> None:
+  """Removes what a process that was killed while saving has left."""
+  for name in os.listdir(folder):
+    path = os.path.join(folder, name)
+    if _FRAGMENTS.fullmatch(name) and not os.path.islink(path):
+      if os.path.isdir(path):
+        shutil.rmtree(path)
+      else:
+        os.remove(path)
+
+
+def _set_aside(folder: str, iteration: int) -> None:
+  """Gives a damaged checkpoint names under which it is not found again."""
+  for name in [*_files_of(folder, iteration), f'iteration-{iteration}{_LIST}']:
+    path = os.path.join(folder, name)
+    if os.path.lexists(path):
+      os.replace(path, path + '.damaged')
+
+
+def find(path: str) -> str:
+  """The checkpoint that a path means.
+
+  Args:
+    path: a run's folder, for its newest one, or a checkpoint's own path.
+
+  Returns:
+    Path of the checkpoint, without the ending of its files.
+
+  Raises:
+    CheckpointError: there is none.
+  """
+  if os.path.isfile(path + '.index'):
+    return path
+  saved = newest_first(os.path.join(path, _FOLDER))
+  newest = next((s.prefix for s in saved if not s.damage), None)
+  if newest is None:
+    raise CheckpointError(
+        f"{path} holds no intact checkpoint, and is none: choose a run's "
+        'folder or one of its checkpoints'
+    )
+  return newest
+
+
+def load_weights(path: str, items: dict[str, Any]) -> None:
+  """Takes over some parts of a checkpoint, each of them whole.
+
+  Args:
+    path: of the checkpoint.
+    items: trackable objects, or dicts of them, by the names that they have in
+      the checkpoint.
+
+  Raises:
+    CheckpointError: a part is not in the checkpoint, or is of another shape;
+      what `items` hold then is undefined.
+  """
+  try:
+    stored = [name for name, _ in tf.train.list_variables(path)]
+    tf.train.Checkpoint(**items).read(path).assert_existing_objects_matched()
+  except (
+      AssertionError, tf.errors.OpError, ValueError, LookupError, RuntimeError,
+      OSError,
+  ) as error:
+    raise _other_weights(path, _first_line(error)) from error
+  for name, item in items.items():
+    if isinstance(item, dict):
+      (part, item), = item.items()
+      name = f'{name}/{part}'
+    # Of a larger network some layers would match.
+    there = sum(key.startswith(f'{name}/') for key in stored)
+    here = _number_of_variables(item)
+    if there != here:
+      raise _other_weights(
+          path, f'{name} has {there} variables there and {here} here'
+      )
+
+
+def _number_of_variables(item: Any) -> int:
+  """Distinct variables below a trackable object."""
+  return len({
+      id(x) for x in tf.train.TrackableView(item).descendants()
+      if isinstance(x, tf.Variable)
+  })
+
+
+def _other_weights(path: str, cause: str) -> CheckpointError:
+  return CheckpointError(
+      f'the weights of {path} do not fit this configuration ({cause}): choose '
+      "the networks' settings of that run, see its operative_config.gin, or "
+      'another train_eval.initial_weights'
+  )
 
 
 def _first_line(error: BaseException) -> str:
   """The start of an error's message, at most 160 characters."""
-  lines = str(error).strip().splitlines()
+  text = error.strerror if isinstance(error, OSError) else None
+  lines = (text or str(error)).strip().splitlines()
   text = lines[0] if lines else type(error).__name__
   return text if len(text) <= 160 else text[:157] + '...'

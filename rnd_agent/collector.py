@@ -13,6 +13,7 @@ from tf_agents.trajectories import time_step as ts
 from rnd_agent import compute
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import rollout as rollout_lib
+from rnd_agent.environments import errors
 
 # Bytes: the widest vector register, and what is worth not being copied.
 _ALIGNMENT = 64
@@ -83,6 +84,10 @@ class Collector:
     self._sequence_length = sequence_length or length
     self._buffers = self._allocate()
     self._states = None
+    self._state_variables = [
+        tf.Variable(tf.zeros([self._batch, *spec.shape], spec.dtype))
+        for spec in tf.nest.flatten(policy.policy_state_spec)
+    ]
 
   def _action(self, observation, step_type, state):
     """Reward and discount do not matter to the policy."""
@@ -147,11 +152,20 @@ class Collector:
       A `Rollout` of tensors.
 
     Raises:
-      CollectionStopped: `stop` said so; `reset` before collecting again.
-      EnvironmentWorkerError: an environment failed.
+      CollectionStopped: `stop` said so, in the middle of the rollout: `resume`
+        or `reset` before collecting again.
+      EnvironmentWorkerError: an environment failed; the same.
     """
-    if self._states is None:
-      self.reset()
+    before = None if self._states is None else list(self._states)
+    try:
+      if self._states is None:
+        self.reset()
+      return self._collect()
+    except (CollectionStopped, errors.EnvironmentWorkerError):
+      self._states = before
+      raise
+
+  def _collect(self) -> rollout_lib.Rollout:
     states = []
     self._buffers.final_values_ext[:] = 0.0
     for t in range(self._length):
@@ -173,12 +187,68 @@ class Collector:
     self._buffers = self._carried_over()
     return rollout._replace(core_states=_by_environment(states))
 
+  # ------------------------------------------------------ to be continued
+
+  @property
+  def is_at_start(self) -> bool:
+    """Whether the next rollout begins by resetting the environments."""
+    return self._states is None
+
+  @property
+  def state_variables(self) -> list[tf.Variable]:
+    """For a checkpoint: the recurrent states `[B, ...]`, see `store_states`."""
+    return self._state_variables
+
+  def store_states(self) -> None:
+    """Copies the recurrent states to `state_variables`."""
+    if self._states is None:
+      return
+    parts = [tf.nest.flatten(state) for state in self._states]
+    for variable, *values in zip(self._state_variables, *parts):
+      variable.assign(tf.concat(values, axis=0))
+
+  def load_states(self) -> None:
+    """Takes the recurrent states back from `state_variables`."""
+    self._states = [
+        tf.nest.pack_sequence_as(
+            self._policy.policy_state_spec,
+            [tf.identity(v[group]) for v in self._state_variables],
+        )
+        for group in self._groups
+    ]
+
+  def resume(self) -> None:
+    """Goes on from where the environments are, with the recurrent states."""
+    time_step = self._environment.current_time_step()
+    self._observe(slice(0, self._batch), 0, time_step.observation,
+                  time_step.step_type)
+
+  def take(self, actions) -> None:
+    """Steps all environments and records nothing.
+
+    Args:
+      actions: nest of numpy arrays `[B, ...]`, as in `Rollout.actions`.
+    """
+    actions = self._for_environment(actions)
+    if not self._compact:
+      self._environment.step(actions)
+      return
+    for index, group in enumerate(self._groups):
+      part = [x[group] for x in tf.nest.flatten(actions)]
+      self._environment.send(tf.nest.pack_sequence_as(actions, part), index)
+      self._environment.receive(index)
+
+  def _for_environment(self, actions):
+    """What a Gaussian policy samples beyond the bounds is clipped for it."""
+    return tf.nest.map_structure(
+        _within, actions, self._environment.action_spec()
+    )
+
   def _abandon(self, t: int) -> None:
     """Takes in what is under way, then raises."""
     if t > 0 and self._compact:
       for index in range(len(self._groups)):
         self._environment.receive(index)
-    self._states = None
     raise CollectionStopped()
 
   def _observe(self, group, t, observations, step_types) -> None:
@@ -207,11 +277,8 @@ class Collector:
     buffers = self._buffers
     for name, values in recorded.items():
       tf.nest.map_structure(store, getattr(buffers, name), values)
-    # A Gaussian policy samples beyond the bounds; what it is trained on is
-    # the sample, what the environment gets lies within.
-    actions = tf.nest.map_structure(
-        lambda x, spec: _within(x[group, t], spec),
-        buffers.actions, self._environment.action_spec(),
+    actions = self._for_environment(
+        tf.nest.map_structure(lambda x: x[group, t], buffers.actions)
     )
     if self._compact:
       self._environment.send(actions, index)

@@ -38,6 +38,15 @@ def _check_finite(config):
       )
 
 
+def _check_rate(name: str, rate: Optional[float]):
+  """Raises ValueError for a learning rate of a group that cannot be."""
+  _require(
+      rate is None or rate > 0,
+      f'{name} = {rate}: must be above 0, or None for '
+      'PPOConfig.learning_rate.',
+  )
+
+
 @gin.configurable(module='rnd_agent')
 @dataclasses.dataclass(frozen=True)
 class PPOConfig:
@@ -48,7 +57,11 @@ class PPOConfig:
     gae_lambda: lambda of the generalized advantage estimate, both streams.
     entropy_regularization: coefficient of the entropy bonus.
     value_loss_coefficient: factor of the squared error of *each* value head.
-    learning_rate: Adam's, one for policy, values and predictor; constant.
+    value_clipping: largest change of a value that an update is rewarded for;
+      0 turns it off.
+    learning_rate: Adam's, of policy, values and predictor; constant.
+    value_learning_rate: of what only the values use, their branch and heads;
+      None: `learning_rate`. The trunk is shared and follows the policy's.
     adam_epsilon: Adam's epsilon; 1e-8 in the authors' code (Keras: 1e-7).
     gradient_clipping: largest global gradient norm; 0 turns it off.
     normalize_advantages: whether the combined advantages are shifted and
@@ -60,18 +73,23 @@ class PPOConfig:
       and the span of a recurrent core's back-propagation (truncated at its
       start, where the stored state stands); divides the rollout. None: the
       whole rollout, as in the authors' code.
+    epsilon_greedy: probability, [0, 1), of a uniformly random action instead
+      of the policy's in collection; for discrete actions.
   """
 
   importance_ratio_clipping: float = 0.1
   gae_lambda: float = 0.95
   entropy_regularization: float = 0.001
   value_loss_coefficient: float = 0.5
+  value_clipping: float = 0.0
   learning_rate: float = 1e-4
+  value_learning_rate: Optional[float] = None
   adam_epsilon: float = 1e-8
   gradient_clipping: float = 0.0
   normalize_advantages: bool = False
   shuffle_minibatches: bool = False
   sequence_length: Optional[int] = None
+  epsilon_greedy: float = 0.0
 
   def __post_init__(self):
     _check_finite(self)
@@ -93,8 +111,14 @@ class PPOConfig:
         f'PPOConfig.sequence_length = {self.sequence_length!r}: must be 1 or '
         'more, or None for whole rollouts.',
     )
+    _check_rate('PPOConfig.value_learning_rate', self.value_learning_rate)
+    _require(
+        0 <= self.epsilon_greedy < 1,
+        f'PPOConfig.epsilon_greedy = {self.epsilon_greedy}: must lie in '
+        '[0, 1).',
+    )
     for name in ('entropy_regularization', 'value_loss_coefficient',
-                 'adam_epsilon', 'gradient_clipping'):
+                 'value_clipping', 'adam_epsilon', 'gradient_clipping'):
       _require(
           getattr(self, name) >= 0,
           f'PPOConfig.{name} = {getattr(self, name)}: must not be negative.',
@@ -114,6 +138,8 @@ class RNDConfig:
     discount_ext: discount of the extrinsic return, per agent step.
     predictor_proportion: share of the steps that the predictor is trained on
       in each pass, (0, 1]; None: min(1, 32 / environments), the paper's rule.
+    predictor_learning_rate: Adam's, of the predictor; None:
+      `PPOConfig.learning_rate`.
     observation_clip: bound of the normalized observation, in standard
       deviations.
     episodic_intrinsic: whether the intrinsic return ends with the episode.
@@ -128,6 +154,7 @@ class RNDConfig:
   discount_int: float = 0.99
   discount_ext: float = 0.999
   predictor_proportion: Optional[float] = None
+  predictor_learning_rate: Optional[float] = None
   observation_clip: float = 5.0
   episodic_intrinsic: bool = False
   bonus_at_end: str = 'reset'
@@ -151,6 +178,9 @@ class RNDConfig:
         or 0 < self.predictor_proportion <= 1,
         f'RNDConfig.predictor_proportion = {self.predictor_proportion}: must '
         'lie in (0, 1], or be None for min(1, 32 / environments).',
+    )
+    _check_rate(
+        'RNDConfig.predictor_learning_rate', self.predictor_learning_rate
     )
     _require(
         self.observation_clip > 0,

@@ -262,6 +262,7 @@ class ActorCriticNetwork(network.Network):
       conv_layer_params=NATURE_CONV_LAYERS,
       fc_layer_params=(256, 448),
       core=None,
+      final_layer_params=(),
       head_gain=0.01,
       precision='float32',
       name='ActorCriticNetwork',
@@ -273,12 +274,15 @@ class ActorCriticNetwork(network.Network):
         is scaled to [0, 1]) or a vector.
       action_spec: nest of BoundedTensorSpec: discrete or continuous.
       conv_layer_params: (filters, kernel, stride) per layer, for images only.
-      fc_layer_params: units of the dense layers; without a core the last one's
-        size is also that of the two residual branches. At least one.
+      fc_layer_params: units of the dense layers; at least one. The last
+        layer's size, of these, the core or `final_layer_params`, is also that
+        of the two residual branches.
       core: Keras cell between dense layers and branches, a list of cells that
         are stacked, or None. Such as `GRUCell(256)` (paper: behind one dense
         layer of 256), `LSTMCell`, `DNCCell`. Its state begins at zero in every
         episode; it computes in float32.
+      final_layer_params: units of dense layers (ReLU, gain sqrt 2) behind the
+        core, before the branches.
       head_gain: gain of the orthogonal initializer of the three heads.
       precision: 'float32', or 'mixed_bfloat16' for the trunk; the heads and
         all that they give are float32 either way.
@@ -315,12 +319,16 @@ class ActorCriticNetwork(network.Network):
             kernel_initializer=Orthogonal(gain),
         ))
       self._trunk.append(tf.keras.layers.Flatten(dtype=policy))
-    for units in fc_layer_params:
-      self._trunk.append(tf.keras.layers.Dense(
+    def dense(units):
+      return tf.keras.layers.Dense(
           units, activation='relu', dtype=policy,
           kernel_initializer=Orthogonal(gain),
-      ))
+      )
+    self._trunk.extend(dense(units) for units in fc_layer_params)
+    self._final = [dense(units) for units in final_layer_params]
     branch_units = core.output_units if core else fc_layer_params[-1]
+    if final_layer_params:
+      branch_units = final_layer_params[-1]
 
     def branch(branch_name):
       return tf.keras.layers.Dense(
@@ -365,6 +373,8 @@ class ActorCriticNetwork(network.Network):
           squash.unflatten(x), step_type, network_state, outer_rank
       )
       x = squash.flatten(x)
+    for layer in self._final:
+      x = layer(x)
     for_policy, for_values = (
         tf.cast(x, tf.float32) + tf.cast(branch(x), tf.float32)
         for branch in (self._policy_branch, self._value_branch)
@@ -397,6 +407,12 @@ class ActorCriticNetwork(network.Network):
         reset_mask = reset_mask[:, tf.newaxis]
     outputs, state = self._core(features, state, reset_mask)
     return outputs[:, 0] if outer_rank == 1 else outputs, state
+
+  @property
+  def value_variables(self) -> list[tf.Variable]:
+    """What only the values use: branch and heads, once they are created."""
+    layers = (self._value_branch, self._value_head_ext, self._value_head_int)
+    return [v for layer in layers for v in layer.trainable_variables]
 
   @property
   def actor_view(self) -> network.Network:

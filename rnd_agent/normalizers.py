@@ -234,6 +234,11 @@ class DiscountedReturnNormalizer(tf.Module):
     return rewards / self.standard_deviation
 
   @property
+  def statistics(self) -> MaskedTensorNormalizer:
+    """Count, mean and variance of the running returns, not these."""
+    return self._statistics
+
+  @property
   def memory(self) -> tf.Tensor:
     """R after the last step seen, float32 `[B]`; needs `build` or `update`."""
     return self._memory.value()

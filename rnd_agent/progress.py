@@ -20,6 +20,7 @@ class Progress:
       stream: Optional[TextIO] = None,
       interval_s: float = 10.0,
       clock: Callable[[], float] = time.monotonic,
+      enabled: bool = True,
   ):
     """Writes nothing yet.
 
@@ -29,7 +30,9 @@ class Progress:
       interval_s: Seconds between lines when the stream is no terminal; the
         first three and the last are written at once.
       clock: Returns the time in seconds.
+      enabled: Whether anything but notes is shown.
     """
+    self._enabled = enabled
     self._total = total
     self._stream = sys.stdout if stream is None else stream
     self._interval_s = interval_s
@@ -107,6 +110,8 @@ class Progress:
     return pace_s * (self._total - iteration)
 
   def _show(self, label: str, parts: Sequence[str], is_last: bool):
+    if not self._enabled:
+      return
     if label != self._label:
       self.close()
       self._label, self._lines, self._last_print = label, 0, -math.inf

@@ -46,6 +46,7 @@ COLUMNS = (
     'clip_fraction',
     'explained_variance_ext',
     'explained_variance_int',
+    'environment_restarts',
 )
 
 

@@ -68,6 +68,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       shuffle_minibatches: bool = False,
       sequence_length: Optional[int] = None,
       generator: Optional[tf.random.Generator] = None,
+      epsilon_greedy: float = 0.0,
       compute_config: Optional[config_lib.ComputeConfig] = None,
       **kwargs,
   ):
@@ -94,6 +95,8 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         of the rollout.
       generator: source of sampled actions, subsets and minibatches; by default
         one seeded by the system.
+      epsilon_greedy: share of uniformly random actions in collection, [0, 1);
+        see `RNDPPOPolicy`.
       compute_config: devices and sizes of what is computed at once; as gin
         binds it by default. Changes speed and memory, not the result.
       **kwargs: further arguments of `PPOAgent`.
@@ -141,7 +144,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         generator or tf.random.Generator.from_non_deterministic_state()
     )
     super().__init__(**arguments)
-    self._build_policies(arguments['greedy_eval'])
+    self._build_policies(arguments['greedy_eval'], epsilon_greedy)
     variables = self.trained_variables
     self._keras_optimizer = isinstance(
         self._optimizer, tf.keras.optimizers.Optimizer
@@ -169,7 +172,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
           f'{self._rnd_config} and {self._rnd.config}. Give it to rnd alone.'
       )
 
-  def _build_policies(self, greedy_eval: bool) -> None:
+  def _build_policies(self, greedy_eval: bool, epsilon: float) -> None:
     """Replaces the host's two policies by ours, specs and converters too."""
     def policy(collect):
       return rnd_ppo_policy.RNDPPOPolicy(
@@ -181,6 +184,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
           values_in_info=not self._compute_value_and_advantage_in_train,
           intrinsic_value=self._rnd is not None,
           generator=self._generator,
+          epsilon_greedy=epsilon,
       )
     evaluation_policy = policy(collect=False)
     self._sampling_policy = evaluation_policy
@@ -231,6 +235,11 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     return self._joint_net
 
   @property
+  def generator(self) -> tf.random.Generator:
+    """Source of sampled actions, subsets and minibatches."""
+    return self._generator
+
+  @property
   def sequence_length(self) -> Optional[int]:
     """Steps between the recurrent states that a rollout must hold."""
     return self._sequence_length
@@ -252,6 +261,28 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     if self._rnd is not None:
       variables += self._rnd.trained_variables
     return variables
+
+  @property
+  def learning_rate(self) -> Optional[tf.Variable]:
+    """The optimizer's, to read or assign; None of an optimizer not Keras'."""
+    return self._optimizer.learning_rate if self._keras_optimizer else None
+
+  def weight_items(self) -> dict:
+    """What another agent can start from: networks and statistics, by name.
+
+    A part of `checkpoint_items`; of the intrinsic returns the statistics alone,
+    since the running returns belong to environments.
+    """
+    fresh = ('optimizer', 'generator', 'train_step', 'adaptive_kl_beta')
+    items = {
+        name: item for name, item in self.checkpoint_items().items()
+        if name not in fresh
+    }
+    if self._rnd is not None:
+      items['rnd_returns'] = {
+          '_statistics': self._rnd.return_normalizer.statistics
+      }
+    return items
 
   def checkpoint_items(self) -> dict:
     """Everything a checkpoint must hold of the agent, by name."""

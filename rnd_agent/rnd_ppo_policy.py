@@ -6,6 +6,7 @@ from typing import Optional
 
 import gin
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tf_agents.agents.ppo import ppo_policy
 from tf_agents.agents.ppo import ppo_utils
 from tf_agents.networks import network
@@ -14,6 +15,53 @@ from tf_agents.trajectories import policy_step
 
 INTRINSIC_VALUE = 'intrinsic_value_prediction'
 CORE_STATE = 'core_state'
+
+
+def with_uniform(
+    distribution: tfp.distributions.Distribution, epsilon: float
+) -> tfp.distributions.Distribution:
+  """(1 - epsilon) p + epsilon u, u uniform over the choices.
+
+  Args:
+    distribution: `Categorical`, or an `Independent` one over several.
+    epsilon: weight of u, [0, 1).
+
+  Returns:
+    A distribution of the same kind. Of several choices each is mixed on its
+    own.
+
+  Raises:
+    ValueError: for another kind.
+  """
+  if isinstance(distribution, tfp.distributions.Independent):
+    return distribution.copy(
+        distribution=with_uniform(distribution.distribution, epsilon)
+    )
+  if not isinstance(distribution, tfp.distributions.Categorical):
+    raise ValueError(
+        'epsilon_greedy needs a Categorical distribution for every action, got '
+        f'{type(distribution).__name__}.'
+    )
+  probabilities = distribution.probs_parameter()
+  uniform = 1.0 / probabilities.shape[-1]
+  mixed = (1.0 - epsilon) * probabilities + epsilon * uniform
+  # The same parameter as was given: the policy info is made of it.
+  if distribution.logits is None:
+    return distribution.copy(probs=mixed)
+  return distribution.copy(logits=tf.math.log(mixed))
+
+
+def _check_epsilon(epsilon: float, action_spec) -> None:
+  """Raises ValueError for an epsilon that cannot be had."""
+  if not 0 <= epsilon < 1:
+    raise ValueError(f'epsilon_greedy = {epsilon}: must lie in [0, 1).')
+  if epsilon and not all(map(
+      tensor_spec.is_discrete, tf.nest.flatten(action_spec)
+  )):
+    raise ValueError(
+        f'PPOConfig.epsilon_greedy = {epsilon} needs discrete actions; a '
+        'continuous policy explores by its own deviation: set it to 0.'
+    )
 
 
 @gin.configurable(module='rnd_agent')
@@ -26,6 +74,14 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
   core's state before the step, from which training starts (the host starts
   from zeros); actions are sampled from a generator that can be saved, so that a
   run can be resumed exactly.
+
+  With `epsilon_greedy` the collect policy is the mixture of the network's
+  policy and a uniform one, which is to act at random with that probability.
+  Deviation from epsilon-greedy collection as Chainer RL-RND has it: the mixture
+  is what is recorded, and what `evaluate` gives in training, so that PPO's
+  ratio, entropy and KL are those of the policy that acts: ratio 1 before the
+  first update, and no exploding ratio of a random action that the network's
+  policy would hardly take.
   """
 
   def __init__(
@@ -39,6 +95,7 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
       values_in_info: bool = True,
       intrinsic_value: bool = True,
       generator: Optional[tf.random.Generator] = None,
+      epsilon_greedy: float = 0.0,
   ):
     """Builds the policy.
 
@@ -55,7 +112,14 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
         computed in training.
       intrinsic_value: whether the values include the intrinsic stream's.
       generator: source of the sampled actions; None: TensorFlow's global one.
+      epsilon_greedy: share of uniformly random actions, [0, 1), in collection;
+        for discrete actions.
+
+    Raises:
+      ValueError: `epsilon_greedy` is no such share, or an action is continuous.
     """
+    _check_epsilon(epsilon_greedy, action_spec)
+    self._epsilon_greedy = epsilon_greedy if collect else 0.0
     self._joint_net = actor_critic_net
     self._generator = generator
     self._values_in_info = collect and values_in_info
@@ -99,9 +163,16 @@ class RNDPPOPolicy(ppo_policy.PPOPolicy):
     """
     if self._observation_normalizer:
       observation = self._observation_normalizer.normalize(observation)
-    return self._joint_net(
+    outputs, network_state = self._joint_net(
         observation, step_type, network_state, training=training
     )
+    if self._epsilon_greedy:
+      distribution, *values = outputs
+      mixed = tf.nest.map_structure(
+          lambda d: with_uniform(d, self._epsilon_greedy), distribution
+      )
+      outputs = (mixed, *values)
+    return outputs, network_state
 
   def _variables(self):
     variables = list(self._joint_net.variables)

@@ -33,6 +33,9 @@ _SMALLEST = {
     'summary_interval': 1,
 }
 _MAY_BE_NONE = ('num_workers',)
+# What a checkpoint's files are called, and TensorFlow's list of them.
+_INDEX_OF_CHECKPOINT = '.index'
+_LISTS_OF_CHECKSUMS = 'iteration-*.sha256.json'
 _MEANING_OF_ZERO = {
     'num_iterations': 'endless',
     'random_steps': 'no statistics',
@@ -40,10 +43,11 @@ _MEANING_OF_ZERO = {
 }
 
 
-@gin.configurable(denylist=['root_dir', 'resume'])
+@gin.configurable(denylist=['root_dir', 'resume', 'allow_config_change'])
 def train_eval(
     root_dir: str,
     resume: bool = True,
+    allow_config_change: bool = False,
     env_name: str = 'atari:MontezumaRevenge',
     num_parallel_environments: int = 128,
     num_workers: Optional[int] = None,
@@ -60,6 +64,8 @@ def train_eval(
     summary_interval: int = 1,
     target_return: Optional[float] = None,
     precision: str = 'float32',
+    initial_weights: Optional[str] = None,
+    progress: bool = True,
 ):
   """Trains an agent, or continues a run, and evaluates it along the way.
 
@@ -67,6 +73,8 @@ def train_eval(
     root_dir: The run's folder; created if it does not exist.
     resume: Whether to continue a run that the folder holds. If False, such a
       folder is an error.
+    allow_config_change: Whether to continue a run although the environment or
+      the networks are configured otherwise than it was.
     env_name: The environment, `suite:name`.
     num_parallel_environments: B, environments stepped together.
     num_workers: Processes that step them; None for one per core.
@@ -83,6 +91,11 @@ def train_eval(
     summary_interval: Iterations between summaries for TensorBoard.
     target_return: Mean score of the last episodes at which to stop, or None.
     precision: 'float32', or 'mixed_bfloat16' for the networks' torsos.
+    initial_weights: What a new run starts from: the folder of another run, or a
+      checkpoint such as 'runs/x/checkpoints/iteration-50'. Taken are networks
+      and statistics; optimizer, counters and environments are new, and there
+      is no random agent. A run that is continued goes on from its own.
+    progress: Whether the course of the run is shown; notes always are.
 
   Raises:
     ConfigError: A size that cannot work or a folder that cannot be used; one
@@ -90,17 +103,22 @@ def train_eval(
     UnknownEnvironmentError: No environment has this name.
   """
   settings = dict(locals())
-  del settings['root_dir'], settings['resume']
+  for name in ('root_dir', 'resume', 'allow_config_change'):
+    del settings[name]
   check_configs()
   check_sizes(sequence_length=PPOConfig().sequence_length, **settings)
   suites.check_name(env_name)
+  if initial_weights is not None and not _holds_checkpoints(root_dir):
+    check_initial_weights(initial_weights)
   prepare_root_dir(root_dir, resume)
 
   # Here, so that the checks above can be used without loading TensorFlow.
   from rnd_agent import builders
 
   try:
-    run = builders.build_trainer(root_dir=root_dir, **settings)
+    run = builders.build_trainer(
+        root_dir, allow_config_change=allow_config_change, **settings
+    )
   except (ConfigError, UnknownEnvironmentError):
     raise
   except ValueError as error:  # What only shows when the parts are built.
@@ -141,9 +159,34 @@ def check_sizes(sequence_length: Optional[int] = None, **settings: Any):
         f'more processes than environments: choose at most {environments}',
     )
   _check_names(settings)
+  if not isinstance(settings['progress'], bool):
+    raise _wrong('progress', settings['progress'], 'choose True or False')
   target = settings['target_return']
   if target is not None and not _is_finite_number(target):
     raise _wrong('target_return', target, 'choose a finite number or None')
+
+
+def check_initial_weights(path: str):
+  """Checks that there is a checkpoint to start from; does not read it.
+
+  Args:
+    path: A run's folder, or a checkpoint without the ending of its files.
+
+  Raises:
+    ConfigError: There is none.
+  """
+  if os.path.isfile(path + _INDEX_OF_CHECKPOINT) or _holds_checkpoints(path):
+    return
+  raise _wrong(
+      'initial_weights', path,
+      "no checkpoint there: choose a run's folder, such as 'runs/x', or one of "
+      "its checkpoints, such as 'runs/x/checkpoints/iteration-50'",
+  )
+
+
+def _holds_checkpoints(root_dir: str) -> bool:
+  folder = pathlib.Path(root_dir, 'checkpoints')
+  return any(folder.glob(_LISTS_OF_CHECKSUMS))
 
 
 def check_configs():
@@ -239,6 +282,11 @@ def _check_names(settings):
   if not isinstance(env_name, str) or not env_name:
     raise _wrong(
         'env_name', env_name, "choose a name such as 'atari:MontezumaRevenge'"
+    )
+  weights = settings['initial_weights']
+  if weights is not None and (not isinstance(weights, str) or not weights):
+    raise _wrong(
+        'initial_weights', weights, "choose a run's folder or None"
     )
   if precision not in PRECISIONS:
     near = difflib.get_close_matches(str(precision), PRECISIONS, 1, 0.5)

@@ -18,9 +18,13 @@ from tf_agents.policies import policy_saver
 from rnd_agent import checkpoints
 from rnd_agent import collector as collector_lib
 from rnd_agent import evaluation
+from rnd_agent import event_files
+from rnd_agent import gin_files
 from rnd_agent import losses
 from rnd_agent import recorder
+from rnd_agent import recovery
 from rnd_agent import rnd_ppo_agent
+from rnd_agent import run_config
 from rnd_agent import video
 from rnd_agent.environments import errors
 
@@ -46,6 +50,7 @@ TAGS = {
     'entropy': 'ppo/entropy',
     'approx_kl': 'ppo/approx_kl',
     'clip_fraction': 'ppo/clip_fraction',
+    'environment_restarts': 'time/environment_restarts',
 }
 
 
@@ -73,6 +78,8 @@ class Trainer:
       summary_interval: int,
       seed: int,
       target_return: Optional[float] = None,
+      allow_config_change: bool = False,
+      initial_weights: Optional[str] = None,
       frames_per_step: int = 1,
       progress: Optional[recorder.Progress] = None,
   ):
@@ -93,6 +100,10 @@ class Trainer:
       summary_interval: iterations between summaries for TensorBoard.
       seed: of the random agent.
       target_return: mean score of the last 100 episodes at which to stop.
+      allow_config_change: whether to resume a run with parameters that make it
+        another one.
+      initial_weights: folder or checkpoint of another run, whose networks and
+        statistics a new run starts from; None for none.
       frames_per_step: frames of the game per agent step.
       progress: where to show it; standard output by default.
     """
@@ -109,6 +120,8 @@ class Trainer:
     self._summary_interval = summary_interval
     self._seed = seed
     self._target_return = target_return
+    self._allow_config_change = allow_config_change
+    self._initial_weights = initial_weights
     self._frames_per_step = frames_per_step
     self._progress = progress or recorder.Progress(num_iterations)
     self._collector = collector_lib.Collector(
@@ -118,6 +131,9 @@ class Trainer:
         on_step=self._watch_places,
         lanes=agent.lanes,
         sequence_length=agent.sequence_length,
+    )
+    self._safe = recovery.SafeCollector(
+        self._collector, environment, agent.generator, self._progress.note
     )
     self._iteration = 0
     self._env_steps = 0
@@ -132,9 +148,14 @@ class Trainer:
         dict(
             agent.checkpoint_items(),
             progress=checkpoints.JsonState(self._get_state, self._set_state),
+            environments=checkpoints.BytesState(
+                self._safe.get_state, self._keep_environment_state
+            ),
+            core_states=self._collector.state_variables,
         ),
         checkpoints_to_keep,
     )
+    self._environment_state = b''
 
   # ------------------------------------------------------------------ run
 
@@ -176,21 +197,15 @@ class Trainer:
     return {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
 
   def _start(self) -> None:
-    """Restores the newest checkpoint, if any, and opens the run's files."""
-    resumed = self._checkpoints.restore()
-    if resumed:
-      self._saved_iteration = self._iteration
-      self._progress.note(
-          f'resuming {self._root} at iteration {self._iteration + 1} '
-          '(the environments begin new episodes)'
-      )
+    """Restores what there is to go on from, and opens the run's files."""
+    origin = self._restore()
     try:
       self._metrics = recorder.MetricsFile(
           self._root / 'metrics.csv', last_iteration=self._iteration
       )
       recorder.write_run_json(
           self._root, self._seed, self._iteration,
-          dict(env_steps=self._env_steps),
+          dict(env_steps=self._env_steps, **origin),
       )
     except ValueError as error:
       raise checkpoints.CheckpointError(str(error)) from error
@@ -203,6 +218,79 @@ class Trainer:
     }
     with self._summaries['train'].as_default(step=self._env_steps):
       tf.summary.text('config', f'```\n{gin.operative_config_str()}\n```')
+
+  def _restore(self) -> dict[str, str]:
+    """The newest checkpoint, if any, otherwise the initial weights, if any.
+
+    Returns:
+      What run.json is to say of it.
+    """
+    self._compare_config()
+    if self._restore_checkpoint():
+      self._saved_iteration = self._iteration
+      self._progress.note(
+          f'resuming {self._root} at iteration {self._iteration + 1}'
+      )
+      self._restore_environments()
+      for name in ('train', 'eval'):
+        event_files.cut(self._root / name, self._env_steps)
+      if self._initial_weights:
+        self._progress.note(
+            f'initial_weights = {self._initial_weights!r} is left out: the run '
+            'goes on from its own checkpoint'
+        )
+      return {}
+    if not self._initial_weights:
+      return {}
+    path = checkpoints.find(self._initial_weights)
+    checkpoints.load_weights(path, self._agent.weight_items())
+    self._progress.note(f'starting from the weights and statistics of {path}')
+    return dict(initial_weights=path)
+
+  def _restore_checkpoint(self) -> bool:
+    """Whether there is one; the learning rate stays the configuration's."""
+    rate = self._agent.learning_rate  # In the checkpoint, with the optimizer.
+    configured = None if rate is None else rate.numpy()
+    resumed = self._checkpoints.restore(self._progress.note)
+    if rate is not None:
+      rate.assign(configured)
+    return resumed
+
+  def _compare_config(self) -> None:
+    """Says what has changed since the run was started or resumed last.
+
+    Raises:
+      ConfigError: something that makes it another run.
+    """
+    path = self._root / 'operative_config.gin'
+    if not checkpoints.latest_iteration(str(self._root)) or not path.exists():
+      return
+    differences = run_config.changes(
+        path.read_text(encoding='utf-8'), gin.operative_config_str()
+    )
+    other = run_config.of_another_run(differences)
+    if other and not self._allow_config_change:
+      raise gin_files.ConfigError(
+          f'{self._root} holds another run: {run_config.described(other)}: '
+          'restore the configuration, choose another --root_dir, or insist '
+          'with --allow_config_change'
+      )
+    if differences:
+      self._progress.note(
+          f'the configuration has changed: {run_config.described(differences)}'
+      )
+
+  def _restore_environments(self) -> None:
+    data, self._environment_state = self._environment_state, b''
+    try:
+      self._safe.set_state(data)
+    except ValueError as error:
+      if not self._allow_config_change:
+        raise checkpoints.CheckpointError(
+            f'{self._checkpoints.latest}: {error}: restore the configuration '
+            'or choose another --root_dir'
+        ) from error
+      self._progress.note(f'{error}: the environments begin new episodes')
 
   def _train(self) -> None:
     first = self._iteration
@@ -220,7 +308,7 @@ class Trainer:
     except errors.EnvironmentWorkerError:
       self._save()
       raise
-    self._save()
+    self._save(last=True)
     if self._iteration > first:
       self._export()
       if not self._stop_requested and not self._due(self._eval_interval):
@@ -247,36 +335,45 @@ class Trainer:
   def _gather_statistics(self) -> bool:
     """Observation statistics of a uniformly random agent (section 2.4).
 
+    Initial weights bring theirs along.
+
     Returns:
       Whether it went through; False when it was asked to stop.
     """
-    if self._agent.rnd is None or not self._random_rollouts:
+    needed = self._agent.rnd is not None and not self._initial_weights
+    if not needed or not self._random_rollouts:
       return True
     update = tf.function(
         lambda x: self._agent.rnd.update_observation_statistics(x[tf.newaxis]),
         autograph=False,
     )
+    batch = self._environment.batch_size
     total = self._random_rollouts * self._rollout_length
-    done = 0
+    rng = np.random.default_rng(self._seed)
+    done = 0  # Steps of single environments.
 
     def observe(observations):
       nonlocal done
       update(observations)
       done += observations.shape[0]
-      if done % (self._rollout_length * self._environment.batch_size) == 0:
-        rollouts = done // (
-            self._rollout_length * self._environment.batch_size
-        )
+      if done % (self._rollout_length * batch) == 0:
+        rollouts = done // (self._rollout_length * batch)
         self._progress.bar('statistics', rollouts, self._random_rollouts)
 
-    try:
-      collector_lib.random_steps(
-          self._environment, total, np.random.default_rng(self._seed),
-          observe, stop=lambda: self._stop_requested,
-      )
-    except collector_lib.CollectionStopped:
-      self._progress.note('stopped before the first iteration: nothing to save')
-      return False
+    while done < total * batch:
+      try:
+        collector_lib.random_steps(
+            self._environment, total - done // batch, rng, observe,
+            stop=lambda: self._stop_requested,
+        )
+      except collector_lib.CollectionStopped:
+        self._progress.note(
+            'stopped before the first iteration: nothing to save'
+        )
+        return False
+      except errors.EnvironmentWorkerError as error:
+        self._safe.survive(error)
+        done -= done % batch
     self._environment_episodes()  # The random agent's do not count.
     return True
 
@@ -285,7 +382,7 @@ class Trainer:
   def iterate(self) -> None:
     """One iteration: collect, reward, statistics, targets, learn, record."""
     clock = _Clock()
-    rollout = self._collector.collect()
+    rollout = self._safe.collect()
     clock.lap('collect')
     rollout = self._agent.with_selected(rollout)
     bonuses = self._agent.intrinsic_bonuses(rollout)
@@ -330,6 +427,7 @@ class Trainer:
         frames=self._env_steps * self._frames_per_step,
         wall_time_s=self._wall_time,
         steps_per_second=steps / seconds,
+        environment_restarts=self._safe.restarts,
         **self._window.statistics(),
         **_training_figures(
             self._agent, rollout, rewards_int, targets, loss_info
@@ -399,11 +497,15 @@ class Trainer:
 
   # ------------------------------------------------------------ files
 
+  def _keep_environment_state(self, data: bytes) -> None:
+    self._environment_state = data
+
   def _get_state(self) -> dict[str, Any]:
     return dict(
         iteration=self._iteration,
         env_steps=self._env_steps,
         wall_time_s=self._wall_time,
+        environment_restarts=self._safe.restarts,
         episodes=self._window.get_state(),
     )
 
@@ -411,16 +513,36 @@ class Trainer:
     self._iteration = state['iteration']
     self._env_steps = state['env_steps']
     self._wall_time = state['wall_time_s']
+    self._safe.restarts = state['environment_restarts']
     self._window.set_state(state['episodes'])
 
-  def _save(self) -> None:
-    """Saves a checkpoint of the last whole iteration, once."""
+  def _save(self, last: bool = False) -> None:
+    """Saves a checkpoint of the last whole iteration, once.
+
+    Args:
+      last: whether the run ends here; otherwise it goes on where the disk is
+        full, say, and tries again the next time.
+
+    Raises:
+      SavingFailedError: the last one could not be saved.
+    """
     if self._iteration in (0, self._saved_iteration):
       return
     self._metrics.sync()
     for writer in self._summaries.values():
       writer.flush()
-    self._checkpoints.save(self._iteration)
+    self._collector.store_states()
+    try:
+      self._checkpoints.save(self._iteration)
+    except checkpoints.SavingFailedError as error:
+      latest = self._checkpoints.latest
+      if last:
+        raise checkpoints.SavingFailedError(
+            f'{error}: the newest is {latest}; make room, then the same '
+            'command continues from there'
+        ) from error
+      self._progress.note(f'{error}: going on, the newest is {latest}')
+      return
     self._saved_iteration = self._iteration
 
   def _export(self) -> None:

@@ -68,7 +68,8 @@ def test_the_figures_are_those_of_a_game_that_begins(folder):
 
 def test_the_folder_holds_what_it_should(folder):
   root = folder[0]
-  for name in ('operative_config.gin', 'run.json', 'checkpoints/checkpoint',
+  for name in ('operative_config.gin', 'run.json',
+               'checkpoints/iteration-4.sha256.json',
                'policy/greedy/saved_model.pb', 'policy/collect/saved_model.pb',
                'videos/iteration-4.mp4', 'metrics.csv'):
     assert (root / name).stat().st_size > 0, name

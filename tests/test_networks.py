@@ -344,6 +344,69 @@ def test_wrong_sizes_are_one_clear_line():
   _one_line(info, 'float16', 'mixed_bfloat16')
 
 
+# ---------------------------------------------------------- final layers
+
+
+def test_final_layers_without_a_core_are_further_dense_layers():
+  x = tf.random.stateless_normal([3, 5], seed=[1, 3])
+  together = _joint(fc_layer_params=(16, 12, 9, 7))
+  apart = _joint(fc_layer_params=(16, 12), final_layer_params=(9, 7))
+  assert len(together.variables) == len(apart.variables)
+  for a, b in zip(together.variables, apart.variables):
+    b.assign(a)
+  (a, *values), _ = together(x)
+  (b, *others), _ = apart(x)
+  np.testing.assert_array_equal(a.logits, b.logits)
+  np.testing.assert_array_equal(values, others)
+
+
+def test_final_layers_lie_between_core_and_branches():
+  net = _joint(core=tf.keras.layers.GRUCell(6), final_layer_params=(9, 7))
+  shapes = [k.shape for k in _kernels(net)]
+  for shape in ((6, 9), (9, 7), (7, 7), (7, 4), (7, 1)):
+    assert shape in shapes
+  assert shapes.count((7, 7)) == 2 and (6, 6) not in shapes
+  for kernel in _kernels(net):
+    if kernel.shape in ((6, 9), (9, 7)):
+      _assert_orthogonal(kernel, 2**.5)
+  x = tf.random.stateless_normal([2, 4, 5], seed=[1, 4])
+
+  def outputs():
+    (distribution, *values), _ = net(x, tf.ones([2, 4], tf.int32))
+    return np.stack([distribution.logits[..., 0], *values])
+
+  assert np.ptp(outputs(), axis=(1, 2)).min() > 1e-4
+  first, = (v for v in net.variables if v.shape == (6, 9))
+  first.assign(tf.zeros([6, 9]))
+  assert np.ptp(outputs(), axis=(1, 2)).max() == 0
+
+
+def test_by_default_there_are_no_final_layers():
+  assert [v.shape for v in _joint().variables] == [
+      v.shape for v in _joint(final_layer_params=()).variables
+  ]
+  assert len(_kernels(_joint())) == 7
+
+
+@pytest.mark.parametrize('core', [None, tf.keras.layers.LSTMCell(6)])
+def test_value_variables_are_those_that_only_the_values_need(core):
+  net = _joint(core=core, final_layer_params=(9,))
+  x = tf.random.stateless_normal([3, 5], seed=[1, 5])
+  with tf.GradientTape(persistent=True) as tape:
+    (distribution, value_ext, value_int), _ = net(x)
+    policy = tf.reduce_sum(distribution.logits[:, 0])
+    values = tf.reduce_sum(value_ext + value_int)
+  variables = net.trainable_variables
+  of_policy = tape.gradient(policy, variables)
+  of_values = tape.gradient(values, variables)
+  alone = {
+      v.ref() for v, p, w in zip(variables, of_policy, of_values)
+      if p is None and w is not None
+  }
+  assert {v.ref() for v in net.value_variables} == alone
+  assert len(alone) == 6
+
+
 # ------------------------------------------------------------- precision
 
 

@@ -25,7 +25,7 @@ _LAYERS = (
     ),
     (
         'rnd_agent.trainer', 'rnd_agent.evaluation', 'rnd_agent.checkpoints',
-        'rnd_agent.video',
+        'rnd_agent.video', 'rnd_agent.recovery', 'rnd_agent.event_files',
     ),
     (
         'rnd_agent.rnd_ppo_agent', 'rnd_agent.rollout', 'rnd_agent.updates',
@@ -39,7 +39,7 @@ _LAYERS = (
 _LEAVES = (
     'rnd_agent.returns', 'rnd_agent.losses', 'rnd_agent.normalizers',
     'rnd_agent.config', 'rnd_agent.progress', 'rnd_agent.run_json',
-    'rnd_agent.machine',
+    'rnd_agent.machine', 'rnd_agent.run_config',
 )
 _ENVIRONMENT_LAYERS = (
     ('rnd_agent.environments.sharded', 'rnd_agent.environments.single'),

@@ -17,6 +17,7 @@ from tf_agents.specs import array_spec
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
+from rnd_agent import builders
 from rnd_agent import collector
 from rnd_agent import config
 from rnd_agent import networks
@@ -875,6 +876,28 @@ def test_loss_is_the_sum_of_its_parts_without_penalties(eager):
       extra.policy_gradient_loss + extra.value_loss_ext + extra.value_loss_int
       + extra.predictor_loss - .001 * extra.entropy, rtol=1e-5,
   )
+
+
+def test_value_clipping_of_the_config(eager):
+  """A change beyond the bound is charged as the bound's or its own error."""
+  losses = []
+  for clipping in (0.0, .05):
+    agent = builders.build_agent(
+        TIME_STEP, ACTION, num_epochs=1, num_minibatches=1,
+        ppo_config=config.PPOConfig(value_clipping=clipping),
+        rnd_config=config.RNDConfig(
+            intrinsic_coefficient=0.0, extrinsic_coefficient=1.0
+        ),
+    )
+    rollout = _rollout(agent)
+    # Old values far below what the heads give now: clipping holds these down.
+    rollout = rollout._replace(values_ext=rollout.values_ext - 3.0)
+    targets = rollout_lib.Targets(
+        rollout.rewards, tf.zeros([4, 6]), tf.zeros([4, 6]), rollout.mask
+    )
+    losses.append(agent.learn(rollout, targets).extra.value_loss_ext.numpy())
+  # The heads give about 0, which is right, and are charged 3 - .05 off.
+  np.testing.assert_allclose(losses, [0, .5 * 2.95**2], atol=.1)
 
 
 # ------------------------------------------------- minibatches, micro-batches

@@ -28,6 +28,8 @@ _SIZES = {
     'summary_interval': 1,
     'target_return': None,
     'precision': 'float32',
+    'initial_weights': None,
+    'progress': True,
 }
 
 
@@ -101,6 +103,9 @@ def test_environments_are_divisible_by_minibatches():
     ('target_return', float('inf'), 'a finite number or None'),
     ('precision', 'bfloat16', 'choose mixed_bfloat16'),
     ('precision', 'half', 'choose float32 or mixed_bfloat16'),
+    ('initial_weights', '', "a run's folder or None"),
+    ('initial_weights', 3, "a run's folder or None"),
+    ('progress', 1, 'choose True or False'),
     ('env_name', '', 'atari:MontezumaRevenge'),
     ('env_name', 3, 'atari:MontezumaRevenge'),
 ])
@@ -133,7 +138,9 @@ def test_sequences_divide_the_rollout_and_minibatches_them():
 def test_every_parameter_is_checked():
   import inspect
   parameters = inspect.signature(train_eval_lib.train_eval).parameters
-  assert set(parameters) - {'root_dir', 'resume'} == set(_SIZES)
+  assert set(parameters) - {
+      'root_dir', 'resume', 'allow_config_change'
+  } == set(_SIZES)
 
 
 def test_number_of_the_algorithm_out_of_its_range():
@@ -141,6 +148,18 @@ def test_number_of_the_algorithm_out_of_its_range():
   with pytest.raises(ConfigError, match='PPOConfig.gae_lambda = 1.5') as caught:
     train_eval_lib.check_configs()
   assert '\n' not in str(caught.value)
+
+
+def test_weights_that_are_not_there_leave_no_folder(tmp_path):
+  for path in (tmp_path / 'other', tmp_path, tmp_path / 'file-3'):
+    with pytest.raises(ConfigError, match='no checkpoint there') as caught:
+      train_eval_lib.train_eval(
+          str(tmp_path / 'run'), initial_weights=str(path)
+      )
+    message = str(caught.value).partition('\n  In call')[0]
+    assert message.startswith(f'train_eval.initial_weights = {str(path)!r}: ')
+    assert '\n' not in message
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_environment_leaves_no_folder(tmp_path):

@@ -138,36 +138,160 @@ def test_a_checkpoint_restores_everything(tmp_path):
 def test_checkpoints_hold_the_target_and_both_statistics(tmp_path):
   builders.build_trainer(str(tmp_path), **_SETTINGS).run()
   names = {name for name, _ in tf.train.list_variables(
-      tf.train.latest_checkpoint(str(tmp_path / 'checkpoints')))}
+      str(tmp_path / 'checkpoints' / 'iteration-2'))}
   for part in ('actor_critic', 'predictor', 'target', 'optimizer', 'generator',
-               'rnd_observations', 'rnd_returns', 'progress', 'train_step'):
+               'rnd_observations', 'rnd_returns', 'progress', 'train_step',
+               'environments'):
     assert any(name.startswith(part + '/') for name in names), part
 
 
 def test_another_architecture_is_one_clear_error(tmp_path):
   _train(tmp_path)
   before = (tmp_path / 'metrics.csv').read_bytes()
-  with pytest.raises(checkpoints.CheckpointError) as error:
+  with pytest.raises(gin_files.ConfigError) as error:
     _train(tmp_path, 'ActorCriticNetwork.fc_layer_params = (16, 24)')
-  assert 'cannot be restored' in str(error.value)
+  assert 'fc_layer_params = (16, 24) (was (16, 16))' in str(error.value)
+  assert '--allow_config_change' in str(error.value)
   assert '\n' not in str(error.value).partition('\n  In call')[0]
+  # Insisting does not help where the weights do not fit.
+  gin_files.parse([], ['ActorCriticNetwork.fc_layer_params = (16, 24)'])
+  with pytest.raises(checkpoints.CheckpointError, match='cannot be restored'):
+    train_eval_lib.train_eval(str(tmp_path), allow_config_change=True)
   assert (tmp_path / 'metrics.csv').read_bytes() == before
 
 
-def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
+def _truncate(path):
+  path.write_bytes(path.read_bytes()[:100])
+
+
+def _flip_a_bit(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+
+
+def _replace_by_a_link(path):
+  target = path.with_name('elsewhere')
+  path.rename(target)
+  path.symlink_to(target)
+
+
+@pytest.mark.parametrize('damage, cause', [
+    (_truncate, 'has 100 bytes instead of'), (_flip_a_bit, 'has changed'),
+    (lambda path: path.unlink(), 'is missing'), (_replace_by_a_link, 'a link'),
+])
+@pytest.mark.parametrize('file', ['data-00000-of-00001', 'index'])
+def test_a_damaged_checkpoint_is_named_and_passed_over(
+    tmp_path, capsys, damage, cause, file
+):
   _train(tmp_path)
-  data, = (tmp_path / 'checkpoints').glob('iteration-2.data*')
-  data.write_bytes(data.read_bytes()[:100])
-  with pytest.raises(checkpoints.CheckpointError, match='iteration-2'):
-    _train(tmp_path)
+  before = _rows(tmp_path)
+  damage(tmp_path / 'checkpoints' / f'iteration-2.{file}')
+  capsys.readouterr()
+  _train(tmp_path, 'train_eval.num_iterations = 3')
+  output = capsys.readouterr().out
+  assert 'iteration-2 is damaged' in output and cause in output
+  assert 'at iteration 2' in output
+  rows = _rows(tmp_path)
+  assert [r['iteration'] for r in rows] == ['1', '2', '3']
+  assert rows[1]['loss_policy'] == before[1]['loss_policy']
+  assert rows[0] == before[0]
+
+
+def test_nothing_is_overwritten_where_no_checkpoint_is_intact(tmp_path):
+  _train(tmp_path)
+  folder = tmp_path / 'checkpoints'
+  for path in folder.glob('*.json'):
+    path.write_text('{"../run.json": [1, "x"]}')
+  before = sorted(p.name for p in folder.iterdir())
+  for _ in range(2):
+    with pytest.raises(checkpoints.CheckpointError, match='none|no checkpoint'):
+      _train(tmp_path)
+  assert sorted(p.name for p in folder.iterdir()) == before
   assert len(_rows(tmp_path)) == 2
 
 
-def test_checkpoints_without_their_index_are_not_overwritten(tmp_path):
+def test_what_an_interrupted_save_leaves_does_not_count(tmp_path, capsys):
   _train(tmp_path)
-  (tmp_path / 'checkpoints' / 'checkpoint').unlink()
-  with pytest.raises(checkpoints.CheckpointError, match='index file'):
-    _train(tmp_path)
+  folder = tmp_path / 'checkpoints'
+  (folder / 'iteration-3.data-00000-of-00001').write_bytes(b'half')
+  (folder / 'iteration-3.sha256.json.partial-7').write_bytes(b'')
+  (folder / 'iteration-3_temp').mkdir()
+  _train(tmp_path, 'train_eval.num_iterations = 4')
+  assert 'iteration-3.sha256.json is missing' in capsys.readouterr().out
+  names = sorted(p.name for p in folder.iterdir())
+  assert not [n for n in names if 'temp' in n or 'partial' in n]
+  assert 'iteration-3.sha256.json' in names
+  assert checkpoints.latest_iteration(str(tmp_path)) == 4
+  assert [r['iteration'] for r in _rows(tmp_path)] == list('1234')
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path):
+  _train(tmp_path, 'train_eval.num_iterations = 5',
+         'train_eval.checkpoints_to_keep = 2')
+  names = {p.name.split('.')[0] for p in (tmp_path / 'checkpoints').iterdir()}
+  assert names == {'iteration-4', 'iteration-5'}
+
+
+def test_another_game_is_refused_and_other_numbers_are_named(tmp_path, capsys):
+  _train(tmp_path)
+  for binding in ("train_eval.env_name = 'toy:Recall'",
+                  'train_eval.num_parallel_environments = 8'):
+    with pytest.raises(gin_files.ConfigError, match='holds another run'):
+      _train(tmp_path, binding)
+  capsys.readouterr()
+  _train(tmp_path, 'train_eval.num_iterations = 3', 'train_eval.seed = 7',
+         'RNDConfig.discount_int = 0.9')
+  output = capsys.readouterr().out
+  assert 'train_eval.seed = 7 (was 1)' in output
+  assert 'RNDConfig.discount_int = 0.9 (was 0.99)' in output
+  assert 'num_iterations' not in output
+  assert len(_rows(tmp_path)) == 3
+
+
+def _steps(folder):
+  return [
+      event.step for path in sorted(folder.glob('events*'))
+      for event in tf.compat.v1.train.summary_iterator(str(path))
+      for value in event.summary.value
+      if value.tag == 'return/episode_return_mean'
+  ]
+
+
+def test_tensorboard_continues_without_a_doubled_step(tmp_path):
+  # Long enough that an episode has ended at the first record.
+  limit = 'EnvironmentConfig.max_episode_steps = 4'
+  _train(tmp_path, 'train_eval.checkpoint_interval = 3',
+         'train_eval.num_iterations = 5', limit)
+  for path in (tmp_path / 'checkpoints').glob('iteration-5*'):
+    path.unlink()
+  with open(next((tmp_path / 'train').glob('events*')), 'ab') as file:
+    file.write(b'half a record')
+  _train(tmp_path, 'train_eval.num_iterations = 7', limit)
+  assert _steps(tmp_path / 'train') == [32 * i for i in range(1, 8)]
+
+
+def test_a_full_disk_stops_no_run(tmp_path, monkeypatch, capsys):
+  save, full_at = tf.train.Checkpoint.write, {'iteration-2'}
+
+  def full(self, path):
+    if pathlib.Path(path).name in full_at:
+      save(self, path)
+      raise tf.errors.ResourceExhaustedError(None, None, 'No space left')
+    return save(self, path)
+
+  monkeypatch.setattr(tf.train.Checkpoint, 'write', full)
+  _train(tmp_path, 'train_eval.num_iterations = 3')
+  output = capsys.readouterr().out
+  assert 'iteration 2 could not be written (No space left): going on' in output
+  assert 'iteration-1' in output
+  assert checkpoints.latest_iteration(str(tmp_path)) == 3
+  names = {p.name.split('.')[0] for p in (tmp_path / 'checkpoints').iterdir()}
+  assert names == {'iteration-1', 'iteration-3'}
+  full_at.add('iteration-4')
+  with pytest.raises(checkpoints.SavingFailedError, match='make room'):
+    _train(tmp_path, 'train_eval.num_iterations = 4')
+  assert checkpoints.latest_iteration(str(tmp_path)) == 3
 
 
 def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):

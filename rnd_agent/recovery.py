@@ -1,0 +1,201 @@
+"""Rollouts from environments that may fail, and that continue elsewhere.
+
+`SafeCollector` keeps what a rollout began from: the environments' states, the
+policy's recurrent states and the random numbers for actions. When a worker
+dies, hangs or raises, the environments are made anew, brought back to there,
+and the rollout is collected again: where the environments come back exactly,
+it is the one that would have been. The same data go into a checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+
+from rnd_agent import collector as collector_lib
+from rnd_agent import rollout as rollout_lib
+from rnd_agent.environments import errors
+from rnd_agent.environments import states
+
+# Failures in a row of one environment that end a run.
+_TOO_MANY = 3
+
+
+class SafeCollector:
+  """A `Collector` that survives its environments' failures."""
+
+  def __init__(
+      self,
+      collector: collector_lib.Collector,
+      environment,
+      generator: tf.random.Generator,
+      note: Callable[[str], None] = lambda text: None,
+  ):
+    """Collects nothing yet.
+
+    Args:
+      collector: of the environment.
+      environment: batched; one without `get_state` is used as it is, its
+        failures are not survived and its episodes begin anew on resume.
+      generator: source of the policy's actions.
+      note: told of what happens, one line each.
+    """
+    self._collector = collector
+    self._environment = environment
+    self._generator = generator
+    self._note = note
+    self._can_restore = hasattr(environment, 'get_state')
+    self._origin = None
+    self._actions = None
+    self._failures = {}
+    self._in_the_middle = False
+    self.restarts = 0
+
+  def collect(self) -> rollout_lib.Rollout:
+    """A rollout; see `Collector.collect`.
+
+    Returns:
+      The rollout.
+
+    Raises:
+      CollectionStopped: the collector was asked to stop.
+      EnvironmentWorkerError: the same environment failed three times in a row.
+        After either, `get_state` is that of the rollout's beginning.
+    """
+    if not self._can_restore:
+      return self._collector.collect()
+    begin = tf.identity(self._generator.state)
+    try:
+      rollout = self._collect(begin)
+    except (collector_lib.CollectionStopped, errors.EnvironmentWorkerError):
+      self._generator.state.assign(begin)
+      self._in_the_middle = True
+      raise
+    self._failures.clear()
+    self._actions = rollout.actions
+    return rollout
+
+  def _collect(self, begin: tf.Tensor) -> rollout_lib.Rollout:
+    """Collects until it succeeds, with the same random numbers."""
+    while True:
+      try:
+        self._remember()
+        return self._collector.collect()
+      except errors.EnvironmentWorkerError as error:
+        self._count(error)
+        self._note(
+            f'{_first_line(error)}; made anew, the rollout is collected again'
+        )
+        self._recover()
+        self._generator.state.assign(begin)
+
+  def survive(self, error: errors.EnvironmentWorkerError) -> None:
+    """Makes failed environments anew; all begin new episodes.
+
+    Args:
+      error: what happened outside of `collect`.
+
+    Raises:
+      EnvironmentWorkerError: the error, if it is the third in a row.
+    """
+    self._count(error)
+    self._note(f'{_first_line(error)}; made anew, with new episodes')
+    self._environment.restart()
+
+  def _count(self, error: errors.EnvironmentWorkerError) -> None:
+    """Raises the error if it cannot be survived, or not any more."""
+    key = (error.worker, error.environment)
+    self._failures[key] = self._failures.get(key, 0) + 1
+    if not self._can_restore or self._failures[key] >= _TOO_MANY:
+      raise error
+    self.restarts += 1
+
+  def _remember(self) -> None:
+    """Takes the state that this rollout begins from.
+
+    Raises:
+      EnvironmentWorkerError: an environment has failed since the last rollout;
+        what is known then is where that one began, and its actions.
+    """
+    if self._origin is None or self._actions is not None:
+      self._origin = self._environment.get_state()
+      self._actions = None
+
+  def _recover(self) -> None:
+    """Brings new environments to where the failed rollout began."""
+    while True:
+      try:
+        self._environment.restart()
+        if self._origin is not None:
+          self._return_to(self._origin, self._actions)
+        return
+      except errors.EnvironmentWorkerError as error:
+        self._count(error)
+
+  def _return_to(self, origin: dict[str, Any], actions: Any) -> None:
+    """Sets the environments' state, then takes a rollout's steps again.
+
+    Args:
+      origin: of the environments.
+      actions: nest of `[B, T, ...]` since then, or None.
+    """
+    begun = self._environment.set_state(origin)
+    if actions is not None:
+      parts = [np.array(x) for x in tf.nest.flatten(actions)]
+      for t in range(parts[0].shape[1]):
+        self._collector.take(
+            tf.nest.pack_sequence_as(actions, [x[:, t] for x in parts])
+        )
+      self._environment.episodes()  # They were counted the first time.
+    if not self._collector.is_at_start:
+      self._collector.resume()
+    if begun:
+      reason = next(iter(begun.values()))
+      self._note(
+          f'{len(begun)} of {self._environment.batch_size} environments begin '
+          f'new episodes ({reason})'
+      )
+
+  # ---------------------------------------------------------- checkpoints
+
+  def get_state(self) -> bytes:
+    """What a checkpoint holds of the environments; empty without them."""
+    if not self._can_restore:
+      return b''
+    if not self._in_the_middle:
+      return states.encode({'environments': self._environment.get_state()})
+    if self._origin is None:
+      return b''
+    state = {'environments': self._origin}
+    if self._actions is not None:
+      state['actions'] = [
+          np.array(x) for x in tf.nest.flatten(self._actions)
+      ]
+    return states.encode(state)
+
+  def set_state(self, data: bytes) -> None:
+    """Continues from what `get_state` returned, as far as that is possible.
+
+    Args:
+      data: of a checkpoint; empty: all environments begin new episodes.
+
+    Raises:
+      ValueError: it is that of other environments.
+    """
+    if not data or not self._can_restore:
+      self._note('the environments begin new episodes')
+      return
+    state = states.decode(data)
+    actions = state.get('actions')
+    if actions is not None:
+      actions = tf.nest.pack_sequence_as(
+          self._environment.action_spec(), actions
+      )
+    self._collector.load_states()
+    self._return_to(state['environments'], actions)
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).partition('\n')[0]

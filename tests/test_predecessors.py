@@ -1,0 +1,252 @@
+"""`docs/predecessors.md` against the code: names, defaults, completeness."""
+
+import ast
+import importlib
+import pathlib
+import re
+
+import gin
+import pytest
+
+from rnd_agent import gin_files
+from rnd_agent.environments import suites
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Named in the document, and allowed not to exist yet.
+_PENDING = (
+    'RandomNetworkDistillation.stacked_frames',
+    'play.py --root_dir', 'play.py --render',
+)
+# What the flags are called, with the defaults that are known.
+_FLAGS = {
+    'Chainer RL-RND': {
+        'data_dir': None, 'game': None, 'experiment_name': None,
+        'frame_resize': 84, 'initial_normalization_num_trials': 8,
+        'num_trials': 128, 'portion_experience_train_rnd_predictor': .25,
+        'z_dim': 32, 'rnn_hidden_dim': 256, 'rnn_hidden_layers': 1,
+        'rnn_single_record_training': None, 'final_hidden_dim': 0,
+        'final_hidden_layers': 0, 'epochs_per_iteration': 4,
+        'sequence_length': 64, 'minibatches': 4, 'stacked_frames': 4,
+        'stacked_frames_rnd': 1, 'sticky_action_probability': .25,
+        'intrinsic_coefficient': 1, 'extrinsic_coefficient': 2,
+        'extrinsic_reward_clip': 1, 'gamma_intrinsic': .99,
+        'gamma_extrinsic': .999, 'lambda_gae': .95, 'epsilon_ppo': .1,
+        'rnd_obs_norm_clip': 5, 'beta_entropy': .001, 'epsilon_greedy': 0,
+        'model_policy_lr': 1e-4, 'model_value_lr': 1e-4,
+        'model_rnd_predictor_lr': 1e-4, 'model': None,
+        'keep_past_x_snapshots': 10, 'no_resume': None,
+        'disable_progress_bar': None, 'gpu': None, 'gradient_clip': 0,
+        'rng_seed': None, 'num_threads': 10,
+        'target_cumulative_rewards_extrinsic': 100, 'dnc': None,
+    },
+    'PPO-RND (PyTorch)': dict.fromkeys((
+        'n_workers', 'interval', 'do_test', 'render', 'train_from_scratch',
+    )),
+    'The TF-Agents attempt': dict.fromkeys((
+        'root_dir', 'env_name', 'num_parallel_environments',
+        'num_environment_steps', 'num_epochs', 'num_eval_episodes',
+        'use_rnns', 'use_rnd', 'rnd_ext_reward_factor',
+        'rnd_int_reward_factor', 'observation_clip_value',
+        'norm_init_episodes', 'gin_file', 'gin_param',
+    )),
+    "The paper's code": dict.fromkeys((
+        'use_news', 'update_ob_stats_every_step', 'policy', 'int_coeff',
+        'ext_coeff', 'max_episode_steps', 'dynamics_bonus',
+    )),
+}
+_ABSENT = {
+    'rnn_single_record_training', 'update_ob_stats_every_step',
+    'dynamics_bonus',
+}
+_HEADER = ['flag', 'default there', 'here, with its default', 'remark']
+
+
+def _tables(text):
+  """Rows `[flag, default, here, remark]` by heading."""
+  tables = {}
+  for section in re.split(r'^## ', text, flags=re.MULTILINE)[1:]:
+    title, *lines = section.splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in lines if line.startswith('|')
+    ]
+    assert rows[0] == _HEADER, title
+    assert all(len(row) == 4 for row in rows), title
+    tables[title] = rows[2:]
+  return tables
+
+
+def _document():
+  return _tables((_ROOT / 'docs' / 'predecessors.md').read_text('utf-8'))
+
+
+def _rows():
+  return [row for rows in _document().values() for row in rows]
+
+
+def _unquoted(cell):
+  flag, = re.findall(r'^`(\w+)`$', cell)
+  return flag
+
+
+def _entries(column=2):
+  """`(flag, what stands in backticks, the cell)` of one column."""
+  return [
+      (_unquoted(row[0]), entry, row[column])
+      for row in _rows() for entry in re.findall(r'`([^`]+)`', row[column])
+  ]
+
+
+def _bindings():
+  return [e for e in _entries() if ' = ' in e[1]]
+
+
+@pytest.fixture(autouse=True)
+def _registered():
+  for module in ('builders', 'train_eval_lib'):
+    importlib.import_module(f'rnd_agent.{module}')
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+def _default(name):
+  """Of a gin parameter; ConfigError where there is none of that name."""
+  gin_files.parse([], [f'{name} = %anything', 'anything = 0'])
+  gin.clear_config()
+  owner, parameter = name.split('.')
+  if owner == 'EnvironmentConfig':
+    return getattr(
+        suites.resolved_config('atari:MontezumaRevenge'), parameter
+    )
+  entry = gin_files._find_configurable(owner)
+  return gin_files._parameters(entry)[parameter].default
+
+
+def _is_binding_of(path, name):
+  gin.clear_config()
+  gin_files.parse([str(path)])
+  return gin.query_parameter(name)
+
+
+def _has_flag(command):
+  """Whether `script.py --flag` exists; `--noflag` of a boolean does."""
+  script, flag = command.split(' --')
+  path = _ROOT / script
+  if not path.exists():
+    return False
+  defined = dict(
+      (name, kind) for kind, name in re.findall(
+          r"flags\.DEFINE_(\w+)\(\s*'(\w+)'", path.read_text('utf-8')
+      )
+  )
+  return flag in defined or (
+      flag.startswith('no') and defined.get(flag[2:]) in ('bool', 'boolean')
+  )
+
+
+@pytest.mark.parametrize('title', list(_FLAGS))
+def test_every_flag_has_its_row_once(title):
+  rows = _document()[title]
+  flags = [_unquoted(row[0]) for row in rows]
+  assert sorted(flags) == sorted(_FLAGS[title])
+  for flag, row in zip(flags, rows):
+    default = _FLAGS[title][flag]
+    if default is None:
+      assert row[1] == 'not stated', flag
+    else:
+      assert float(row[1]) == default, flag
+
+
+def test_every_row_names_something_or_says_why_not():
+  assert set(_document()) == set(_FLAGS)
+  for flag, _, here, remark in _rows():
+    if _unquoted(flag) in _ABSENT:
+      assert here == 'none' and len(remark) > 40, flag
+    else:
+      assert '`' in here, flag
+
+
+def test_every_gin_parameter_exists_with_its_default():
+  assert len(_bindings()) > 50
+  for flag, entry, cell in _bindings():
+    name, value = entry.split(' = ')
+    config = re.search(r'` in `(configs/\w+\.gin)`', cell)
+    if config:
+      actual = _is_binding_of(_ROOT / config[1], name)
+    else:
+      try:
+        actual = _default(name)
+      except gin_files.ConfigError:
+        assert name in _PENDING, (flag, name)
+        continue
+    expected = ast.literal_eval(value)
+    assert actual == expected and type(actual) is type(expected), (flag, name)
+
+
+def test_every_binding_is_one_that_gin_takes():
+  """Typed as it stands: name, parameter and value pass the strict reading."""
+  for _, entry, _ in _bindings():
+    if entry.split(' = ')[0] not in _PENDING:
+      gin_files.parse([], [entry])
+
+
+def test_every_command_exists():
+  commands = [e for e in _entries() if '.py --' in e[1]]
+  assert len(commands) > 8
+  for flag, command, _ in commands:
+    assert _has_flag(command) or command in _PENDING, (flag, command)
+
+
+def test_nothing_else_stands_in_the_column():
+  for flag, entry, _ in _entries():
+    assert (
+        ' = ' in entry or '.py --' in entry or entry.startswith('configs/')
+    ), (flag, entry)
+
+
+def test_remarks_name_what_exists():
+  for flag, entry, _ in _entries(3):
+    path = re.match(r'(configs|docs|tests)/\w+\.(gin|md|py)$', entry)
+    if path:
+      assert (_ROOT / entry).exists(), (flag, entry)
+    elif re.match(r'[A-Za-z]\w+\.\w+ = ', entry):
+      gin_files.parse([], [entry])
+    elif re.match(r'[A-Z]\w+\.[a-z_]+$', entry):
+      _default(entry)
+
+
+@pytest.mark.parametrize('name', [
+    'PPOConfig.gae_lamda', 'PPOConfg.gae_lambda', 'train_eval.root_dir',
+])
+def test_the_check_of_names_can_fail(name):
+  with pytest.raises(gin_files.ConfigError):
+    _default(name)
+
+
+def test_the_checks_of_flags_can_fail():
+  assert _has_flag('train_eval.py --root_dir')
+  assert _has_flag('train_eval.py --noresume')
+  for command in ('train_eval.py --rootdir', 'train_eval.py --noroot_dir',
+                  'trian_eval.py --root_dir'):
+    assert not _has_flag(command)
+
+
+def test_a_stack_of_cells_is_a_binding():
+  """The document says how `rnn_hidden_layers` above 1 is written."""
+  from rnd_agent import networks
+
+  gin_files.parse([], [
+      'ActorCriticNetwork.core = [@GRUCell(), @GRUCell()]',
+      'GRUCell.units = 6', 'ActorCriticNetwork.fc_layer_params = (8,)',
+  ])
+  import tensorflow as tf
+  from tf_agents.specs import tensor_spec
+
+  net = networks.ActorCriticNetwork(
+      tf.TensorSpec([5], tf.float32),
+      tensor_spec.BoundedTensorSpec([], tf.int64, 0, 3),
+  )
+  net.create_variables()
+  assert [s.shape for s in tf.nest.flatten(net.state_spec)] == [[6], [6]]
+  assert sum('gru' in v.name for v in net.variables) == 6

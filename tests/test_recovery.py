@@ -1,0 +1,175 @@
+"""Environments fail while a run goes on."""
+
+import csv
+import os
+import pathlib
+import signal
+
+import gin
+import numpy as np
+import pytest
+
+from rnd_agent import builders
+from rnd_agent import gin_files
+from rnd_agent.environments import errors
+
+_SETTINGS = dict(
+    env_name='CartPole-v1', num_parallel_environments=4, num_workers=2,
+    rollout_length=8, num_iterations=6, num_minibatches=2, num_epochs=1,
+    seed=1, random_steps=1, eval_interval=0, num_eval_episodes=1,
+    checkpoint_interval=3, checkpoints_to_keep=2, summary_interval=1,
+    target_return=None, precision='float32',
+)
+_BINDINGS = (
+    'ActorCriticNetwork.fc_layer_params = (16,)',
+    'RandomNetworkDistillation.feature_dim = 8',
+    'RandomNetworkDistillation.predictor_hidden_units = (8,)',
+)
+_TIMING = ('wall_time_s', 'steps_per_second', 'environment_restarts')
+
+
+@pytest.fixture(autouse=True)
+def _gin(monkeypatch):
+  monkeypatch.syspath_prepend(
+      str(pathlib.Path(__file__).parent / 'environments')
+  )
+  gin.clear_config()
+  gin_files.parse([], _BINDINGS)
+  yield
+  gin.clear_config()
+
+
+def _trainer(folder, **settings):
+  folder.mkdir(exist_ok=True)
+  return builders.build_trainer(str(folder), **{**_SETTINGS, **settings})
+
+
+def _rows(folder):
+  with open(folder / 'metrics.csv', newline='', encoding='utf-8') as file:
+    return list(csv.DictReader(file))
+
+
+def _assert_same_rows(one, other):
+  rows, others = _rows(one), _rows(other)
+  assert len(rows) == len(others) == 6
+  for row, other_row in zip(rows, others):
+    assert {k: v for k, v in row.items() if k not in _TIMING} == {
+        k: v for k, v in other_row.items() if k not in _TIMING
+    }
+
+
+@pytest.fixture(name='undisturbed', scope='module')
+def _undisturbed(tmp_path_factory):
+  gin.clear_config()
+  gin_files.parse([], _BINDINGS)
+  folder = tmp_path_factory.mktemp('undisturbed')
+  _trainer(folder).run()
+  return folder
+
+
+def _disturb(run, at, disturb):
+  """Calls `disturb` before the environments' steps with these numbers."""
+  environment = run._environment
+  send, calls = environment.send, 0
+
+  def sending(*arguments):
+    nonlocal calls
+    calls += 1
+    if calls in at:
+      disturb(environment)
+    return send(*arguments)
+
+  environment.send = sending
+
+
+def _kill(environment, number=signal.SIGKILL):
+  os.kill(environment._pool._processes[1].process.pid, number)
+
+
+def test_a_killed_worker_changes_nothing(undisturbed, tmp_path, capsys):
+  run = _trainer(tmp_path / 'run')
+  _disturb(run, {30, 31, 60}, _kill)
+  run.run()
+  _assert_same_rows(undisturbed, tmp_path / 'run')
+  output = capsys.readouterr().out
+  assert 'killed by SIGKILL' in output and 'collected again' in output
+  assert 'new episodes' not in output
+  assert int(_rows(tmp_path / 'run')[-1]['environment_restarts']) >= 2
+
+
+def test_a_worker_killed_between_rollouts_changes_nothing(
+    undisturbed, tmp_path
+):
+  run = _trainer(tmp_path / 'run')
+  learn, count = run._agent.learn, 0
+
+  def learning(*arguments):
+    nonlocal count
+    count += 1
+    if count in (2, 4):
+      _kill(run._environment)
+      run._environment._pool._processes[1].process.wait()
+    return learn(*arguments)
+
+  run._agent.learn = learning
+  run.run()
+  _assert_same_rows(undisturbed, tmp_path / 'run')
+  assert _rows(tmp_path / 'run')[-1]['environment_restarts'] == '2'
+
+
+def test_a_hung_worker_changes_nothing(undisturbed, tmp_path, capsys):
+  gin_files.parse([], ['ShardedPyEnvironment.worker_timeout = 2.0'])
+  run = _trainer(tmp_path / 'run')
+  _disturb(run, {40}, lambda e: _kill(e, signal.SIGSTOP))
+  run.run()
+  _assert_same_rows(undisturbed, tmp_path / 'run')
+  assert 'has not answered for 2 s' in capsys.readouterr().out
+
+
+def test_a_worker_killed_during_the_warm_up(tmp_path, capsys):
+  run = _trainer(tmp_path / 'run', random_steps=3, num_iterations=2)
+  _disturb(run, {20}, _kill)
+  run.run()
+  assert len(_rows(tmp_path / 'run')) == 2
+  assert 'with new episodes' in capsys.readouterr().out
+  count = run._agent.rnd.observation_normalizer.count.numpy()
+  assert count == pytest.approx((3 + 2) * 8 * 4, abs=8)
+
+
+def test_an_environment_that_always_fails_ends_the_run_saved(tmp_path):
+  """It raises at the same place each time that the rollout is repeated."""
+  run = _trainer(tmp_path / 'run')
+  _disturb(run, range(60, 10_000), _kill)
+  with pytest.raises(errors.EnvironmentWorkerError, match='SIGKILL'):
+    run.run()
+  rows = len(_rows(tmp_path / 'run'))
+  assert 0 < rows < 6
+  folder = tmp_path / 'run' / 'checkpoints'
+  assert (folder / f'iteration-{rows}.sha256.json').exists()
+
+
+def test_the_run_saved_after_failures_goes_on_exactly(undisturbed, tmp_path):
+  run = _trainer(tmp_path / 'run')
+  _disturb(run, range(60, 10_000), _kill)
+  with pytest.raises(errors.EnvironmentWorkerError):
+    run.run()
+  _trainer(tmp_path / 'run').run()
+  _assert_same_rows(undisturbed, tmp_path / 'run')
+
+
+def test_episodes_that_cannot_be_repeated_are_cut_and_said(tmp_path, capsys):
+  import toy_environments
+
+  run = _trainer(
+      tmp_path / 'run', env_name=toy_environments.unrepeatable,
+      num_workers=1, num_iterations=3,
+  )
+  _disturb(
+      run, {30}, lambda e: os.kill(e._pool._processes[0].process.pid, 9)
+  )
+  run.run()
+  rows = _rows(tmp_path / 'run')
+  assert len(rows) == 3 and rows[-1]['environment_restarts'] == '1'
+  output = capsys.readouterr().out
+  assert '4 of 4 environments begin new episodes' in output
+  assert np.isfinite(float(rows[-1]['loss_policy']))
