@@ -8,12 +8,20 @@ import setuptools
 _ROOT = pathlib.Path(__file__).resolve().parent
 _SCRIPTS = ('train_eval', 'play', 'plot')
 
+_MINIGRID = ['minigrid>=2.3']
+# From there on with a wheel of Box2D instead of sources for swig.
+_BOX2D = ['gymnasium[box2d]>=1.3']
+
 _EXTRAS = {
-    'test': ['pytest>=7.4', 'pytest-xdist>=3.3', 'matplotlib>=3.7'],
+    'test': [
+        'pytest>=7.4', 'pytest-xdist>=3.3', 'matplotlib>=3.7', *_MINIGRID,
+        *_BOX2D,
+    ],
     'lint': ['ruff>=0.4'],
     'plot': ['matplotlib>=3.7'],
-    'minigrid': ['minigrid>=2.3'],
-    'box2d': ['gymnasium[box2d]>=1.0'],
+    'minigrid': _MINIGRID,
+    'box2d': _BOX2D,
+    # Its emulator, nes-py, is built from source: needs a C++ compiler.
     'mario': ['gym-super-mario-bros>=7.4'],
     'reverb': ['dm-reverb~=0.14.0'],
 }

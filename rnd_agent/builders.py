@@ -37,6 +37,7 @@ def build_agent(
     num_minibatches: int,
     precision: str = 'float32',
     seed: int = 0,
+    frame_channels: Optional[int] = None,
     ppo_config: Optional[config_lib.PPOConfig] = None,
     rnd_config: Optional[config_lib.RNDConfig] = None,
     compute_config: Optional[config_lib.ComputeConfig] = None,
@@ -51,6 +52,8 @@ def build_agent(
     precision: of the networks' torsos.
     seed: of the agent's generator; the networks' weights follow the global
       seed.
+    frame_channels: size of one frame along the observation's last axis, see
+      `RandomNetworkDistillation`.
     ppo_config: as gin binds it by default.
     rnd_config: as gin binds it by default; with intrinsic coefficient 0 there
       is no bonus.
@@ -62,20 +65,21 @@ def build_agent(
   with compute.Lanes(compute_config).on_device():
     return _agent(
         time_step_spec, action_spec, num_epochs, num_minibatches, precision,
-        seed, ppo_config or config_lib.PPOConfig(),
+        seed, frame_channels, ppo_config or config_lib.PPOConfig(),
         rnd_config or config_lib.RNDConfig(), compute_config,
     )
 
 
 def _agent(
     time_step_spec, action_spec, num_epochs, num_minibatches, precision, seed,
-    ppo, config, compute_config,
+    frame_channels, ppo, config, compute_config,
 ) -> rnd_ppo_agent.RNDPPOAgent:
   observation_spec = time_step_spec.observation
   rnd = None
   if config.intrinsic_coefficient > 0:
     rnd = rnd_lib.RandomNetworkDistillation(
-        observation_spec, config, precision=precision
+        observation_spec, config, frame_channels=frame_channels,
+        precision=precision,
     )
   actor_critic = networks.ActorCriticNetwork(
       observation_spec, action_spec, precision=precision
@@ -206,6 +210,7 @@ def build_trainer(
     agent = build_agent(
         time_step_spec, action_spec, num_epochs=num_epochs,
         num_minibatches=num_minibatches, precision=precision, seed=seed,
+        frame_channels=_frame_channels(env_name, time_step_spec.observation),
     )
 
     return trainer.Trainer(
@@ -227,6 +232,12 @@ def build_trainer(
 
 def _frames_per_step(env_name: str) -> int:
   return suites.resolved_config(env_name).frame_skip or 1
+
+
+def _frame_channels(env_name: str, observation_spec) -> int:
+  """Size of one frame along the last axis of an environment's observations."""
+  stacked_frames = suites.resolved_config(env_name).stacked_frames or 1
+  return observation_spec.shape[-1] // stacked_frames
 
 
 def _evaluation(env_name, agent, num_episodes, num_workers, seed):

@@ -27,6 +27,15 @@ PRECISIONS = ('float32', 'mixed_bfloat16')
 # keeps for the policy, the predictor and the target.
 _SLOPE = 0.2
 NATURE_CONV_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+# For smaller images: the smallest side in pixels from which layers are used.
+# Each leaves 1 x 1 to 9 x 9 places, within the sizes that it is used for.
+_CONV_LAYERS_FROM = (
+    (36, NATURE_CONV_LAYERS),
+    (20, ((32, 4, 2), (64, 3, 2), (64, 3, 1))),
+    (10, ((32, 3, 2), (64, 2, 1), (64, 2, 1))),
+    (4, ((32, 2, 1), (64, 2, 1), (64, 2, 1))),
+    (1, ((64, 1, 1),)),
+)
 
 
 # Cells that a config can name as `ActorCriticNetwork.core = @GRUCell()`.
@@ -93,6 +102,24 @@ def _scaled(observation: tf.Tensor) -> tf.Tensor:
   if observation.dtype == tf.uint8:
     return tf.cast(observation, tf.float32) / 255.0
   return tf.cast(observation, tf.float32)
+
+
+def conv_layers_for(spec: tf.TensorSpec) -> Sequence[Sequence[int]]:
+  """The convolutions for an image where a config names none.
+
+  Those of Mnih et al. 2015 if the smaller side has at least 36 pixels, which
+  is the least that they fit; from 20, 10 and 4 pixels, ones with smaller
+  kernels and strides (MiniGrid's 7 x 7 cells: kernels of 2, no strides); below
+  that one layer that looks at each pixel alone.
+
+  Args:
+    spec: of an image `[height, width, channels]`.
+
+  Returns:
+    (filters, kernel, stride) per layer.
+  """
+  side = min(spec.shape[:2])
+  return next(layers for least, layers in _CONV_LAYERS_FROM if side >= least)
 
 
 def _check_convolutions_fit(
@@ -259,7 +286,7 @@ class ActorCriticNetwork(network.Network):
       self,
       observation_spec,
       action_spec,
-      conv_layer_params=NATURE_CONV_LAYERS,
+      conv_layer_params=None,
       fc_layer_params=(256, 448),
       core=None,
       final_layer_params=(),
@@ -273,7 +300,8 @@ class ActorCriticNetwork(network.Network):
       observation_spec: TensorSpec, an image `[height, width, channels]` (uint8
         is scaled to [0, 1]) or a vector.
       action_spec: nest of BoundedTensorSpec: discrete or continuous.
-      conv_layer_params: (filters, kernel, stride) per layer, for images only.
+      conv_layer_params: (filters, kernel, stride) per layer, for images only;
+        None: `conv_layers_for` the image's size.
       fc_layer_params: units of the dense layers; at least one. The last
         layer's size, of these, the core or `final_layer_params`, is also that
         of the two residual branches.
@@ -312,6 +340,8 @@ class ActorCriticNetwork(network.Network):
     self._action_spec = action_spec
     self._trunk = []
     if _is_image(spec):
+      if conv_layer_params is None:
+        conv_layer_params = conv_layers_for(spec)
       _check_convolutions_fit(spec, conv_layer_params)
       for filters, kernel, stride in conv_layer_params:
         self._trunk.append(tf.keras.layers.Conv2D(
@@ -514,7 +544,7 @@ class RNDNetwork(network.Network):
       observation_spec,
       hidden_units=(),
       feature_dim=512,
-      conv_layer_params=NATURE_CONV_LAYERS,
+      conv_layer_params=None,
       fc_layer_params=(256,),
       precision='float32',
       name='RNDNetwork',
@@ -527,7 +557,8 @@ class RNDNetwork(network.Network):
       hidden_units: dense ReLU layers before the output: () for the target,
         (512, 512) for the predictor.
       feature_dim: k, size of the output.
-      conv_layer_params: (filters, kernel, stride) per layer, for images.
+      conv_layer_params: (filters, kernel, stride) per layer, for images; None:
+        `conv_layers_for` the image's size.
       fc_layer_params: units of the encoder's layers, for vectors.
       precision: 'float32' or 'mixed_bfloat16' for all but the last layer.
       name: name of the network.
@@ -544,6 +575,8 @@ class RNDNetwork(network.Network):
       )
     image = _is_image(spec)
     if image:
+      if conv_layer_params is None:
+        conv_layer_params = conv_layers_for(spec)
       _check_convolutions_fit(spec, conv_layer_params)
     policy = _layer_policy(precision)
     gain = math.sqrt(2)

@@ -51,6 +51,7 @@ class Progress:
       episode_return: Optional[float] = None,
       rooms: Optional[float] = None,
       bonus: Optional[float] = None,
+      furthest_x: Optional[float] = None,
   ):
     """Shows a finished iteration.
 
@@ -60,6 +61,7 @@ class Progress:
       episode_return: Mean score of the last episodes.
       rooms: Number of rooms discovered.
       bonus: Mean intrinsic reward.
+      furthest_x: The furthest that the run got in a level.
     """
     self._times.append((self._clock(), iteration))
     of_total = f'/{self._total}' if self._total else ''
@@ -69,7 +71,8 @@ class Progress:
     if (left_s := self._time_left(iteration)) is not None:
       parts.append(f'{_duration(left_s)} left')
     for name, value in (
-        ('return', episode_return), ('rooms', rooms), ('bonus', bonus)
+        ('return', episode_return), ('rooms', rooms), ('bonus', bonus),
+        ('furthest x', furthest_x),
     ):
       if value is not None:
         parts.append(f'{name} {value:.4g}')

@@ -35,6 +35,8 @@ COLUMNS = (
     'episode_length_mean',
     'rooms_mean',
     'rooms_discovered',
+    'furthest_x_mean',
+    'furthest_x_max',
     'intrinsic_reward_mean',
     'intrinsic_reward_std',
     'loss_policy',
@@ -190,7 +192,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 class EpisodeWindow:
-  """Statistics of the last episodes, and the places discovered in all."""
+  """Statistics of the last episodes, and what was discovered in all."""
 
   def __init__(self, size: int = 100):
     """Creates an empty window.
@@ -205,6 +207,7 @@ class EpisodeWindow:
       raise ValueError(f'a window of {size} episodes holds nothing')
     self._episodes = collections.deque(maxlen=size)
     self._discovered = set()
+    self._furthest_x = None
     self._total = 0
 
   def add(
@@ -212,6 +215,7 @@ class EpisodeWindow:
       episode_return: float,
       length: int,
       places: Optional[Iterable[int]] = None,
+      furthest_x: Optional[float] = None,
   ):
     """Adds a finished episode.
 
@@ -219,13 +223,19 @@ class EpisodeWindow:
       episode_return: Sum of its raw rewards, the game's score.
       length: Its length, agent steps.
       places: The places (rooms) it visited; None where there is no such thing.
+      furthest_x: The furthest it got in a level; None likewise.
     """
     rooms = None
     if places is not None:
       visited = {int(place) for place in places}
       self._discovered |= visited
       rooms = len(visited)
-    self._episodes.append((float(episode_return), int(length), rooms))
+    if furthest_x is not None:
+      best = self._furthest_x
+      self._furthest_x = furthest_x if best is None else max(best, furthest_x)
+    self._episodes.append(
+        (float(episode_return), int(length), rooms, furthest_x)
+    )
     self._total += 1
 
   def discover(self, places: Iterable[int]):
@@ -251,7 +261,10 @@ class EpisodeWindow:
     """The columns about episodes; None for what is not known yet."""
     returns = [episode[0] for episode in self._episodes]
     lengths = [episode[1] for episode in self._episodes]
-    rooms = [episode[2] for episode in self._episodes if episode[2] is not None]
+    rooms, furthest = (
+        [episode[i] for episode in self._episodes if episode[i] is not None]
+        for i in (2, 3)
+    )
     return {
         'episodes': self._total,
         'episode_return_mean': statistics.fmean(returns) if returns else None,
@@ -259,6 +272,8 @@ class EpisodeWindow:
         'episode_length_mean': statistics.fmean(lengths) if lengths else None,
         'rooms_mean': statistics.fmean(rooms) if rooms else None,
         'rooms_discovered': len(self._discovered) or None,
+        'furthest_x_mean': statistics.fmean(furthest) if furthest else None,
+        'furthest_x_max': self._furthest_x,
     }
 
   def get_state(self) -> dict[str, Any]:
@@ -267,15 +282,17 @@ class EpisodeWindow:
         'size': self._episodes.maxlen,
         'episodes': [list(episode) for episode in self._episodes],
         'discovered': sorted(self._discovered),
+        'furthest_x': self._furthest_x,
         'total': self._total,
     }
 
   def set_state(self, state: Mapping[str, Any]):
     """Replaces what the window holds by what `get_state` returned."""
     episodes = (
-        (float(score), int(length), rooms)
-        for score, length, rooms in state['episodes']
+        (float(score), int(length), rooms, furthest_x)
+        for score, length, rooms, furthest_x in state['episodes']
     )
     self._episodes = collections.deque(episodes, maxlen=int(state['size']))
     self._discovered = {int(place) for place in state['discovered']}
+    self._furthest_x = state['furthest_x']
     self._total = int(state['total'])

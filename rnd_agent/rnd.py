@@ -41,11 +41,43 @@ def newest_frame(observation: tf.Tensor) -> tf.Tensor:
 
 def default_selection(
     observation_spec: tf.TensorSpec,
+    stacked_frames: int = 1,
+    frame_channels: Optional[int] = None,
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-  """The newest frame of uint8 image stacks, all of anything else."""
-  if observation_spec.shape.rank == 3 and observation_spec.dtype == tf.uint8:
+  """The newest frames of a stack along the last axis.
+
+  Args:
+    observation_spec: of one observation.
+    stacked_frames: how many of the newest frames.
+    frame_channels: size of one frame along the last axis. None: 1 for uint8
+      images, which are taken for a stack of grey ones, and all of anything
+      else.
+
+  Returns:
+    A function of observations `[..., spec]`.
+
+  Raises:
+    ValueError: the observation holds fewer frames.
+  """
+  shape = observation_spec.shape
+  if not shape.rank:
+    return tf.identity
+  if frame_channels is None:
+    is_picture = shape.rank == 3 and observation_spec.dtype == tf.uint8
+    frame_channels = 1 if is_picture else shape[-1]
+  if not 1 <= stacked_frames <= shape[-1] // frame_channels:
+    raise ValueError(
+        f'RandomNetworkDistillation.stacked_frames = {stacked_frames}: an '
+        f'observation of shape {tuple(shape)} holds '
+        f'{shape[-1] // frame_channels}; choose 1 to that many, or raise '
+        'EnvironmentConfig.stacked_frames'
+    )
+  channels = stacked_frames * frame_channels
+  if channels == shape[-1]:
+    return tf.identity
+  if channels == 1:
     return newest_frame
-  return tf.identity
+  return lambda observation: observation[..., -channels:]
 
 
 def _check_spec(observation_spec, select) -> None:
@@ -89,6 +121,8 @@ class RandomNetworkDistillation(tf.Module):
       select: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
       feature_dim: int = 512,
       predictor_hidden_units=(512, 512),
+      stacked_frames: int = 1,
+      frame_channels: Optional[int] = None,
       precision: str = 'float32',
       name: str = 'RandomNetworkDistillation',
   ):
@@ -101,21 +135,27 @@ class RandomNetworkDistillation(tf.Module):
         an `RNDNetwork` with `predictor_hidden_units`.
       target: likewise; by default one without hidden units.
       select: picks from an observation `[..., spec]` the tensor that the bonus
-        looks at; by default the newest frame of uint8 image stacks, otherwise
-        the whole observation.
+        looks at; by default the newest frames, see `default_selection`.
       feature_dim: k, size of the networks' output.
       predictor_hidden_units: dense layers that the predictor has on top.
+      stacked_frames: how many of the newest frames the bonus looks at, where
+        nothing is selected; the policy's are `EnvironmentConfig.stacked_frames`
+        (paper, table 4: one frame for the bonus, four for the policy).
+      frame_channels: size of one frame along the observation's last axis; None:
+        1 for uint8 images (grey frames), otherwise all of it.
       precision: 'float32' or 'mixed_bfloat16', of the default networks.
       name: name of the module.
 
     Raises:
-      ValueError: if the networks' outputs differ in shape, or the observation
-        is a nest and nothing is selected.
+      ValueError: if the networks' outputs differ in shape, the observation is
+        a nest and nothing is selected, or it holds too few frames.
     """
     super().__init__(name=name)
     self._config = config or config_lib.RNDConfig()
     _check_spec(observation_spec, select)
-    self._select = select or default_selection(observation_spec)
+    self._select = select or default_selection(
+        observation_spec, stacked_frames, frame_channels
+    )
     self._selected_spec = _spec_of_selected(observation_spec, self._select)
     # What the networks see is normalized.
     spec = tf.TensorSpec(self._selected_spec.shape, tf.float32)

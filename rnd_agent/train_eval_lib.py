@@ -12,6 +12,7 @@ from rnd_agent.config import ComputeConfig
 from rnd_agent.config import PPOConfig
 from rnd_agent.config import RNDConfig
 from rnd_agent.environments import suites
+from rnd_agent.environments.errors import MissingPackageError
 from rnd_agent.environments.errors import UnknownEnvironmentError
 from rnd_agent.gin_files import ConfigError
 
@@ -107,7 +108,7 @@ def train_eval(
     del settings[name]
   check_configs()
   check_sizes(sequence_length=PPOConfig().sequence_length, **settings)
-  suites.check_name(env_name)
+  _check_environment(env_name)
   if initial_weights is not None and not _holds_checkpoints(root_dir):
     check_initial_weights(initial_weights)
   prepare_root_dir(root_dir, resume)
@@ -204,7 +205,24 @@ def check_configs():
       raise ConfigError(_first_line(error)) from error
 
 
-def _first_line(error: ValueError) -> str:
+def _check_environment(env_name: str):
+  """Makes the environment once, as gin binds its preprocessing.
+
+  Raises:
+    ConfigError: It cannot be made or learned from, or a package is missing.
+    UnknownEnvironmentError: No environment has this name.
+  """
+  try:
+    suites.check_environment(env_name)
+  except UnknownEnvironmentError:
+    raise
+  except (ValueError, MissingPackageError) as error:
+    raise ConfigError(
+        f'train_eval.env_name = {env_name!r}: {_first_line(error)}'
+    ) from error
+
+
+def _first_line(error: Exception) -> str:
   """The message without what gin appends, the configurables' names."""
   return str(error).partition('\n')[0]
 

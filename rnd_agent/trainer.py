@@ -39,6 +39,8 @@ TAGS = {
     'episode_length_mean': 'return/episode_length_mean',
     'rooms_mean': 'explore/rooms_mean',
     'rooms_discovered': 'explore/rooms_discovered',
+    'furthest_x_mean': 'explore/furthest_x_mean',
+    'furthest_x_max': 'explore/furthest_x_max',
     'intrinsic_reward_mean': 'rnd/intrinsic_reward_mean',
     'intrinsic_reward_std': 'rnd/intrinsic_reward_std',
     'loss_predictor': 'rnd/loss_predictor',
@@ -419,7 +421,8 @@ class Trainer:
     self._wall_time += seconds
     for episode in self._environment_episodes():
       self._window.add(
-          episode.episode_return, episode.length, episode.places or None
+          episode.episode_return, episode.length, episode.places or None,
+          episode.furthest_x,
       )
     row = dict(
         iteration=self._iteration,
@@ -439,6 +442,7 @@ class Trainer:
     self._progress.update(
         self._iteration, row['steps_per_second'], row['episode_return_mean'],
         row['rooms_discovered'], row.get('intrinsic_reward_mean'),
+        row['furthest_x_max'],
     )
 
   def _environment_episodes(self):

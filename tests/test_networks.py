@@ -327,11 +327,44 @@ def test_unsupported_observations_are_one_clear_line(spec):
   _one_line(info, 'image', 'vector')
 
 
+@pytest.mark.parametrize('height', range(1, 90))
+def test_unset_convolutions_fit_images_of_any_size(height):
+  for width in (height, height + 13):
+    spec = tf.TensorSpec([height, width, 5], tf.float32)
+    layers = networks.conv_layers_for(spec)
+    networks._check_convolutions_fit(spec, layers)
+    sides = [height, width]
+    for _, kernel, stride in layers:
+      sides = [(side - kernel) // stride + 1 for side in sides]
+    assert sides[0] <= 9  # What is left does not swamp the dense layer.
+    assert (layers == networks.NATURE_CONV_LAYERS) == (height >= 36)
+
+
+@pytest.mark.parametrize('shape, layers', [
+    ([84, 84, 4], networks.NATURE_CONV_LAYERS),
+    ([35, 84, 4], ((32, 4, 2), (64, 3, 2), (64, 3, 1))),
+    ([16, 16, 24], ((32, 3, 2), (64, 2, 1), (64, 2, 1))),
+    ([7, 7, 24], ((32, 2, 1), (64, 2, 1), (64, 2, 1))),
+    ([3, 9, 2], ((64, 1, 1),)),
+])
+def test_unset_convolutions_of_some_sizes(shape, layers):
+  spec = tf.TensorSpec(shape, tf.float32)
+  nets = networks.ActorCriticNetwork(spec, DISCRETE), networks.RNDNetwork(spec)
+  for net in nets:
+    net.create_variables(spec)
+    kernels = [v.shape.as_list() for v in net.variables if v.shape.rank == 4]
+    assert [(k[3], k[0]) for k in kernels] == [(f, k) for f, k, _ in layers]
+
+
 def test_wrong_sizes_are_one_clear_line():
   small = tf.TensorSpec([20, 30, 1], tf.float32)
   for build in (
-      lambda: networks.ActorCriticNetwork(small, DISCRETE),
-      lambda: networks.RNDNetwork(small),
+      lambda: networks.ActorCriticNetwork(
+          small, DISCRETE, conv_layer_params=networks.NATURE_CONV_LAYERS
+      ),
+      lambda: networks.RNDNetwork(
+          small, conv_layer_params=networks.NATURE_CONV_LAYERS
+      ),
   ):
     with pytest.raises(ValueError) as info:
       build()

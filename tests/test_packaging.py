@@ -47,7 +47,16 @@ _ENVIRONMENT_LAYERS = (
     ('rnd_agent.environments.shares',),
     ('rnd_agent.environments.worker',),
     ('rnd_agent.environments.suites',),
-    ('rnd_agent.environments.wrappers', 'rnd_agent.environments.states'),
+    (
+        'rnd_agent.environments.atari', 'rnd_agent.environments.gym_suite',
+        'rnd_agent.environments.mario_suite',
+        'rnd_agent.environments.minigrid_suite',
+        'rnd_agent.environments.ple_suite',
+    ),
+    (
+        'rnd_agent.environments.environment_config',
+        'rnd_agent.environments.wrappers', 'rnd_agent.environments.states',
+    ),
 )
 # Those that may know both the environments and the agent.
 _MEETING_POINTS = _LAYERS[0] + _LAYERS[1]

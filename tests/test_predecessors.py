@@ -14,7 +14,6 @@ from rnd_agent.environments import suites
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Named in the document, and allowed not to exist yet.
 _PENDING = (
-    'RandomNetworkDistillation.stacked_frames',
     'play.py --root_dir', 'play.py --render',
 )
 # What the flags are called, with the defaults that are known.

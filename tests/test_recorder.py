@@ -30,7 +30,8 @@ def test_default_columns_are_the_documented_ones():
   documented = (
       'iteration, env_steps, frames, wall_time_s, steps_per_second, episodes, '
       'episode_return_mean, episode_return_max, episode_length_mean, '
-      'rooms_mean, rooms_discovered, intrinsic_reward_mean, '
+      'rooms_mean, rooms_discovered, furthest_x_mean, furthest_x_max, '
+      'intrinsic_reward_mean, '
       'intrinsic_reward_std, loss_policy, loss_value_ext, loss_value_int, '
       'loss_predictor, entropy, approx_kl, clip_fraction, '
       'explained_variance_ext, explained_variance_int'
@@ -135,6 +136,8 @@ def test_window_is_unknown_while_empty():
       'episode_length_mean': None,
       'rooms_mean': None,
       'rooms_discovered': None,
+      'furthest_x_mean': None,
+      'furthest_x_max': None,
   }
 
 
@@ -150,6 +153,8 @@ def test_window_forgets_old_episodes_but_not_places():
       'episode_length_mean': 15.0,
       'rooms_mean': 2.0,
       'rooms_discovered': 4,
+      'furthest_x_mean': None,
+      'furthest_x_max': None,
   }
   assert window.discovered == {1, 2, 3, 9}
 
@@ -163,10 +168,24 @@ def test_window_without_places():
   assert statistics['rooms_discovered'] is None
 
 
+def test_furthest_x_is_that_of_the_window_and_of_the_run():
+  window = recorder.EpisodeWindow(size=2)
+  window.add(0.0, 1, furthest_x=-8.0)
+  assert window.statistics()['furthest_x_max'] == -8.0
+  for x in (700.0, 40.0, None, 60.0):
+    window.add(0.0, 1, furthest_x=x)
+  statistics = window.statistics()
+  assert statistics['furthest_x_mean'] == 60.0  # The other has none.
+  assert statistics['furthest_x_max'] == 700.0
+
+
 def test_window_state_survives_json():
   window = recorder.EpisodeWindow(size=3)
   for i in range(5):
-    window.add(float(i), 10 * i, places=[i, 2 * i] if i % 2 else None)
+    window.add(
+        float(i), 10 * i, places=[i, 2 * i] if i % 2 else None,
+        furthest_x=None if i % 2 else 30.5 - i,
+    )
   restored = recorder.EpisodeWindow()
   restored.set_state(json.loads(json.dumps(window.get_state())))
   for each in (window, restored):
@@ -211,11 +230,11 @@ def test_line_says_how_far_how_fast_how_long():
   progress.update(1)
   clock.now = 90.0
   progress.update(10, steps_per_second=1234.5, episode_return=400.0, rooms=7,
-                  bonus=0.01234)
+                  bonus=0.01234, furthest_x=3161.0)
   assert stream.getvalue().splitlines() == [
       'iteration 1/30',
       'iteration 10/30  1,234 steps/s  3m20s left  return 400  rooms 7  '
-      'bonus 0.01234',
+      'bonus 0.01234  furthest x 3161',
   ]
 
 

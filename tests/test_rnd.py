@@ -63,6 +63,38 @@ def _weights(net):
   return [v.numpy() for v in net.variables]
 
 
+# ------------------------------------------------------------ what it sees
+
+
+@pytest.mark.parametrize('spec, frames, frame_channels, seen', [
+    (STACK, 1, None, [3]),                       # Grey frames.
+    (STACK, 3, None, [1, 2, 3]),
+    (STACK, 4, None, [0, 1, 2, 3]),
+    (STACK, 1, 2, [2, 3]),                       # Two frames of two channels.
+    (STACK, 1, 4, [0, 1, 2, 3]),                 # One picture.
+    (tf.TensorSpec([5, 5, 6], tf.float32), 1, None, list(range(6))),
+    (tf.TensorSpec([5, 5, 6], tf.float32), 1, 2, [4, 5]),
+    (VECTOR, 1, None, [0, 1, 2]),
+    (VECTOR, 2, 1, [1, 2]),                      # A stack of three numbers.
+])
+def test_the_bonus_sees_the_newest_frames(spec, frames, frame_channels, seen):
+  select = rnd_lib.default_selection(spec, frames, frame_channels)
+  shape = [2, 3] + spec.shape.as_list()
+  x = np.arange(np.prod(shape)).reshape(shape)
+  np.testing.assert_array_equal(select(tf.constant(x)), x[..., seen])
+  rnd = rnd_lib.RandomNetworkDistillation(
+      spec, stacked_frames=frames, frame_channels=frame_channels
+  )
+  assert rnd.selected_spec.shape[-1] == len(seen)
+  assert rnd.selected_spec.dtype == spec.dtype
+
+
+@pytest.mark.parametrize('frames', [0, 5])
+def test_the_bonus_cannot_see_more_frames_than_there_are(frames):
+  with pytest.raises(ValueError, match=f'stacked_frames = {frames}.*holds 4'):
+    rnd_lib.RandomNetworkDistillation(STACK, stacked_frames=frames)
+
+
 # --------------------------------------------------------------- the bonus
 
 

@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import gin
+import gymnasium
 import pytest
 
 from rnd_agent import train_eval_lib
+from rnd_agent.environments import suites
 from rnd_agent.environments.errors import UnknownEnvironmentError
 from rnd_agent.gin_files import ConfigError
 
@@ -256,3 +258,77 @@ def test_noresume_refuses_the_default_folder_of_a_run(tmp_path):
   result = _run(tmp_path, '--gin_file=game.gin', '--noresume')
   _assert_one_line(result, 'runs/game already holds a run')
   assert os.listdir(tmp_path / 'runs' / 'game') == ['run.json']
+
+
+def _refusal(tmp_path, **bindings):
+  """The error of a run that is refused before it leaves anything."""
+  for name, value in bindings.items():
+    gin.bind_parameter(f'EnvironmentConfig.{name}', value)
+  with pytest.raises(ConfigError) as caught:
+    train_eval_lib.train_eval(str(tmp_path / 'run'), env_name='toy:Corridor')
+  message = str(caught.value).partition('\n  In call to')[0]  # Gin's.
+  assert '\n' not in message and not list(tmp_path.iterdir())
+  assert message.startswith("train_eval.env_name = 'toy:Corridor': ")
+  return message
+
+
+@pytest.mark.parametrize('option, value, part', [
+    ('frame_size', 84, 'are no images'),
+    ('grayscale', True, 'are no images'),
+    ('actions', [0, 7], 'there is no action 7'),
+    ('full_view', True, "for environments 'minigrid:...'"),
+])
+def test_preprocessing_that_the_environment_cannot_have(
+    tmp_path, option, value, part
+):
+  assert part in _refusal(tmp_path, **{option: value})
+
+
+class _Odd(gymnasium.Env):
+  """With parts in its observations, or actions that no head gives."""
+
+  def __init__(self, **spaces):
+    self.observation_space = gymnasium.spaces.Box(0, 1, (2,))
+    self.action_space = gymnasium.spaces.Discrete(2)
+    vars(self).update(spaces)
+
+  def reset(self, *, seed=None, options=None):
+    return self.observation_space.sample(), {}
+
+
+@pytest.mark.parametrize('spaces, part', [
+    ({'observation_space': gymnasium.spaces.Dict(
+        x=gymnasium.spaces.Discrete(2))}, 'observations are Dict'),
+    ({'observation_space': gymnasium.spaces.Box(0, 1, (3, 4))},
+     'observations have shape (3, 4)'),
+    ({'action_space': gymnasium.spaces.MultiBinary(2)},
+     'actions are MultiBinary'),
+])
+def test_spaces_that_no_network_takes(tmp_path, monkeypatch, spaces, part):
+  monkeypatch.setitem(
+      suites._TOYS, 'Corridor', (lambda: _Odd(**spaces), None)
+  )
+  assert part in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize('bindings, parts', [
+    (["train_eval.env_name='gymnasium:Blackjack-v1'"],
+     ['observations are Tuple']),
+    (["train_eval.env_name='ple:PixelCoptr'"], ['PixelCopter']),
+    (["train_eval.env_name='CartPole-v1'", 'EnvironmentConfig.frame_size=84'],
+     ['frame_size', 'must be None here']),
+])
+def test_mistake_in_the_environment_is_one_line(tmp_path, bindings, parts):
+  arguments = [f'--gin_bindings={binding}' for binding in bindings]
+  lines = _assert_one_line(_run(tmp_path, *arguments), *parts)
+  assert len(lines) == 1
+  assert not list(tmp_path.iterdir())
+
+
+def test_missing_package_is_one_line(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'minigrid', None)
+  with pytest.raises(ConfigError, match=r"pip install -e '.\[minigrid\]'"):
+    train_eval_lib.train_eval(
+        str(tmp_path / 'run'), env_name='minigrid:MiniGrid-Empty-5x5-v0'
+    )
+  assert not list(tmp_path.iterdir())

@@ -9,10 +9,11 @@ import importlib
 
 _MODULE_OF = {
     'Corridor': 'corridor',
-    'EnvironmentConfig': 'suites',
+    'EnvironmentConfig': 'environment_config',
     'EnvironmentWorkerError': 'errors',
     'Episode': 'worker',
     'GymnasiumPyEnvironment': 'single',
+    'MissingPackageError': 'errors',
     'ShardedPyEnvironment': 'sharded',
     'Transition': 'sharded',
     'UnknownEnvironmentError': 'errors',

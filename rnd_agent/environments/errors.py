@@ -1,11 +1,16 @@
 """Errors of the environments package."""
 
 import difflib
+import importlib.util
 from typing import Iterable, Optional
 
 
 class UnknownEnvironmentError(ValueError):
   """The name of an environment, game or suite is not known."""
+
+
+class MissingPackageError(ImportError):
+  """An environment needs a package that is not installed."""
 
 
 class EnvironmentWorkerError(RuntimeError):
@@ -51,3 +56,21 @@ def unknown_name(
     examples = sorted(by_lower.values())[:6]
     hint = 'no name is near it; known are, for example: ' + ', '.join(examples)
   return UnknownEnvironmentError(f"unknown {kind} '{name}'; {hint}")
+
+
+def require_package(package: str, command: str, what: str):
+  """Checks that an optional package is installed, without importing it.
+
+  Args:
+    package: Name that Python imports, such as 'minigrid'.
+    command: Command line that installs it.
+    what: What needs it.
+
+  Raises:
+    MissingPackageError: It is not; one line with the command.
+  """
+  if importlib.util.find_spec(package) is None:
+    raise MissingPackageError(
+        f"{what} needs the package '{package}', which is not installed: "
+        f'{command}'
+    )

@@ -5,10 +5,16 @@ A name is 'suite:game', or an id that people know from gym and gymnasium:
   atari:MontezumaRevenge, MontezumaRevengeNoFrameskip-v4,
   MontezumaRevenge-v4, ALE/MontezumaRevenge-v5
   gymnasium:CartPole-v1, CartPole-v1, gymnasium:package.module:Own-v0
+  gym:CartPole-v1, gym:package.module:Own-v0 (the old gym, 0.23)
+  minigrid:MiniGrid-MultiRoom-N6-v0, MiniGrid-MultiRoom-N6-v0
+  ple:PixelCopter, PixelCopter-v0
+  mario:SuperMarioBros-1-1-v0, SuperMarioBros-1-1-v0
   toy:Corridor, toy:Recall
 
 All ids of one Atari game are the same environment: `EnvironmentConfig` says how
-it is preprocessed. A new suite is one function in `_SUITES`.
+it is preprocessed. A new suite is one function in `_SUITES`. Packages are
+imported when an environment of theirs is asked for, and an error of one line
+tells how to install one that is missing.
 """
 
 from collections.abc import Callable
@@ -17,78 +23,41 @@ import importlib
 import re
 from typing import Any, NamedTuple
 
-import gin
 import gymnasium
+import numpy as np
 
 from rnd_agent.environments import corridor
+from rnd_agent.environments import environment_config
 from rnd_agent.environments import errors
+from rnd_agent.environments import ple_suite
 from rnd_agent.environments import recall
 from rnd_agent.environments import states
 from rnd_agent.environments import wrappers
+
+EnvironmentConfig = environment_config.EnvironmentConfig
 
 # A name, or an importable callable: seed -> environment.
 EnvironmentSource = str | Callable[[int], gymnasium.Env]
 
 _ATARI_IDS = re.compile(r'(?:ALE/)?(\w+?)(?:NoFrameskip)?-v[045]')
+_PLE_IDS = re.compile(r'(\w+)-v0')
+_MINIGRID_PREFIXES = ('MiniGrid-', 'BabyAI-')
+_MARIO_PREFIX = 'SuperMarioBros'
 
+# Ids of gym that gymnasium has under a later version only.
+_LATER_VERSIONS = {
+    'LunarLander-v2': 'LunarLander-v3',
+    'LunarLanderContinuous-v2': 'LunarLanderContinuous-v3',
+}
 
-@gin.configurable
-@dataclasses.dataclass(frozen=True)
-class EnvironmentConfig:
-  """How an environment is preprocessed; None stands for the suite's default.
-
-  The defaults of the suite `atari` are those of Burda et al. 2018 (arXiv
-  1810.12894, appendix A.3, table 2, and the authors' code for the limit):
-  frame_skip 4, sticky_action_probability 0.25, frame_size 84, grayscale,
-  stacked_frames 4, max_episode_steps 4500 as a termination, reward_clip 1,
-  minimal action set. Elsewhere nothing is done unless asked for, but for the
-  limit an environment is registered with.
-
-  Attributes:
-    frame_skip: Raw frames an action is held; the observation is the maximum
-      over the last two.
-    sticky_action_probability: Of repeating the previous action, per raw frame.
-    frame_size: Height and width of an image, pixels.
-    grayscale: Whether images are turned to grey.
-    stacked_frames: Images in an observation, the newest last.
-    max_episode_steps: Limit on an episode, agent steps; 0 is none.
-    time_limit_is_termination: Whether that limit ends the episode with discount
-      0 (as in the authors' code) instead of truncating it with discount 1.
-    reward_clip: Largest magnitude of a reward; 0 is no clipping. Statistics of
-      episodes are always those of unclipped rewards.
-    full_action_space: All 18 actions of the Atari console.
-  """
-
-  frame_skip: int | None = None
-  sticky_action_probability: float | None = None
-  frame_size: int | None = None
-  grayscale: bool | None = None
-  stacked_frames: int | None = None
-  max_episode_steps: int | None = None
-  time_limit_is_termination: bool | None = None
-  reward_clip: float | None = None
-  full_action_space: bool | None = None
-
-  def __post_init__(self):
-    minima = {
-        'frame_skip': 1,
-        'sticky_action_probability': 0,
-        'frame_size': 1,
-        'stacked_frames': 1,
-        'max_episode_steps': 0,
-        'reward_clip': 0,
-    }
-    for name, minimum in minima.items():
-      value = getattr(self, name)
-      if value is not None and value < minimum:
-        raise ValueError(
-            f'EnvironmentConfig.{name} must be at least {minimum}, got {value}'
-        )
-    if (self.sticky_action_probability or 0) >= 1:
-      raise ValueError(
-          'EnvironmentConfig.sticky_action_probability must be below 1, got '
-          f'{self.sticky_action_probability}'
-      )
+# How the packages of the suites are installed.
+_INSTALL_MINIGRID = "pip install -e '.[minigrid]'"
+_INSTALL_MARIO = "pip install -e '.[mario]'"
+_INSTALL_BOX2D = "pip install -e '.[box2d]'"
+_INSTALL_PLE = (
+    'pip install '
+    'git+https://github.com/ntasfi/PyGame-Learning-Environment.git'
+)
 
 
 class _Recipe(NamedTuple):
@@ -97,10 +66,12 @@ class _Recipe(NamedTuple):
   Attributes:
     defaults: Fields of EnvironmentConfig that differ from None.
     build: (config, seed) -> environment without limit, statistics, clipping.
+    suite: Name of the suite, '' for callables.
   """
 
   defaults: dict[str, Any]
   build: Callable[[EnvironmentConfig, int], gymnasium.Env]
+  suite: str = ''
 
 
 def make(
@@ -126,10 +97,12 @@ def make(
 
   Raises:
     UnknownEnvironmentError: No such suite or environment.
+    MissingPackageError: It needs a package that is not installed.
     ValueError: `config` asks for what the environment cannot do.
   """
   recipe = _resolve(env_name)
   config = _with_defaults(config or EnvironmentConfig(), recipe.defaults)
+  _check_options(config, recipe.suite)
   env = recipe.build(config, seed)
   has_statistics = _is_wrapped_by(env, wrappers.EpisodeStatistics)
   if config.max_episode_steps:
@@ -145,7 +118,9 @@ def make(
     )
   if not has_statistics:
     env = wrappers.EpisodeStatistics(env)
-  if config.reward_clip:
+  if config.extrinsic_reward is False:
+    env = wrappers.WithoutReward(env)
+  elif config.reward_clip:
     env = wrappers.ClipReward(env, config.reward_clip)
   env.reset(seed=seed)
   return env
@@ -159,8 +134,33 @@ def check_name(env_name: EnvironmentSource):
 
   Raises:
     UnknownEnvironmentError: It does not; one line with the nearest names.
+    MissingPackageError: It needs a package that is not installed; one line that
+      says how to install it.
   """
   _resolve(env_name)
+
+
+def check_environment(
+    env_name: EnvironmentSource, config: EnvironmentConfig | None = None
+):
+  """Makes an environment once, to see that it can be made and learned from.
+
+  Args:
+    env_name: As in `make`.
+    config: As in `make`.
+
+  Raises:
+    UnknownEnvironmentError: As in `make`.
+    MissingPackageError: As in `make`.
+    ValueError: `config` asks for what the environment cannot do, or no agent of
+      this package can read its observations or give it actions; one line.
+  """
+  env = make(env_name, config)
+  try:
+    _check_observations(env.observation_space)
+    _check_actions(env.action_space)
+  finally:
+    env.close()
 
 
 def resolved_config(
@@ -190,22 +190,40 @@ def _resolve(env_name: EnvironmentSource) -> _Recipe:
     if suite not in _SUITES:
       raise errors.unknown_name('suite', suite, _SUITES)
     return _SUITES[suite](game)
+  return _resolve_id(env_name)
+
+
+def _resolve_id(env_id: str) -> _Recipe:
+  """Finds the suite of an id that is known without one."""
   # Before gymnasium's registry, where ale-py's own preprocessing is found.
-  atari_id = _ATARI_IDS.fullmatch(env_name)
+  atari_id = _ATARI_IDS.fullmatch(env_id)
   if atari_id and _is_atari_game(atari_id[1]):
     return _atari(atari_id[1])
-  if env_name in gymnasium.registry:
-    return _gymnasium(env_name)
-  raise errors.unknown_name('environment', env_name, _all_names())
+  if env_id.startswith(_MINIGRID_PREFIXES):
+    return _minigrid(env_id)
+  if env_id.startswith(_MARIO_PREFIX):
+    return _mario(env_id)
+  ple_id = _PLE_IDS.fullmatch(env_id)
+  if ple_id and ple_id[1] in ple_suite.GAMES:
+    return _ple(ple_id[1])
+  if env_id in gymnasium.registry or env_id in _LATER_VERSIONS:
+    return _gymnasium(env_id)
+  raise errors.unknown_name('environment', env_id, _all_names())
 
 
 def _all_names() -> list[str]:
-  from rnd_agent.environments import atari  # Optional: ale-py.
+  """Returns the names that can be known without importing optional packages."""
+  from rnd_agent.environments import atari  # Only where it is needed: ale-py.
 
   return [
-      'toy:Corridor',
-      'toy:Recall',
+      *(f'toy:{task}' for task in _TOYS),
       *gymnasium.registry,
+      *_LATER_VERSIONS,
+      *(f'ple:{game}' for game in ple_suite.GAMES),
+      *(f'{game}-v0' for game in ple_suite.GAMES),
+      'mario:SuperMarioBros-v0',
+      'SuperMarioBros-1-1-v0',
+      'MiniGrid-MultiRoom-N6-v0',
       *(f'atari:{game}' for game in atari.game_names()),
       *(f'{game}NoFrameskip-v4' for game in atari.game_names()),
       *(f'ALE/{game}-v5' for game in atari.game_names()),
@@ -213,7 +231,7 @@ def _all_names() -> list[str]:
 
 
 def _is_atari_game(game: str) -> bool:
-  from rnd_agent.environments import atari  # Optional: ale-py.
+  from rnd_agent.environments import atari  # Only where it is needed: ale-py.
 
   return game in atari.game_names()
 
@@ -237,29 +255,84 @@ def _is_wrapped_by(env: gymnasium.Env, wrapper: type) -> bool:
   return False
 
 
+def _check_options(config: EnvironmentConfig, suite: str):
+  """Raises ValueError for an option that only another suite has."""
+  for option, owner in environment_config.SUITE_OF_OPTION.items():
+    if getattr(config, option) is not None and owner != suite:
+      raise ValueError(
+          f'EnvironmentConfig.{option} = {getattr(config, option)} does '
+          f"nothing here: it is for environments '{owner}:...'; leave it None"
+      )
+
+
+def _check_observations(space: gymnasium.Space):
+  """Raises ValueError for what no torso reads."""
+  if not isinstance(space, gymnasium.spaces.Box):
+    raise ValueError(
+        f'its observations are {_in_one_line(space)}: networks read one array; '
+        'choose or flatten its parts with a gymnasium wrapper'
+    )
+  if len(space.shape) not in (1, 3):
+    raise ValueError(
+        f'its observations have shape {space.shape}: networks read a vector or '
+        'an image [height, width, channels]; an image without channels gets '
+        'one with EnvironmentConfig.stacked_frames = 1'
+    )
+
+
+def _check_actions(space: gymnasium.Space):
+  """Raises ValueError for what no policy head gives."""
+  spaces = gymnasium.spaces
+  if isinstance(space, spaces.MultiDiscrete):
+    supported = space.nvec.ndim == 1 and len(set(space.nvec.tolist())) == 1
+    supported = supported and not np.any(space.start)
+  elif isinstance(space, spaces.Discrete):
+    supported = space.start == 0
+  else:
+    supported = isinstance(space, spaces.Box)
+  if not supported:
+    raise ValueError(
+        f'its actions are {_in_one_line(space)}: supported are Discrete '
+        'from 0, MultiDiscrete with equally many choices from 0, and Box'
+    )
+
+
+def _in_one_line(space: gymnasium.Space) -> str:
+  return ' '.join(str(space).split())
+
+
 def _preprocess(
     env: gymnasium.Env,
     config: EnvironmentConfig,
     seed: int,
     from_screen: bool = False,
 ) -> gymnasium.Env:
-  """Applies sticky actions and the preprocessing of images, as configured."""
+  """Applies what is configured, but for limit, statistics and rewards."""
   if not hasattr(env, 'saved_state'):
     env = states.Replay(env)
+  if config.layout_seed is not None:
+    env = wrappers.SameLayout(env, config.layout_seed)
   if config.sticky_action_probability:
     env = wrappers.StickyActions(env, config.sticky_action_probability, seed)
-  if from_screen or config.frame_skip:
-    env = wrappers.SkipAndMax(env, config.frame_skip or 1, from_screen)
-  if config.frame_size or config.grayscale:
-    env = wrappers.GrayResize(env, config.frame_size, bool(config.grayscale))
+  if from_screen or wrappers.is_image(env.observation_space):
+    if from_screen or config.frame_skip:
+      env = wrappers.SkipAndMax(env, config.frame_skip or 1, from_screen)
+  elif config.frame_skip:
+    env = wrappers.SkipFrames(env, config.frame_skip)
+  if config.image_size or config.grayscale:
+    env = wrappers.GrayResize(env, config.image_size, bool(config.grayscale))
   if config.stacked_frames:
     env = wrappers.StackFrames(env, config.stacked_frames)
+  elif config.grayscale and len(env.observation_space.shape) == 2:
+    env = wrappers.StackFrames(env, 1)  # Networks want the axis of channels.
+  if config.actions is not None:
+    env = wrappers.ActionSubset(env, config.actions)
   return env
 
 
 def _atari(game: str) -> _Recipe:
   """Atari 2600 games on the Arcade Learning Environment."""
-  from rnd_agent.environments import atari  # Optional: ale-py.
+  from rnd_agent.environments import atari  # Only where it is needed: ale-py.
 
   rom = atari.find_rom(game)
 
@@ -277,7 +350,7 @@ def _atari(game: str) -> _Recipe:
       'time_limit_is_termination': True,
       'reward_clip': 1.0,
   }
-  return _Recipe(defaults, build)
+  return _Recipe(defaults, build, 'atari')
 
 
 def _gymnasium(game: str) -> _Recipe:
@@ -285,35 +358,126 @@ def _gymnasium(game: str) -> _Recipe:
   module, _, env_id = game.rpartition(':')
   if module:
     importlib.import_module(module)
+  env_id = _LATER_VERSIONS.get(env_id, env_id)
   if env_id not in gymnasium.registry:
     raise errors.unknown_name(
-        'gymnasium environment', env_id, gymnasium.registry
+        'gymnasium environment', env_id,
+        [*gymnasium.registry, *_LATER_VERSIONS],
     )
+  spec = gymnasium.spec(env_id)
+  if str(spec.entry_point).startswith('gymnasium.envs.box2d'):
+    errors.require_package('Box2D', _INSTALL_BOX2D, env_id)
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
     # The registered limit is applied by `make`, with its own switch; -1 turns
     # gymnasium's off.
-    env = gymnasium.make(env_id, max_episode_steps=-1, disable_env_checker=True)
+    try:
+      env = gymnasium.make(
+          env_id, max_episode_steps=-1, disable_env_checker=True
+      )
+    except gymnasium.error.DependencyNotInstalled as error:
+      raise errors.MissingPackageError(f'{env_id}: {error}') from error
+    return _preprocess(_with_vectors(env), config, seed)
+
+  return _Recipe(
+      {'max_episode_steps': spec.max_episode_steps}, build, 'gymnasium'
+  )
+
+
+def _with_vectors(env: gymnasium.Env) -> gymnasium.Env:
+  """Turns observations that are one number out of n to vectors."""
+  if isinstance(env.observation_space, gymnasium.spaces.Discrete):
+    return wrappers.OneHot(env)
+  return env
+
+
+def _gym(game: str) -> _Recipe:
+  """Environments registered with the old gym (0.23), 'id' or 'module:id'."""
+  errors.require_package('gym', "pip install 'gym==0.23.*'", f'gym:{game}')
+  _silence_gym()
+  from rnd_agent.environments import gym_suite  # Optional: gym.
+
+  env_id, limit = gym_suite.find(game)
+
+  def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
+    env = gym_suite.OldGymEnv(gym_suite.make(env_id))
+    return _preprocess(_with_vectors(env), config, seed)
+
+  return _Recipe({'max_episode_steps': limit}, build, 'gym')
+
+
+def _silence_gym():
+  """Keeps gym from printing that it is old when it is imported."""
+  from gym_notices import notices  # Comes with gym.
+
+  notices.notices.clear()
+
+
+def _minigrid(game: str) -> _Recipe:
+  """MiniGrid: worlds of rooms, keys and doors."""
+  errors.require_package('minigrid', _INSTALL_MINIGRID, game)
+  from rnd_agent.environments import minigrid_suite  # Optional: minigrid.
+
+  minigrid_suite.check_name(game)
+
+  def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
+    env = minigrid_suite.make(
+        game, bool(config.full_view), bool(config.encode_mission)
+    )
     return _preprocess(env, config, seed)
 
-  limit = gymnasium.spec(env_id).max_episode_steps
-  return _Recipe({'max_episode_steps': limit}, build)
+  return _Recipe({}, build, 'minigrid')
+
+
+def _ple(game: str) -> _Recipe:
+  """Games of the PyGame Learning Environment."""
+  name = ple_suite.find_game(game)
+  errors.require_package('ple', _INSTALL_PLE, f'ple:{name}')
+
+  def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
+    return _preprocess(ple_suite.PleGame(name), config, seed)
+
+  defaults = {'frame_size': 84, 'grayscale': True, 'stacked_frames': 4}
+  return _Recipe(defaults, build, 'ple')
+
+
+def _mario(game: str) -> _Recipe:
+  """Super Mario Bros. on a console emulator."""
+  errors.require_package('gym_super_mario_bros', _INSTALL_MARIO, game)
+  _silence_gym()
+  from rnd_agent.environments import mario_suite  # Optional.
+
+  mario_suite.check_name(game)
+
+  def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
+    env = mario_suite.SuperMario(game, bool(config.reward_at_flag_only))
+    return _preprocess(env, config, seed)
+
+  defaults = {
+      'frame_skip': 4,
+      'frame_size': 84,
+      'grayscale': True,
+      'stacked_frames': 4,
+  }
+  return _Recipe(defaults, build, 'mario')
+
+
+_TOYS = {
+    'Corridor': (corridor.Corridor, corridor.MAX_EPISODE_STEPS),
+    'Recall': (recall.Recall, None),
+}
 
 
 def _toy(game: str) -> _Recipe:
   """The small tasks of this package."""
-  if game == 'Corridor':
-    defaults = {'max_episode_steps': corridor.MAX_EPISODE_STEPS}
-    environment = corridor.Corridor
-  elif game == 'Recall':
-    defaults, environment = {}, recall.Recall
-  else:
-    raise errors.unknown_name('toy environment', game, ['Corridor', 'Recall'])
+  if game not in _TOYS:
+    raise errors.unknown_name('toy environment', game, _TOYS)
+  environment, limit = _TOYS[game]
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
     return _preprocess(environment(), config, seed)
 
-  return _Recipe(defaults, build)
+  return _Recipe({'max_episode_steps': limit}, build, 'toy')
 
 
 def _from_callable(make_env: Callable[[int], gymnasium.Env]) -> _Recipe:
@@ -327,6 +491,10 @@ def _from_callable(make_env: Callable[[int], gymnasium.Env]) -> _Recipe:
 
 _SUITES: dict[str, Callable[[str], _Recipe]] = {
     'atari': _atari,
+    'gym': _gym,
     'gymnasium': _gymnasium,
+    'mario': _mario,
+    'minigrid': _minigrid,
+    'ple': _ple,
     'toy': _toy,
 }

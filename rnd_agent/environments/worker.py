@@ -46,12 +46,14 @@ class Episode(NamedTuple):
     episode_return: Sum of the rewards before clipping.
     length: Agent steps.
     places: The distinct places seen (rooms, cells), sorted; empty if unknown.
+    furthest_x: The furthest that it got in a level, None if unknown.
   """
 
   environment: int
   episode_return: float
   length: int
   places: tuple[int, ...]
+  furthest_x: float | None = None
 
 
 class Share(NamedTuple):

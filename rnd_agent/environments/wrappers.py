@@ -1,4 +1,4 @@
-"""Preprocessing of observations and rewards: numpy and OpenCV only.
+"""Preprocessing of observations, actions and rewards: numpy and OpenCV only.
 
 The order, from the game outwards, is that of Burda et al. 2018 (arXiv
 1810.12894, appendix A.3, table 2): sticky actions on raw frames, an action
@@ -8,6 +8,7 @@ together. Wrappers with a memory save it, see `states`.
 """
 
 import collections
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import cv2
@@ -132,18 +133,54 @@ class SkipAndMax(gymnasium.Wrapper):
     return self.env.render() if self._from_screen else observation
 
 
+class SkipFrames(gymnasium.Wrapper):
+  """Holds an action for several steps; the observation is that of the last.
+
+  For observations that are no images. Rewards are summed. An episode that ends
+  within the held steps ends the step.
+  """
+
+  def __init__(self, env: gymnasium.Env, skip: int):
+    """Wraps an environment.
+
+    Args:
+      env: Any environment.
+      skip: Steps an action is held, at least 1.
+
+    Raises:
+      ValueError: `skip` is below 1.
+    """
+    super().__init__(env)
+    if skip < 1:
+      raise ValueError(f'frame_skip must be at least 1, got {skip}')
+    self._skip = skip
+
+  def step(self, action):
+    total_reward = 0.0
+    for _ in range(self._skip):
+      observation, reward, terminated, truncated, info = self.env.step(action)
+      total_reward += reward
+      if terminated or truncated:
+        break
+    return observation, total_reward, terminated, truncated, info
+
+
 class GrayResize(gymnasium.ObservationWrapper):
   """Grey first, then the size by area interpolation."""
 
   def __init__(
-      self, env: gymnasium.Env, size: int | None, grayscale: bool = True
+      self,
+      env: gymnasium.Env,
+      size: int | tuple[int, int] | None,
+      grayscale: bool = True,
   ):
     """Wraps an environment of images.
 
     Args:
       env: Environment with observations uint8 [height, width, 3] (RGB), or
         [height, width] if already grey.
-      size: Height and width of the result, pixels; None keeps them.
+      size: Height and width of the result, pixels, or one number for both;
+        None keeps them.
       grayscale: Whether to turn RGB to grey.
 
     Raises:
@@ -151,51 +188,95 @@ class GrayResize(gymnasium.ObservationWrapper):
     """
     super().__init__(env)
     require_image(env.observation_space)
-    height, width, *channels = env.observation_space.shape
-    self._grayscale = grayscale and bool(channels)
-    self._size = (size, size) if size else None
-    shape = self._size or (height, width)
-    if not self._grayscale:
-      shape += tuple(channels)
-    self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+    *shape, channels = (*env.observation_space.shape, 1)[:3]
+    if grayscale and channels not in (1, 3):
+      raise ValueError(
+          f'images of {channels} channels cannot be turned to grey: '
+          'EnvironmentConfig.grayscale must be None here'
+      )
+    self._grayscale = grayscale and channels == 3
+    self._size = None  # (width, height): OpenCV's order.
+    if size:
+      shape = [size, size] if isinstance(size, int) else list(size)
+      self._size = (shape[1], shape[0])
+    if len(env.observation_space.shape) == 3 and not self._grayscale:
+      shape.append(channels)
+    self._shape = tuple(shape)
+    self.observation_space = gymnasium.spaces.Box(0, 255, self._shape, np.uint8)
 
   def observation(self, observation: np.ndarray) -> np.ndarray:
-    """Returns the image, uint8 [size, size] or [size, size, 3]."""
+    """Returns the image, uint8 [height, width] or [height, width, channels]."""
     if self._grayscale:
       observation = cv2.cvtColor(observation, cv2.COLOR_RGB2GRAY)
     if self._size is None:
       return observation
-    return cv2.resize(observation, self._size, interpolation=cv2.INTER_AREA)
+    image = cv2.resize(observation, self._size, interpolation=cv2.INTER_AREA)
+    return image.reshape(self._shape)  # OpenCV drops a single channel.
+
+
+class OneHot(gymnasium.ObservationWrapper):
+  """A number out of n as a vector of n, 1 at its place: networks read that."""
+
+  def __init__(self, env: gymnasium.Env):
+    """Wraps an environment whose observations are Discrete.
+
+    Args:
+      env: Environment with a `Discrete` observation space.
+    """
+    super().__init__(env)
+    self._start = int(env.observation_space.start)
+    self._size = int(env.observation_space.n)
+    self.observation_space = gymnasium.spaces.Box(
+        0, 1, (self._size,), np.float32
+    )
+
+  def observation(self, observation: int) -> np.ndarray:
+    """Returns the vector, float32 [n]."""
+    vector = np.zeros(self._size, np.float32)
+    vector[int(observation) - self._start] = 1.0
+    return vector
 
 
 class StackFrames(gymnasium.Wrapper):
-  """Stacks the last images along the last axis, the newest last.
+  """Stacks the last observations along the last axis, the newest last.
 
-  When an episode starts, its first image fills the stack. Images
+  When an episode starts, its first observation fills the stack. Images
   [height, width] give [height, width, count], images of three colours
-  3 * count channels.
+  3 * count channels, vectors [n] give [count * n].
   """
 
   def __init__(self, env: gymnasium.Env, count: int):
-    """Wraps an environment of images.
+    """Wraps an environment of images or vectors.
 
     Args:
-      env: Environment with observations uint8 [height, width(, channels)].
-      count: Images in the stack, at least 1.
+      env: Environment with observations [height, width(, channels)] or [n].
+      count: Observations in the stack, at least 1.
 
     Raises:
-      ValueError: `count` is below 1, or the observations are not images.
+      ValueError: `count` is below 1, or the observations are neither images nor
+        vectors.
     """
     super().__init__(env)
-    require_image(env.observation_space)
     if count < 1:
       raise ValueError(f'stacked_frames must be at least 1, got {count}')
-    height, width, *channels = env.observation_space.shape
-    self._shape = (height, width, count * int(np.prod(channels)))
+    space = env.observation_space
+    rank = len(space.shape) if isinstance(space, gymnasium.spaces.Box) else 0
+    if not 1 <= rank <= 3:
+      raise ValueError(
+          f'observations in {space} are neither images nor vectors: '
+          'EnvironmentConfig.stacked_frames must be None here'
+      )
+    low, high = space.low, space.high
+    if rank == 2:
+      low, high = low[..., np.newaxis], high[..., np.newaxis]
+    self._with_opencv = rank > 1 and space.dtype == np.uint8  # Far faster.
     self._frames = collections.deque(maxlen=count)
     self.observation_space = gymnasium.spaces.Box(
-        0, 255, self._shape, np.uint8
+        np.concatenate([low] * count, -1),
+        np.concatenate([high] * count, -1),
+        dtype=space.dtype,
     )
+    self._shape = self.observation_space.shape
 
   def reset(self, *, seed: Optional[int] = None, options=None):
     frame, info = self.env.reset(seed=seed, options=options)
@@ -216,7 +297,68 @@ class StackFrames(gymnasium.Wrapper):
     self._frames.extend(state['frames'])
 
   def _stack(self) -> np.ndarray:
-    return cv2.merge(list(self._frames)).reshape(self._shape)
+    if self._with_opencv:
+      return cv2.merge(list(self._frames)).reshape(self._shape)
+    if len(self._shape) == 1 or np.ndim(self._frames[0]) == 3:
+      return np.concatenate(self._frames, axis=-1)
+    return np.stack(self._frames, axis=-1)
+
+
+class ActionSubset(gymnasium.ActionWrapper):
+  """Offers some of an environment's discrete actions, numbered from 0."""
+
+  def __init__(self, env: gymnasium.Env, actions: Sequence[int]):
+    """Wraps an environment with discrete actions.
+
+    Args:
+      env: Environment with a `Discrete` action space.
+      actions: Those that remain, in the order of their new numbers.
+
+    Raises:
+      ValueError: The actions are not discrete, or it has no such action.
+    """
+    super().__init__(env)
+    space = env.action_space
+    if not isinstance(space, gymnasium.spaces.Discrete):
+      raise ValueError(
+          f'EnvironmentConfig.actions = {list(actions)}: only discrete actions '
+          f'can be left out, here they are {space}'
+      )
+    wrong = [action for action in actions if not space.contains(action)]
+    if wrong:
+      raise ValueError(
+          f'EnvironmentConfig.actions = {list(actions)}: there is no action '
+          f'{wrong[0]}, they go from {space.start} to '
+          f'{space.start + space.n - 1}'
+      )
+    self._actions = [int(action) for action in actions]
+    self.action_space = gymnasium.spaces.Discrete(len(self._actions))
+
+  def action(self, action: int) -> int:
+    """Returns the environment's number of an action."""
+    return self._actions[action]
+
+
+class SameLayout(gymnasium.Wrapper):
+  """Begins every episode with the same seed, so with the same layout.
+
+  All that the environment draws at random repeats in every episode, its start
+  and what happens later too. Wrappers outside of this one have their own
+  randomness.
+  """
+
+  def __init__(self, env: gymnasium.Env, seed: int):
+    """Wraps an environment that draws its layout from the seed of a reset.
+
+    Args:
+      env: Any environment.
+      seed: Seed of every reset, whatever seed the reset is given.
+    """
+    super().__init__(env)
+    self._seed = seed
+
+  def reset(self, *, seed: Optional[int] = None, options=None):
+    return self.env.reset(seed=self._seed, options=options)
 
 
 class TimeLimit(gymnasium.Wrapper):
@@ -280,7 +422,8 @@ class EpisodeStatistics(gymnasium.Wrapper):
   They are a dictionary: `episode_return`, the sum of the rewards as they come
   (put this wrapper inside `ClipReward` for the raw score); `length` in agent
   steps; `places`, the distinct `info['place']` of the episode including its
-  start, a sorted tuple, empty where places are not known.
+  start, a sorted tuple, empty where places are not known; `furthest_x`, the
+  largest `info['x']` of the episode, None where there is no such thing.
   """
 
   def __init__(self, env: gymnasium.Env):
@@ -288,12 +431,14 @@ class EpisodeStatistics(gymnasium.Wrapper):
     self._return = 0.0
     self._length = 0
     self._places = set()
+    self._furthest_x = None
 
   def reset(self, *, seed: Optional[int] = None, options=None):
     observation, info = self.env.reset(seed=seed, options=options)
     self._return = 0.0
     self._length = 0
     self._places = set()
+    self._furthest_x = None
     self._visit(info)
     return observation, info
 
@@ -307,6 +452,7 @@ class EpisodeStatistics(gymnasium.Wrapper):
           'episode_return': self._return,
           'length': self._length,
           'places': tuple(sorted(self._places)),
+          'furthest_x': self._furthest_x,
       }
     return observation, reward, terminated, truncated, info
 
@@ -316,6 +462,7 @@ class EpisodeStatistics(gymnasium.Wrapper):
         'return': self._return,
         'length': self._length,
         'places': sorted(self._places),
+        'furthest_x': self._furthest_x,
     }
 
   def restore_state(self, state: dict[str, Any]):
@@ -323,10 +470,23 @@ class EpisodeStatistics(gymnasium.Wrapper):
     self._return = state['return']
     self._length = state['length']
     self._places = set(state['places'])
+    self._furthest_x = state['furthest_x']
 
   def _visit(self, info: dict[str, Any]):
     if 'place' in info:
       self._places.add(int(info['place']))
+    if 'x' in info:
+      x = float(info['x'])
+      if self._furthest_x is None or x > self._furthest_x:
+        self._furthest_x = x
+
+
+class WithoutReward(gymnasium.RewardWrapper):
+  """Every reward is 0."""
+
+  def reward(self, reward: float) -> float:
+    """Returns 0."""
+    return 0.0
 
 
 class ClipReward(gymnasium.RewardWrapper):
@@ -352,15 +512,19 @@ class ClipReward(gymnasium.RewardWrapper):
     return min(max(float(reward), -self._bound), self._bound)
 
 
-def require_image(space: gymnasium.Space):
-  """Raises ValueError unless it holds uint8 [height, width(, channels)]."""
-  is_image = (
+def is_image(space: gymnasium.Space) -> bool:
+  """Whether a space holds uint8 [height, width(, channels)]."""
+  return (
       isinstance(space, gymnasium.spaces.Box)
       and space.dtype == np.uint8
       and len(space.shape) in (2, 3)
   )
-  if not is_image:
+
+
+def require_image(space: gymnasium.Space):
+  """Raises ValueError unless it holds uint8 [height, width(, channels)]."""
+  if not is_image(space):
     raise ValueError(
-        f'observations are no images but {space}: frame_skip, frame_size, '
-        'stacked_frames and grayscale of EnvironmentConfig must be None here'
+        f'observations are no images but {space}: frame_size and grayscale of '
+        'EnvironmentConfig must be None here'
     )

@@ -224,7 +224,9 @@ def test_episode_statistics():
     assert env.places.tolist() == [-1, -1]
     for _ in range(3):
       env.step(np.zeros(2, np.int64))
-    assert env.episodes() == [(0, 4.5, 3, ()), (1, 4.5, 3, ())]
+    assert env.episodes() == [
+        (0, 4.5, 3, (), None), (1, 4.5, 3, (), None)
+    ]
     env.step(np.zeros(2, np.int64))
     env.step(np.zeros(2, np.int64))
     env.reset()  # Unfinished episodes do not count.

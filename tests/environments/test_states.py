@@ -16,10 +16,15 @@ from rnd_agent.environments.sharded import ShardedPyEnvironment
 
 @pytest.mark.parametrize('name', [
     'MountainCar-v0', 'CartPole-v1', 'Pendulum-v1', 'FrozenLake-v1',
-    'toy:Recall', 'toy:Corridor',
+    'toy:Recall', 'toy:Corridor', 'gym:MountainCar-v0', 'gym:Acrobot-v1',
+    'minigrid:MiniGrid-MultiRoom-N2-S4-v0', 'LunarLander-v2',
 ])
 @pytest.mark.parametrize('episodes', [0, 2])
 def test_an_episode_is_repeated_exactly(name, episodes):
+  if name.startswith('minigrid'):
+    pytest.importorskip('minigrid')
+  if name.startswith('Lunar'):
+    pytest.importorskip('Box2D')
   env, copy = suites.make(name, seed=3), suites.make(name, seed=4)
   env.action_space.seed(0)
 
@@ -35,6 +40,7 @@ def test_an_episode_is_repeated_exactly(name, episodes):
     ends += play(env)[2]
     if t > 5 and ends >= episodes:
       break
+  copy.reset()
   states.set_state(copy, states.decode(states.encode(states.get_state(env))))
   for _ in range(300):
     action = env.action_space.sample()

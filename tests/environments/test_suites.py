@@ -84,6 +84,7 @@ def test_registered_limit_truncates_and_can_be_switched():
     assert info['episode']['length'] == steps
   assert chain(suites.make('MountainCar-v0', Config(max_episode_steps=0))) == [
       'EpisodeStatistics',
+      'Replay',
       'OrderEnforcing',
       'MountainCarEnv',
   ]
@@ -100,6 +101,7 @@ def test_corridor_has_its_limit():
       'episode_return': 0.0,
       'length': 100,
       'places': (0,),
+      'furthest_x': None,
   }
 
 
@@ -113,7 +115,14 @@ def test_corridor_has_its_limit():
         ('Cartpole-v1', 'CartPole-v1'),
         ('toy:Coridor', 'Corridor'),
         ('atarii:Pong', 'atari'),
-        ('ple:PixelCopter', 'known are'),
+        ('ple:PixelCoptr', 'PixelCopter'),
+        ('PixelCoper-v0', 'PixelCopter-v0'),
+        ('minigrid:MiniGrid-MultiRoom-N7-v0', 'MiniGrid-MultiRoom-N6-v0'),
+        ('MiniGrid-KeyCoridorS3R3-v0', 'MiniGrid-KeyCorridorS3R3-v0'),
+        ('gym:CartPoel-v1', 'CartPole-v1'),
+        ('gymnasium:LunarLandr-v3', 'LunarLander-v3'),
+        ('LunarLandr-v2', 'LunarLander-v2'),
+        ('SuperMarioBro-1-1-v0', 'SuperMarioBros-1-1-v0'),
         ('', 'known are'),
     ],
 )
@@ -155,8 +164,117 @@ def test_preprocessing_can_be_asked_for():
   assert chain(env)[1:] == [
       'StackFrames', 'GrayResize', 'SkipAndMax', 'StickyActions', 'Pictures'
   ]  # fmt: skip
-  with pytest.raises(ValueError, match='frame_skip'):
-    suites.make('CartPole-v1', Config(frame_skip=4))
+  with pytest.raises(ValueError, match='frame_size'):
+    suites.make('CartPole-v1', Config(frame_size=84))
+
+
+def test_what_networks_read():
+  def shape(name, **numbers):
+    return suites.make(name, Config(**numbers)).reset()[0].shape
+
+  assert shape('FrozenLake-v1') == (16,)
+  assert shape('FrozenLake-v1', stacked_frames=2) == (32,)
+  assert shape('CartPole-v1', stacked_frames=3, frame_skip=2) == (12,)
+  assert shape('atari:Pong', frame_size=[60, 40]) == (60, 40, 4)
+
+  def pictures(seed):
+    return toy_environments.Pictures()
+
+  assert shape(pictures, grayscale=True) == (20, 30, 1)
+  assert shape(pictures, frame_size=(5, 6)) == (5, 6, 3)
+
+
+def test_actions_can_be_left_out_of_a_sticky_game():
+  config = Config(actions=[2, 5], sticky_action_probability=0.5)
+  env = suites.make('atari:Pong', config, seed=1)
+  assert chain(env)[:4] == [
+      'ClipReward', 'EpisodeStatistics', 'TimeLimit', 'ActionSubset'
+  ]  # fmt: skip
+  assert env.action_space == gymnasium.spaces.Discrete(2)
+  env.reset()
+  sticky = env.env.env.env.env.env.env.env
+  assert isinstance(sticky, wrappers.StickyActions)
+  previous = set()
+  for t in range(30):
+    env.step(t % 2)
+    previous.add(sticky._previous)
+  assert {2, 5} <= previous <= {0, 2, 5}
+
+
+def test_no_extrinsic_reward():
+  config = Config(extrinsic_reward=False, max_episode_steps=10)
+  for name in ('MountainCar-v0', 'atari:Pong'):
+    env = suites.make(name, config)
+    assert chain(env)[:2] == ['WithoutReward', 'EpisodeStatistics']
+    env.reset()
+    assert [env.step(0)[1] for _ in range(10)] == [0.0] * 10
+  assert 'WithoutReward' not in chain(suites.make('CartPole-v1'))
+  kept = suites.make('MountainCar-v0', Config(extrinsic_reward=True))
+  kept.reset()
+  assert kept.step(0)[1] == -1.0
+
+
+@pytest.mark.parametrize('option, owner', [
+    ('full_action_space', 'atari'), ('full_view', 'minigrid'),
+    ('encode_mission', 'minigrid'), ('reward_at_flag_only', 'mario'),
+])
+def test_an_option_of_another_suite_is_refused(option, owner):
+  for value in (True, False):
+    with pytest.raises(ValueError, match=f"{option} = {value}.*'{owner}:...'"):
+      suites.make('toy:Corridor', Config(**{option: value}))
+
+
+@pytest.mark.parametrize('name', [
+    'LunarLander-v2', 'LunarLander-v3', 'gymnasium:LunarLander-v2',
+    'gymnasium:LunarLander-v3',
+])
+def test_the_lander_s_old_version_is_the_new_one(name):
+  pytest.importorskip('Box2D', reason='gymnasium[box2d] is not installed')
+  env = suites.make(name)
+  assert env.unwrapped.spec.id == 'LunarLander-v3'
+  assert env.observation_space.shape == (8,)
+
+
+class Odd(toy_environments.Walk):
+  """Has the spaces that a test asks for."""
+
+  def __init__(self, **spaces):
+    for kind, space in spaces.items():
+      setattr(self, f'{kind}_space', space)
+
+  def reset(self, *, seed=None, options=None):
+    return self.observation_space.sample(), {}
+
+
+_SPACES = gymnasium.spaces
+
+
+@pytest.mark.parametrize('spaces, message', [
+    ({'observation': _SPACES.Dict(x=_SPACES.Discrete(2))},
+     'observations are Dict.*choose or flatten'),
+    ({'observation': _SPACES.Discrete(2)}, 'observations are Discrete'),
+    ({'observation': _SPACES.Box(0, 1, (3, 4))}, r'shape \(3, 4\)'),
+    ({'observation': _SPACES.Box(0, 1, ())}, r'shape \(\)'),
+    ({'observation': _SPACES.Box(0, 1, (1, 2, 3, 4))}, 'a vector or an image'),
+    ({'action': _SPACES.MultiBinary(3)}, 'actions are MultiBinary.*supported'),
+    ({'action': _SPACES.Discrete(3, start=1)}, 'Discrete from 0'),
+    ({'action': _SPACES.MultiDiscrete([2, 3])}, 'equally many'),
+    ({'action': _SPACES.Tuple([_SPACES.Discrete(2)])}, 'actions are Tuple'),
+])
+def test_what_no_network_takes_is_one_line(spaces, message):
+  with pytest.raises(ValueError, match=message) as caught:
+    suites.check_environment(lambda seed: Odd(**spaces))
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('spaces', [
+    {'observation': _SPACES.Box(0, 1, (3, 4, 5))},
+    {'action': _SPACES.Box(-1, 1, (2,))},
+    {'action': _SPACES.MultiDiscrete([3, 3])},
+    {},
+])
+def test_what_networks_take_passes(spaces):
+  suites.check_environment(lambda seed: Odd(**spaces))
 
 
 def test_atari_defaults_can_be_replaced():
@@ -177,6 +295,13 @@ def test_atari_defaults_can_be_replaced():
         {'sticky_action_probability': 1.0},
         {'sticky_action_probability': -0.1},
         {'frame_size': 0},
+        {'frame_size': (84, 0)},
+        {'frame_size': [84, 84, 3]},
+        {'frame_size': (84, 84.5)},
+        {'actions': []},
+        {'actions': [1, 1]},
+        {'actions': ['jump']},
+        {'layout_seed': -1},
         {'stacked_frames': 0},
         {'max_episode_steps': -1},
         {'reward_clip': -1.0},

@@ -104,6 +104,30 @@ def test_skip_of_one_shows_every_frame():
   np.testing.assert_array_equal(skip.step(0)[0], env.frames[-1])
 
 
+@pytest.mark.parametrize('length', [2, 3, 5])
+def test_what_is_no_picture_is_held_too(length):
+  env = Echo(gymnasium.spaces.Discrete(9))
+  skip = wrappers.SkipFrames(wrappers.TimeLimit(env, length), 3)
+  skip.reset()
+  observation, reward, terminated, truncated, _ = skip.step(4)
+  assert observation.tolist() == [4.0]
+  assert (terminated, truncated) == (False, length <= 3)
+  assert reward == min(length, 3)
+
+
+def test_one_hot():
+  env = Echo(gymnasium.spaces.Discrete(2))
+  env.observation_space = gymnasium.spaces.Discrete(4, start=-1)
+  one_hot = wrappers.OneHot(env)
+  assert one_hot.observation_space == gymnasium.spaces.Box(
+      0, 1, (4,), np.float32
+  )
+  for number in range(-1, 3):
+    vector = one_hot.observation(number)
+    assert vector.tolist() == np.eye(4)[number + 1].tolist()
+    assert one_hot.observation_space.contains(vector)
+
+
 def test_grey_comes_before_the_size():
   env = Pictures()
   resize = wrappers.GrayResize(env, 12)
@@ -121,12 +145,23 @@ def test_grey_comes_before_the_size():
 
 @pytest.mark.parametrize(
     ('size', 'grayscale', 'shape'),
-    [(12, False, (12, 12, 3)), (None, True, (20, 30)), (8, True, (8, 8))],
+    [
+        (12, False, (12, 12, 3)),
+        (None, True, (20, 30)),
+        (8, True, (8, 8)),
+        ((8, 11), True, (8, 11)),
+        ((40, 10), False, (40, 10, 3)),
+    ],
 )
 def test_image_shapes(size, grayscale, shape):
   resize = wrappers.GrayResize(Pictures(), size, grayscale)
   image, _ = resize.reset(seed=0)
   assert image.shape == shape == resize.observation_space.shape
+  if shape == (40, 10, 3):  # OpenCV wants the width first.
+    expected = cv2.resize(
+        resize.env.frames[0], (10, 40), interpolation=cv2.INTER_AREA
+    )
+    np.testing.assert_array_equal(image, expected)
   assert resize.observation_space.contains(image)
 
 
@@ -149,6 +184,95 @@ def test_stack_has_the_newest_last_and_repeats_the_first(count, grayscale):
   observation, _ = stack.reset()
   first = np.atleast_3d(images.observation(env.frames[0]))
   np.testing.assert_array_equal(observation, np.concatenate([first] * count, 2))
+
+
+def test_one_channel_stays_one_channel():
+  class Grey(Pictures):
+    observation_space = gymnasium.spaces.Box(0, 255, (20, 30, 1), np.uint8)
+
+    def _frame(self):
+      return super()._frame()[..., :1]
+
+  resize = wrappers.GrayResize(Grey(), (5, 6))
+  assert resize.reset(seed=0)[0].shape == (5, 6, 1)
+  stack = wrappers.StackFrames(resize, 3)
+  assert stack.reset(seed=0)[0].shape == (5, 6, 3)
+
+
+def test_vectors_are_stacked_end_to_end():
+  stack = wrappers.StackFrames(Walk(), 3)
+  space = stack.observation_space
+  assert space == gymnasium.spaces.Box(-1e6, 1e6, (6,), np.float32)
+  seen = [stack.reset(seed=0)[0]]
+  assert (seen[0].reshape(3, 2) == seen[0][:2]).all()
+  for _ in range(4):
+    seen.append(stack.step(0)[0])
+    assert seen[-1].dtype == np.float32 and space.contains(seen[-1])
+    np.testing.assert_array_equal(seen[-1][:4], seen[-2][2:])
+    assert seen[-1][4] == len(seen) - 1  # The newest time is last.
+
+
+def test_images_that_are_no_pictures_are_stacked_too():
+  class Planes(Pictures):
+    observation_space = gymnasium.spaces.Box(0, 1, (4, 5, 2), np.float32)
+
+    def _frame(self):
+      return self._random.random((4, 5, 2), np.float32)
+
+  stack = wrappers.StackFrames(Planes(), 2)
+  before = stack.reset(seed=0)[0]
+  after = stack.step(0)[0]
+  assert after.shape == (4, 5, 4) and after.dtype == np.float32
+  np.testing.assert_array_equal(after[..., :2], before[..., 2:])
+  assert (after[..., 2:] != before[..., 2:]).all()
+
+
+def test_some_of_the_actions():
+  env = Pictures()
+  subset = wrappers.ActionSubset(env, [3, 0, 2])
+  assert subset.action_space == gymnasium.spaces.Discrete(3)
+  subset.reset(seed=0)
+  for action in (0, 1, 2, 0):
+    subset.step(action)
+  assert env.actions == [3, 0, 2, 3]
+  with pytest.raises(ValueError, match='only discrete actions'):
+    wrappers.ActionSubset(Echo(gymnasium.spaces.Box(0, 1, (2,))), [0])
+
+
+def test_every_episode_has_the_same_seed():
+  same = wrappers.SameLayout(Walk(), 11)
+  other = Walk()
+  expected = other.reset(seed=11)[0]
+  for seed in (None, 3, None):
+    np.testing.assert_array_equal(same.reset(seed=seed)[0], expected)
+  same.reset()
+  assert [same.step(0)[1] for _ in range(5)] == [
+      other.step(0)[1] for _ in range(5)
+  ]
+
+
+def test_the_agent_gets_no_reward_but_statistics_do():
+  env = wrappers.WithoutReward(wrappers.EpisodeStatistics(Pictures(4)))
+  env.reset(seed=0)
+  steps = [env.step(0) for _ in range(4)]
+  assert [step[1] for step in steps] == [0.0] * 4
+  assert steps[3][4]['episode']['episode_return'] == 10.0
+
+
+def test_furthest_x_is_the_largest_of_the_episode():
+  class Level(Pictures):
+    def step(self, action):
+      step = super().step(action)
+      x = [-7, -3, -5][len(self.actions) % 3]
+      return *step[:4], {'x': x}
+
+  env = wrappers.EpisodeStatistics(Level(4))
+  env.reset(seed=0)
+  assert [env.step(0)[4] for _ in range(4)][3]['episode']['furthest_x'] == -3.0
+  env = wrappers.EpisodeStatistics(Level(2))
+  env.reset(seed=0)  # Its own figures only.
+  env.step(0)
+  assert env.step(0)[4]['episode']['furthest_x'] == -3.0
 
 
 @pytest.mark.parametrize('is_termination', [True, False])
@@ -178,6 +302,7 @@ def test_statistics_are_those_before_clipping():
         'episode_return': 10.0,
         'length': 4,
         'places': (1, 2, 3, 4),
+        'furthest_x': None,
     }
 
 
@@ -204,7 +329,9 @@ def test_clipping_keeps_small_rewards_and_signs():
         (lambda: wrappers.StackFrames(Pictures(), 0), 'stacked_frames'),
         (lambda: wrappers.TimeLimit(Pictures(), 0), 'max_episode_steps'),
         (lambda: wrappers.ClipReward(Pictures(), 0), 'reward_clip'),
+        (lambda: wrappers.SkipFrames(Walk(), 0), 'frame_skip'),
         (lambda: wrappers.SkipAndMax(corridor.Corridor(), 2), 'no images'),
+        (lambda: wrappers.ActionSubset(Walk(), [0, 3]), 'no action 3, .* to 2'),
         (lambda: wrappers.GrayResize(Walk(), 8), 'no images'),
     ],
 )

@@ -1,0 +1,89 @@
+"""Super Mario Bros. on the console emulator of nes-py."""
+
+from typing import Any, Optional
+
+from gym.envs import registration
+import gym_super_mario_bros  # noqa: F401, registers its games with gym
+from gym_super_mario_bros import actions
+import gymnasium
+from nes_py import wrappers as nes_wrappers
+import numpy as np
+
+from rnd_agent.environments import errors
+
+
+def names() -> list[str]:
+  """Returns the ids of all games: 'SuperMarioBros-1-1-v0', ..."""
+  specs = registration.registry.all()
+  return sorted(s.id for s in specs if s.id.startswith('SuperMarioBros'))
+
+
+def check_name(env_id: str):
+  """Raises UnknownEnvironmentError, with the nearest names, for other ids."""
+  if env_id not in names():
+    raise errors.unknown_name('Super Mario game', env_id, names())
+
+
+class SuperMario(gymnasium.Env):
+  """A game or one stage of it, one frame of 1/60 s per step.
+
+  The observation is the screen, RGB, uint8 [240, 256, 3]; the actions are the
+  seven of SIMPLE_MOVEMENT, 0 presses nothing. The reward is the package's:
+  pixels to the right, less time and death, in [-15, 15]. One stage ends, by
+  termination, with the flag or with the first life, the whole game with the
+  last one.
+
+  `info` holds the package's figures, and `x`, where Mario is in his stage,
+  pixels: the largest one is the episode's `furthest_x`.
+  """
+
+  metadata = {'render_modes': ['rgb_array'], 'render_fps': 60}
+  render_mode = 'rgb_array'
+
+  def __init__(self, env_id: str, reward_at_flag_only: bool = False):
+    """Loads a game.
+
+    Args:
+      env_id: 'SuperMarioBros-1-1-v0', ...
+      reward_at_flag_only: 1 when the flag is reached, and no other reward.
+    """
+    # Not gym.make, which advises against all versions but the latest.
+    self._game = registration.spec(env_id).make().unwrapped
+    self._joypad = nes_wrappers.JoypadSpace(
+        self._game, actions.SIMPLE_MOVEMENT
+    )
+    self._reward_at_flag_only = reward_at_flag_only
+    self._at_flag = False
+    self.action_space = gymnasium.spaces.Discrete(self._joypad.action_space.n)
+    self.observation_space = gymnasium.spaces.Box(
+        0, 255, self._game.observation_space.shape, np.uint8
+    )
+
+  def reset(
+      self, *, seed: Optional[int] = None, options: Optional[dict] = None
+  ) -> tuple[np.ndarray, dict[str, Any]]:
+    """Starts a game. See `gymnasium.Env.reset`."""
+    super().reset(seed=seed)
+    self._at_flag = False
+    return self._game.reset(seed=seed).copy(), {}
+
+  def step(
+      self, action: int
+  ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    """Plays a frame with the buttons held. See `gymnasium.Env.step`."""
+    # The emulator draws every frame into the same memory.
+    screen, reward, done, info = self._joypad.step(action)
+    if self._reward_at_flag_only:
+      # The flag is up for many frames where the game goes on.
+      reward = float(info['flag_get'] and not self._at_flag)
+    self._at_flag = bool(info['flag_get'])
+    info['x'] = int(info['x_pos'])
+    return screen.copy(), float(reward), bool(done), False, info
+
+  def render(self) -> np.ndarray:
+    """Returns the screen, RGB, uint8 [240, 256, 3]; a new array."""
+    return self._game.screen.copy()
+
+  def close(self):
+    """Ends the emulator."""
+    self._joypad.close()

@@ -1,0 +1,218 @@
+"""MiniGrid: worlds of cells, rooms and doors, as an image of one-hot cells."""
+
+import itertools
+import math
+from typing import Any, Optional
+
+import gymnasium
+import minigrid  # noqa: F401, registers its environments with gymnasium
+from minigrid.core import constants
+from minigrid.core import mission as mission_lib
+import numpy as np
+
+from rnd_agent.environments import errors
+
+_PREFIXES = ('MiniGrid-', 'BabyAI-')
+_NUM_OBJECTS = len(constants.OBJECT_TO_IDX)
+_NUM_COLORS = len(constants.COLOR_TO_IDX)
+_NUM_STATES = len(constants.STATE_TO_IDX)
+_NUM_DIRECTIONS = len(constants.DIR_TO_VEC)
+_AGENT = constants.OBJECT_TO_IDX['agent']
+_DOOR = constants.OBJECT_TO_IDX['door']
+_COLORLESS = [constants.OBJECT_TO_IDX[name] for name in ('unseen', 'empty')]
+_MOST_MISSIONS = 10_000
+
+
+def names() -> list[str]:
+  """Returns the ids of all environments: 'MiniGrid-MultiRoom-N6-v0', ..."""
+  return sorted(i for i in gymnasium.registry if i.startswith(_PREFIXES))
+
+
+def check_name(env_id: str):
+  """Raises UnknownEnvironmentError, with the nearest names, for other ids."""
+  if env_id not in names():
+    raise errors.unknown_name('MiniGrid environment', env_id, names())
+
+
+def make(
+    env_id: str, full_view: bool = False, encode_mission: bool = False
+) -> gymnasium.Env:
+  """Makes an environment that networks can read.
+
+  Args:
+    env_id: 'MiniGrid-MultiRoom-N6-v0', ...
+    full_view: The whole grid instead of the 7 x 7 cells the agent sees.
+    encode_mission: Planes that tell the mission.
+
+  Returns:
+    A `OneHotCells`. Its limit on steps is the environment's own, a truncation.
+
+  Raises:
+    ValueError: There are too many missions to encode.
+    MissingPackageError: It needs a package that is not installed.
+  """
+  try:
+    env = gymnasium.make(
+        env_id, disable_env_checker=True, render_mode='rgb_array'
+    )
+  except gymnasium.error.DependencyNotInstalled as error:
+    raise errors.MissingPackageError(f'{env_id}: {error}') from error
+  return OneHotCells(env, full_view, encode_mission)
+
+
+class OneHotCells(gymnasium.ObservationWrapper):
+  """The observation as one image, float32 [width, height, planes] of 0 and 1.
+
+  MiniGrid's own image has three numbers per cell, of object, colour and state.
+  They are names, not amounts: as numbers, a door (4) would lie half-way between
+  a wall (2) and a ball (6), and divided by 255 all of them would be nearly 0.
+  One-hot, every kind of cell is as far from any other, and the bonus, which
+  divides each plane of each cell by its standard deviation there, answers to
+  the first sight of one.
+
+  Planes: 11 objects, 6 colours, 3 states of doors, 4 directions of the agent,
+  and those of the mission. The agent's direction fills whole planes in its own
+  view, where the agent itself is not drawn, and marks the agent's cell in the
+  full view. What the agent carries is in its cell in both views. The array is
+  float32, not uint8, because this is no picture: nothing is to be divided by
+  255, and there is no newest frame in the last plane.
+
+  `info['place']` is the agent's cell, y * width + x.
+  """
+
+  def __init__(
+      self,
+      env: gymnasium.Env,
+      full_view: bool = False,
+      encode_mission: bool = False,
+  ):
+    """Wraps an environment of MiniGrid.
+
+    Args:
+      env: As `gymnasium.make` gives it.
+      full_view: The whole grid instead of what the agent sees.
+      encode_mission: For each word that missions of this environment choose,
+        one plane per choice, filled where it is in the mission.
+
+    Raises:
+      ValueError: There are too many missions to encode.
+    """
+    super().__init__(env)
+    self._grid = env.unwrapped
+    self._full_view = full_view
+    self._missions = None
+    num_choices = 0
+    if encode_mission:
+      self._missions = _encoded_missions(env.observation_space['mission'])
+      num_choices = len(next(iter(self._missions.values())))
+    self._cells = _cell_table()
+    if full_view:
+      size = (self._grid.width, self._grid.height)
+    else:
+      size = env.observation_space['image'].shape[:2]
+    self._first_direction = self._cells.shape[-1] - _NUM_DIRECTIONS
+    planes = self._cells.shape[-1] + num_choices
+    self.observation_space = gymnasium.spaces.Box(
+        0, 1, (*size, planes), np.float32
+    )
+
+  def reset(self, *, seed: Optional[int] = None, options=None):
+    observation, info = self.env.reset(seed=seed, options=options)
+    return self.observation(observation), self._with_place(info)
+
+  def step(self, action):
+    observation, reward, terminated, truncated, info = self.env.step(action)
+    return (
+        self.observation(observation),
+        float(reward),
+        terminated,
+        truncated,
+        self._with_place(info),
+    )
+
+  def observation(self, observation: dict[str, Any]) -> np.ndarray:
+    """Returns the planes of an observation, float32 [width, height, planes]."""
+    image = observation['image']
+    if self._full_view:
+      image = self._grid.grid.encode()
+    planes = np.zeros(self.observation_space.shape, np.float32)
+    cells = planes[..., : self._cells.shape[-1]]
+    kinds, colors, states = np.moveaxis(image, -1, 0)
+    cells[:] = self._cells[kinds, colors, states]
+    if self._full_view:
+      self._draw_agent(cells)
+    else:
+      cells[..., self._first_direction + observation['direction']] = 1.0
+    if self._missions is not None:
+      mission = self._missions[observation['mission']]
+      planes[..., self._cells.shape[-1] :] = mission
+    return planes
+
+  def _draw_agent(self, cells: np.ndarray):
+    """Puts the agent, and what it carries, into its cell of the whole grid."""
+    x, y = self._grid.agent_pos
+    red = constants.COLOR_TO_IDX['red']
+    cells[x, y] = self._cells[_AGENT, red, self._grid.agent_dir]
+    if self._grid.carrying is not None:
+      cells[x, y] += self._cells[self._grid.carrying.encode()]
+      np.minimum(cells[x, y], 1.0, out=cells[x, y])
+
+  def _with_place(self, info: dict[str, Any]) -> dict[str, Any]:
+    x, y = self._grid.agent_pos
+    return {**info, 'place': int(y) * self._grid.width + int(x)}
+
+
+def _cell_table() -> np.ndarray:
+  """Returns the planes of every kind of cell.
+
+  Returns:
+    float32 [objects, colours, largest number of states, planes].
+  """
+  most_states = max(_NUM_STATES, _NUM_DIRECTIONS)
+  first_color = _NUM_OBJECTS
+  first_state = first_color + _NUM_COLORS
+  first_direction = first_state + _NUM_STATES
+  table = np.zeros(
+      (_NUM_OBJECTS, _NUM_COLORS, most_states,
+       first_direction + _NUM_DIRECTIONS),
+      np.float32,
+  )
+  for kind, color, state in np.ndindex(*table.shape[:3]):
+    cell = table[kind, color, state]
+    cell[kind] = 1.0
+    if kind not in _COLORLESS:
+      cell[first_color + color] = 1.0
+    if kind == _AGENT:
+      cell[first_direction + state] = 1.0
+    if kind == _DOOR and state < _NUM_STATES:
+      cell[first_state + state] = 1.0
+  return table
+
+
+def _encoded_missions(space: gymnasium.Space) -> dict[str, np.ndarray]:
+  """Returns the planes' values of every mission of an environment.
+
+  Args:
+    space: `MissionSpace`: a sentence with placeholders and their choices.
+
+  Raises:
+    ValueError: The space does not list its missions, or lists too many.
+  """
+  choices = space.ordered_placeholders or []
+  count = math.prod(len(words) for words in choices)
+  # A subclass makes sentences of its own, as BabyAI's does.
+  if type(space) is not mission_lib.MissionSpace or count > _MOST_MISSIONS:
+    raise ValueError(
+        'EnvironmentConfig.encode_mission: the missions of this environment '
+        f'are not a sentence with at most {_MOST_MISSIONS} choices of words: '
+        'it must be None here'
+    )
+  missions = {}
+  for indices in itertools.product(*(range(len(words)) for words in choices)):
+    words = [words[i] for words, i in zip(choices, indices)]
+    values = [np.eye(len(words), dtype=np.float32)[i]
+              for words, i in zip(choices, indices)]
+    missions[space.mission_func(*words)] = np.concatenate(
+        [np.zeros(0, np.float32), *values]
+    )
+  return missions

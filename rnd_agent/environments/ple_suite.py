@@ -1,0 +1,164 @@
+"""Games of the PyGame Learning Environment (package `ple`), without gym-ple.
+
+gym-ple imports no gym that TF-Agents accepts. Nothing here imports `ple` or
+`pygame` before a game is made.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import types
+from typing import Any, Optional
+
+import gymnasium
+import numpy as np
+
+from rnd_agent.environments import errors
+
+# Games by the name of their gym-ple id, which for PixelCopter is not that of
+# its class: module in `ple.games` and class.
+GAMES = {
+    'Catcher': ('catcher', 'Catcher'),
+    'FlappyBird': ('flappybird', 'FlappyBird'),
+    'MonsterKong': ('monsterkong', 'MonsterKong'),
+    'PixelCopter': ('pixelcopter', 'Pixelcopter'),
+    'Pong': ('pong', 'Pong'),
+    'PuckWorld': ('puckworld', 'PuckWorld'),
+    'RaycastMaze': ('raycastmaze', 'RaycastMaze'),
+    'Snake': ('snake', 'Snake'),
+    'WaterWorld': ('waterworld', 'WaterWorld'),
+}
+
+_FRAMES_PER_SECOND = 30
+
+
+def find_game(name: str) -> str:
+  """Returns the name of a game in `GAMES`, upper or lower case.
+
+  Args:
+    name: 'PixelCopter', 'Pixelcopter', ...
+
+  Raises:
+    UnknownEnvironmentError: No such game; names the nearest ones.
+  """
+  by_lower = {game.lower(): game for game in GAMES}
+  if name.lower() not in by_lower:
+    raise errors.unknown_name('PLE game', name, GAMES)
+  return by_lower[name.lower()]
+
+
+class PleGame(gymnasium.Env):
+  """A game, one frame of 1/30 s per step, drawn in memory only.
+
+  The observation is the screen, RGB, uint8 [height, width, 3]. Action 0 presses
+  no key; the others are the game's keys, in ascending order. Game over is a
+  termination.
+
+  `ple` draws on the one window that pygame has per process and reads from it;
+  here every game has a surface of its own, so that several can live in one
+  process. Its games draw only when they are stepped: an episode therefore
+  begins with one frame without a key.
+  """
+
+  metadata = {'render_modes': ['rgb_array'], 'render_fps': _FRAMES_PER_SECOND}
+  render_mode = 'rgb_array'
+
+  def __init__(self, game: str):
+    """Loads a game at its own size.
+
+    Args:
+      game: Name of the game, one of `GAMES`.
+
+    Raises:
+      MissingPackageError: The package `ple` lacks the game's pictures.
+    """
+    ple, game_class = _load(game)
+    import pygame  # With ple only.
+
+    self._pygame = pygame
+    try:
+      self._game = game_class()
+    except FileNotFoundError as error:
+      raise errors.MissingPackageError(
+          f"ple:{game}: the package 'ple' was installed without the game's "
+          f'pictures ({error}): pip install -e git+https://github.com/ntasfi/'
+          'PyGame-Learning-Environment.git#egg=ple'
+      ) from error
+    with contextlib.redirect_stdout(io.StringIO()):
+      self._ple = ple.PLE(
+          self._game, fps=_FRAMES_PER_SECOND, display_screen=False, rng=0
+      )
+    self._actions = [None, *sorted(set(self._game.actions.values()))]
+    width, height = self._game.getScreenDims()
+    self._game.screen = pygame.Surface((width, height), 0, 32)
+    self.action_space = gymnasium.spaces.Discrete(len(self._actions))
+    self.observation_space = gymnasium.spaces.Box(
+        0, 255, (height, width, 3), np.uint8
+    )
+
+  @property
+  def np_random(self) -> np.random.RandomState:
+    """The game's generator."""
+    return self._game.rng
+
+  def reset(
+      self, *, seed: Optional[int] = None, options: Optional[dict] = None
+  ) -> tuple[np.ndarray, dict[str, Any]]:
+    """Starts a new game. See `gymnasium.Env.reset`."""
+    if seed is not None:
+      screen = self._game.screen
+      self._game.rng = np.random.RandomState(seed % 2**32)
+      # What the game made before keeps the old generator: make it again.
+      self._ple.init()
+      self._game.screen = screen
+    self._pygame.event.clear()
+    self._ple.reset_game()
+    self._ple.act(None)
+    return self.render(), {}
+
+  def step(
+      self, action: int
+  ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    """Plays one frame with a key pressed. See `gymnasium.Env.step`."""
+    reward = self._ple.act(self._actions[action])
+    return self.render(), float(reward), self._ple.game_over(), False, {}
+
+  def render(self) -> np.ndarray:
+    """Returns the screen, RGB, uint8 [height, width, 3]; a new array."""
+    columns = self._pygame.surfarray.array3d(self._game.screen)
+    return np.ascontiguousarray(columns.swapaxes(0, 1))
+
+
+def _load(game: str) -> tuple[types.ModuleType, type]:
+  """Imports `ple` without a window, and the class of a game."""
+  os.environ['SDL_VIDEODRIVER'] = 'dummy'
+  os.environ['SDL_AUDIODRIVER'] = 'dummy'
+  module, class_name = GAMES[game]
+  # It prints that it could not import Doom.
+  with contextlib.redirect_stdout(io.StringIO()):
+    ple = importlib.import_module('ple')
+    game_module = importlib.import_module(f'ple.games.{module}')
+  game_class = getattr(game_module, class_name)
+  if game == 'RaycastMaze':
+    game_class = _for_today(game_class, game_module)
+  return ple, game_class
+
+
+def _for_today(game_class: type, game_module: types.ModuleType) -> type:
+  """Returns RaycastMaze for numpy from 1.24 and pygame 2.
+
+  numpy has removed names that its modules use, and pygame takes the ends of a
+  line as numbers, no longer as arrays of one.
+  """
+  for module in (game_module, importlib.import_module('ple.games.raycast')):
+    module.np = types.SimpleNamespace(**{**vars(np), 'bool': bool, 'int': int})
+
+  class Mended(game_class):
+    """The game, whose columns are numbers."""
+
+    def draw(self):
+      columns, tops, bottoms, colors = super().draw()
+      return columns, np.ravel(tops), np.ravel(bottoms), colors
+
+  return Mended

@@ -1,0 +1,105 @@
+"""Every config trains: two iterations each, at sizes that only show that."""
+
+import csv
+import importlib.util
+import pathlib
+
+import gin
+import pytest
+
+from rnd_agent import builders  # noqa: F401, registers for gin
+from rnd_agent import gin_files
+from rnd_agent import train_eval_lib
+from rnd_agent import trainer
+
+_CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
+# Bases, and what `test_end_to_end` trains.
+_NOT_ALONE = ('atari', 'rnd_ppo', 'smoke')
+_NEEDS = {
+    'lunar_lander': 'Box2D',
+    'mario': 'gym_super_mario_bros',
+    'minigrid_keycorridor': 'minigrid',
+    'minigrid_multiroom': 'minigrid',
+    'pixelcopter': 'ple',
+}
+_SMALL = (
+    'train_eval.num_parallel_environments = 2',
+    'train_eval.num_workers = 1',
+    'train_eval.rollout_length = 8',
+    'train_eval.num_iterations = 2',
+    'train_eval.random_steps = 1',
+    'train_eval.num_minibatches = 2',
+    'train_eval.num_epochs = 1',
+    'train_eval.eval_interval = 0',
+    'EnvironmentConfig.max_episode_steps = 5',
+)
+
+
+def _names():
+  return sorted(
+      path.stem for path in _CONFIGS.glob('*.gin')
+      if path.stem not in _NOT_ALONE
+  )
+
+
+def _bindings(name):
+  """Sizes for a test; a large memory is not what is looked at."""
+  more = ('DNCCell.memory_size = 8',) if name == 'montezuma_dnc' else ()
+  return _SMALL + more
+
+
+@pytest.mark.parametrize('bindings, seen', [
+    ((), (84, 84, 1)),
+    (('EnvironmentConfig.grayscale = False',), (84, 84, 3)),
+    (('EnvironmentConfig.grayscale = False',
+      'RandomNetworkDistillation.stacked_frames = 2'), (84, 84, 6)),
+])
+def test_the_bonus_sees_whole_frames(tmp_path, monkeypatch, bindings, seen):
+  specs = []
+
+  def looked_at(observation_spec, config, **kwargs):
+    bonus = distillation(observation_spec, config, **kwargs)
+    specs.append(tuple(bonus.selected_spec.shape))
+    raise ValueError('that is all')
+
+  distillation = builders.rnd_lib.RandomNetworkDistillation
+  monkeypatch.setattr(
+      builders.rnd_lib, 'RandomNetworkDistillation', looked_at
+  )
+  gin.clear_config()
+  try:
+    gin_files.parse([str(_CONFIGS / 'venture.gin')], [*_SMALL, *bindings])
+    with pytest.raises(gin_files.ConfigError, match='that is all'):
+      train_eval_lib.train_eval(root_dir=str(tmp_path))
+  finally:
+    gin.clear_config()
+  assert specs == [seen]
+
+
+@pytest.fixture(name='without_export')
+def _without_export(monkeypatch):
+  """Leaves SavedModels out: slow here, and other tests look at them."""
+  monkeypatch.setattr(trainer.Trainer, '_export', lambda self: None)
+
+
+@pytest.mark.usefixtures('without_export')
+@pytest.mark.parametrize('name', _names())
+def test_config_trains_two_iterations(name, tmp_path):
+  package = _NEEDS.get(name)
+  if package and importlib.util.find_spec(package) is None:
+    pytest.skip(f'the package {package} is not installed')
+  gin.clear_config()
+  try:
+    gin_files.parse([str(_CONFIGS / f'{name}.gin')], _bindings(name))
+    train_eval_lib.train_eval(root_dir=str(tmp_path))
+  finally:
+    gin.clear_config()
+  with open(tmp_path / 'metrics.csv', encoding='utf-8') as file:
+    rows = list(csv.DictReader(file))
+  assert [row['env_steps'] for row in rows] == ['16', '32']
+  assert int(rows[1]['episodes']) >= 6
+  assert all(float(row['intrinsic_reward_mean']) > 0 for row in rows)
+  assert float(rows[1]['episode_length_mean']) <= 5
+  has_places = 'montezuma' in name or 'minigrid' in name or name == 'pitfall'
+  assert bool(rows[1]['rooms_mean']) == has_places
+  assert bool(rows[1]['furthest_x_max']) == (name == 'mario')
