@@ -242,11 +242,11 @@ def _frame_channels(env_name: str, observation_spec) -> int:
 
 def _evaluation(env_name, agent, num_episodes, num_workers, seed):
   """Plays and films episodes, with environments and actions of their own."""
+  # A generator of its own: evaluations leave training as it is.
+  generator = tf.random.Generator.from_seed(seed)
   policy = rnd_ppo_policy.RNDPPOPolicy(
       agent.time_step_spec, agent.action_spec, agent.actor_critic_net,
-      clip=True, collect=False,
-      # A generator of its own: evaluations leave training as it is.
-      generator=tf.random.Generator.from_seed(seed),
+      clip=True, collect=False, generator=generator,
   )
   evaluator = evaluation.Evaluator(
       lambda: sharded.ShardedPyEnvironment(
@@ -254,7 +254,7 @@ def _evaluation(env_name, agent, num_episodes, num_workers, seed):
           min(num_workers or machine.available_cores(), num_episodes), seed,
           num_groups=1,
       ),
-      policy,
+      policy, generator, seed,
   )
   recorder = video.EpisodeRecorder(
       lambda: suites.make(env_name, seed=seed), policy,

@@ -122,8 +122,8 @@ class Checkpoints:
   @property
   def latest(self) -> str | None:
     """Path of the newest intact checkpoint, or None."""
-    saved = newest_first(self._folder)
-    return next((s.prefix for s in saved if not s.damage), None)
+    newest = _newest_intact(self._folder)
+    return newest and newest.prefix
 
   def save(self, iteration: int) -> str:
     """Saves everything, then removes what is older than is to be kept.
@@ -153,14 +153,15 @@ class Checkpoints:
     return prefix
 
   def _remove_old(self) -> None:
-    """Leaves the last intact checkpoints and what is newer than the oldest."""
-    saved = newest_first(self._folder)
-    intact = [s.iteration for s in saved if not s.damage]
-    if len(intact) < self._keep:
-      return
-    for s in saved:
-      if s.iteration < intact[self._keep - 1]:
-        _remove(self._folder, s.iteration)
+    """Leaves the last whole checkpoints and what is newer than the oldest."""
+    whole = [
+        i for i in _iterations(self._folder)
+        if os.path.exists(os.path.join(self._folder, f'iteration-{i}{_LIST}'))
+    ]
+    if len(whole) > self._keep:
+      for i in _iterations(self._folder):
+        if i < whole[self._keep - 1]:
+          _remove(self._folder, i)
 
   def restore(self, note: Callable[[str], None] = lambda text: None) -> bool:
     """Restores the newest intact checkpoint; insists that all of it fits.
@@ -177,20 +178,23 @@ class Checkpoints:
       CheckpointError: all are damaged, or it is that of another network or
         setting.
     """
-    saved = newest_first(self._folder)
-    if not saved:
-      return False
-    intact = next((s for s in saved if not s.damage), None)
-    if intact is None:
+    damaged = []
+    for s in newest_first(self._folder):
+      if s.damage:
+        damaged.append(s)
+        continue
+      self._restore(s.prefix)
+      for d in damaged:
+        _set_aside(self._folder, d.iteration)
+        note(f'{d.prefix} is damaged ({d.damage}): passed over')
+      return True
+    if damaged:
       raise CheckpointError(
           f'{self._folder}: no checkpoint is intact, the newest is damaged '
-          f'({saved[0].damage}): put a copy back, or choose another --root_dir'
+          f'({damaged[0].damage}): put a copy back, or choose another '
+          '--root_dir'
       )
-    self._restore(intact.prefix)
-    for s in saved[:saved.index(intact)]:
-      _set_aside(self._folder, s.iteration)
-      note(f'{s.prefix} is damaged ({s.damage}): passed over')
-    return True
+    return False
 
   def _restore(self, prefix: str) -> None:
     try:
@@ -222,30 +226,34 @@ def latest_iteration(root_dir: str) -> int:
   Returns:
     The number in the checkpoint's name.
   """
-  saved = newest_first(os.path.join(root_dir, _FOLDER))
-  return next((s.iteration for s in saved if not s.damage), 0)
+  newest = _newest_intact(os.path.join(root_dir, _FOLDER))
+  return newest.iteration if newest else 0
 
 
-def newest_first(folder: str) -> list[Saved]:
-  """The checkpoints in a folder, their checksums compared.
+def newest_first(folder: str) -> Iterator[Saved]:
+  """The checkpoints in a folder; checksums are compared as they come.
 
   Args:
     folder: `checkpoints/` of a run; need not exist.
 
-  Returns:
-    The newest first; empty without any.
+  Yields:
+    The newest first.
   """
+  for i in _iterations(folder):
+    prefix = os.path.join(folder, f'iteration-{i}')
+    yield Saved(i, prefix, _damage(prefix))
+
+
+def _newest_intact(folder: str) -> Saved | None:
+  return next((s for s in newest_first(folder) if not s.damage), None)
+
+
+def _iterations(folder: str) -> list[int]:
+  """Of all checkpoints in a folder, whole or not, the newest first."""
   if not os.path.isdir(folder):
     return []
   matches = map(_NAMES.fullmatch, os.listdir(folder))
-  iterations = {int(match[1]) for match in matches if match}
-  prefixes = {
-      i: os.path.join(folder, f'iteration-{i}') for i in iterations
-  }
-  return [
-      Saved(i, prefixes[i], _damage(prefixes[i]))
-      for i in sorted(iterations, reverse=True)
-  ]
+  return sorted({int(match[1]) for match in matches if match}, reverse=True)
 
 
 def _damage(prefix: str) -> str | None:
@@ -364,14 +372,13 @@ def find(path: str) -> str:
   """
   if os.path.isfile(path + '.index'):
     return path
-  saved = newest_first(os.path.join(path, _FOLDER))
-  newest = next((s.prefix for s in saved if not s.damage), None)
+  newest = _newest_intact(os.path.join(path, _FOLDER))
   if newest is None:
     raise CheckpointError(
         f"{path} holds no intact checkpoint, and is none: choose a run's "
         'folder or one of its checkpoints'
     )
-  return newest
+  return newest.prefix
 
 
 def load_weights(path: str, items: dict[str, Any]) -> None:

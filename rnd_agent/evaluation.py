@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
+import tensorflow as tf
 from tf_agents.policies import tf_policy
 from tf_agents.utils import common
 
@@ -27,7 +28,11 @@ class Evaluator:
   """Plays one episode in each of some environments made for the purpose."""
 
   def __init__(
-      self, make_environment: Callable[[], Any], policy: tf_policy.TFPolicy
+      self,
+      make_environment: Callable[[], Any],
+      policy: tf_policy.TFPolicy,
+      generator: Optional[tf.random.Generator] = None,
+      seed: int = 0,
   ):
     """Plays nothing yet.
 
@@ -35,22 +40,31 @@ class Evaluator:
       make_environment: gives a `ShardedPyEnvironment` of one group; called for
         every evaluation, so that no process stays between them.
       policy: whose actions are taken.
+      generator: source of the policy's actions, seeded before each evaluation;
+        None where the policy has its own.
+      seed: of the evaluations.
     """
     self._make_environment = make_environment
     self._policy = policy
+    self._generator = generator
+    self._seed = seed
     self._act = common.function(policy.action)
 
   def run(
-      self, stop: Callable[[], bool] = lambda: False
+      self, stop: Callable[[], bool] = lambda: False, number: int = 0
   ) -> Optional[EvaluationResult]:
     """Plays until every environment has ended its first episode.
 
     Args:
       stop: asked before every step; True gives up.
+      number: of the evaluation, such as the iteration; the same one of a
+        resumed run has the same actions.
 
     Returns:
       `EvaluationResult`, or None where it was given up.
     """
+    if self._generator is not None:
+      self._generator.reset_from_seed(self._seed + number)
     environment = self._make_environment()
     try:
       return self._play(environment, stop)

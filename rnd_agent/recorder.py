@@ -83,7 +83,8 @@ class MetricsFile:
     self._path = os.fspath(path)
     self._columns = tuple(columns)
     self._last_iteration = 0
-    self._file = open(self._path, 'a+b')
+    self._pending = b''
+    self._file = open(self._path, 'a+b', buffering=0)
     try:
       self._repair(last_iteration)
     except ValueError:
@@ -104,6 +105,8 @@ class MetricsFile:
 
     Raises:
       ValueError: An unknown column, or an iteration not after the last one.
+      OSError: The row could not be written (the disk is full, say); the next
+        `write` or `sync` tries again.
     """
     unknown = [name for name in row if name not in self._columns]
     if unknown:
@@ -115,20 +118,26 @@ class MetricsFile:
           f'already; {iteration} cannot follow'
       )
     cells = [_cell(name, row.get(name)) for name in self._columns]
-    self._file.write(_csv_line(cells))
-    self._file.flush()
+    self._pending += _csv_line(cells)
     self._last_iteration = iteration
+    self._write_pending()
+
+  def _write_pending(self):
+    while self._pending:
+      self._pending = self._pending[self._file.write(self._pending):]
 
   def sync(self):
     """Returns once all rows are on the disk; call it before a checkpoint."""
-    self._file.flush()
+    self._write_pending()
     os.fsync(self._file.fileno())
 
   def close(self):
     """Puts all rows on the disk and closes the file."""
     if not self._file.closed:
-      self.sync()
-      self._file.close()
+      try:
+        self.sync()
+      finally:
+        self._file.close()
 
   def __enter__(self):
     return self
@@ -143,8 +152,8 @@ class MetricsFile:
     header = _csv_line(self._columns)
     if len(content) < len(header) and header.startswith(content):
       self._file.truncate(0)
-      self._file.write(header)
-      self._file.flush()
+      self._pending = header
+      self._write_pending()
       return
     if not content.startswith(header):
       found = content.partition(b'\n')[0].decode('utf-8', 'replace').strip()

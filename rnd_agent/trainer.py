@@ -205,10 +205,10 @@ class Trainer:
       self._metrics = recorder.MetricsFile(
           self._root / 'metrics.csv', last_iteration=self._iteration
       )
-      recorder.write_run_json(
+      self._compare_machine(recorder.write_run_json(
           self._root, self._seed, self._iteration,
           dict(env_steps=self._env_steps, **origin),
-      )
+      ))
     except ValueError as error:
       raise checkpoints.CheckpointError(str(error)) from error
     (self._root / 'operative_config.gin').write_text(
@@ -280,6 +280,18 @@ class Trainer:
     if differences:
       self._progress.note(
           f'the configuration has changed: {run_config.described(differences)}'
+      )
+
+  def _compare_machine(self, run: dict[str, Any]) -> None:
+    """Says whether cores have changed, by which rounding may differ."""
+    then, now = (
+        (start.get('machine') or {}).get('usable_cores')
+        for start in [{}, *run['starts']][-2:]
+    )
+    if self._iteration and then not in (None, now):
+      self._progress.note(
+          f'{now} cores instead of {then}: sums are added in another order, so '
+          'the run goes on equal but for rounding'
       )
 
   def _restore_environments(self) -> None:
@@ -436,7 +448,13 @@ class Trainer:
             self._agent, rollout, rewards_int, targets, loss_info
         ),
     )
-    self._metrics.write(row)
+    try:
+      self._metrics.write(row)
+    except OSError as error:
+      self._progress.note(
+          f'metrics.csv could not be written ({error.strerror}): going on, it '
+          'is tried again'
+      )
     if self._iteration % self._summary_interval == 0:
       self._summarize(row, clock.laps, targets, rewards_int, loss_info)
     self._progress.update(
@@ -477,7 +495,14 @@ class Trainer:
     """Plays evaluation episodes and records their mean."""
     if self._evaluator is None or not self._eval_interval:
       return
-    result = self._evaluator.run(stop=lambda: self._stop_requested)
+    try:
+      result = self._evaluator.run(
+          stop=lambda: self._stop_requested, number=self._iteration
+      )
+    except errors.EnvironmentWorkerError as error:
+      cause = str(error).partition('\n')[0]
+      self._progress.note(f'evaluation left out: {cause}')
+      return
     if result is None:
       return
     with self._summaries['eval'].as_default(step=self._env_steps):
@@ -532,13 +557,13 @@ class Trainer:
     """
     if self._iteration in (0, self._saved_iteration):
       return
-    self._metrics.sync()
-    for writer in self._summaries.values():
-      writer.flush()
     self._collector.store_states()
     try:
+      self._metrics.sync()
+      for writer in self._summaries.values():
+        writer.flush()
       self._checkpoints.save(self._iteration)
-    except checkpoints.SavingFailedError as error:
+    except (OSError, tf.errors.OpError) as error:
       latest = self._checkpoints.latest
       if last:
         raise checkpoints.SavingFailedError(

@@ -34,7 +34,7 @@ def test_default_columns_are_the_documented_ones():
       'intrinsic_reward_mean, '
       'intrinsic_reward_std, loss_policy, loss_value_ext, loss_value_int, '
       'loss_predictor, entropy, approx_kl, clip_fraction, '
-      'explained_variance_ext, explained_variance_int'
+      'explained_variance_ext, explained_variance_int, environment_restarts'
   )
   assert ', '.join(recorder.COLUMNS) == documented
 

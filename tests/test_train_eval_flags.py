@@ -137,6 +137,21 @@ def test_sequences_divide_the_rollout_and_minibatches_them():
     train_eval_lib.check_configs()
 
 
+def test_memory_that_the_machine_has_not(monkeypatch):
+  monkeypatch.setattr(
+      train_eval_lib.machine, 'available_memory', lambda: 4 * 2**30
+  )
+  train_eval_lib.check_memory(84 * 84 * 4, 128, 128)
+  with pytest.raises(ConfigError) as error:
+    train_eval_lib.check_memory(84 * 84 * 4, 800, 128)
+  assert 'about 7.6 GiB of memory, 4.0 are free' in str(error.value)
+  fitting = int(str(error.value).partition('choose about ')[2].split()[0])
+  assert 250 < fitting < 800
+  train_eval_lib.check_memory(84 * 84 * 4, fitting, 128)
+  with pytest.raises(ConfigError):
+    train_eval_lib.check_memory(84 * 84 * 4, fitting * 2, 128)
+
+
 def test_every_parameter_is_checked():
   import inspect
   parameters = inspect.signature(train_eval_lib.train_eval).parameters

@@ -142,12 +142,15 @@ def check_name(env_name: EnvironmentSource):
 
 def check_environment(
     env_name: EnvironmentSource, config: EnvironmentConfig | None = None
-):
+) -> gymnasium.spaces.Box:
   """Makes an environment once, to see that it can be made and learned from.
 
   Args:
     env_name: As in `make`.
     config: As in `make`.
+
+  Returns:
+    The space of its observations.
 
   Raises:
     UnknownEnvironmentError: As in `make`.
@@ -159,6 +162,7 @@ def check_environment(
   try:
     _check_observations(env.observation_space)
     _check_actions(env.action_space)
+    return env.observation_space
   finally:
     env.close()
 
