@@ -17,6 +17,7 @@ from tf_agents.policies import policy_saver
 
 from rnd_agent import checkpoints
 from rnd_agent import collector as collector_lib
+from rnd_agent import config_changes
 from rnd_agent import evaluation
 from rnd_agent import event_files
 from rnd_agent import gin_files
@@ -24,7 +25,6 @@ from rnd_agent import losses
 from rnd_agent import recorder
 from rnd_agent import recovery
 from rnd_agent import rnd_ppo_agent
-from rnd_agent import run_config
 from rnd_agent import video
 from rnd_agent.environments import errors
 
@@ -267,19 +267,19 @@ class Trainer:
     path = self._root / 'operative_config.gin'
     if not checkpoints.latest_iteration(str(self._root)) or not path.exists():
       return
-    differences = run_config.changes(
+    differences = config_changes.changes(
         path.read_text(encoding='utf-8'), gin.operative_config_str()
     )
-    other = run_config.of_another_run(differences)
+    other = config_changes.of_another_run(differences)
     if other and not self._allow_config_change:
       raise gin_files.ConfigError(
-          f'{self._root} holds another run: {run_config.described(other)}: '
+          f'{self._root} holds another run: {config_changes.described(other)}: '
           'restore the configuration, choose another --root_dir, or insist '
           'with --allow_config_change'
       )
     if differences:
       self._progress.note(
-          f'the configuration has changed: {run_config.described(differences)}'
+          f'the configuration has changed: {config_changes.described(differences)}'
       )
 
   def _compare_machine(self, run: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ _LAYERS = (
 _LEAVES = (
     'rnd_agent.returns', 'rnd_agent.losses', 'rnd_agent.normalizers',
     'rnd_agent.config', 'rnd_agent.progress', 'rnd_agent.run_json',
-    'rnd_agent.machine', 'rnd_agent.run_config',
+    'rnd_agent.machine', 'rnd_agent.config_changes',
 )
 _ENVIRONMENT_LAYERS = (
     ('rnd_agent.environments.sharded', 'rnd_agent.environments.single'),
