@@ -279,7 +279,8 @@ class Trainer:
       )
     if differences:
       self._progress.note(
-          f'the configuration has changed: {config_changes.described(differences)}'
+          'the configuration has changed: '
+          + config_changes.described(differences)
       )
 
   def _compare_machine(self, run: dict[str, Any]) -> None:
