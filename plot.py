@@ -1,124 +1,301 @@
-"""Draws runs as learning curves.
+"""Draws runs: curves, novelty, rooms, a comparison, a report.
 
-python plot.py runs/a runs/b --output=curves.png
+python plot.py runs/a runs/b --output=curves.png [--group=config] [--watch]
+python plot.py novelty runs/a --output=novelty.png
+python plot.py rooms runs/a --output=rooms.png
+python plot.py compare runs/a runs/b [--output=compare.md]
+python plot.py report runs/a --output=report.html
+
+Curves come with their numbers as CSV and Markdown beside the picture. Figures
+end in .png, .svg or .pdf. A mistake is one line on standard error and exit
+status 2. TensorFlow is loaded only where an episode has to be played.
 """
 
-import csv
-import os
 import pathlib
 import sys
+import time
 
-from absl import app
 from absl import flags
 
+from rnd_agent import comparison
+from rnd_agent import curves
+from rnd_agent import episode_trace
+from rnd_agent import figures
+from rnd_agent import film_files
+from rnd_agent import pictures
+from rnd_agent import report
+from rnd_agent import run_folder
+
+_DEFAULT_METRICS = (
+    'episode_return_mean', 'rooms_discovered', 'intrinsic_reward_mean',
+    'entropy', 'explained_variance_int', 'explained_variance_ext',
+    'loss_predictor', 'loss_value_int', 'approx_kl', 'steps_per_second',
+)
+# Flags of its own: more than one script can be imported at once.
+_FLAGS = flags.FlagValues()
+_HELP = flags.DEFINE_bool(
+    'help', False, 'Shows this help.', short_name='h', flag_values=_FLAGS
+)
 _OUTPUT = flags.DEFINE_string(
-    'output', 'curves.png', 'Where to write; the ending tells the format.'
+    'output', None, 'Where to write; the ending tells the format.',
+    flag_values=_FLAGS,
 )
 _X = flags.DEFINE_enum(
-    'x', 'frames', ['frames', 'env_steps', 'hours', 'iteration'],
-    'The horizontal axis.',
+    'x', 'frames', list(curves.X_LABELS), 'The horizontal axis of curves.',
+    flag_values=_FLAGS,
 )
 _METRICS = flags.DEFINE_multi_string(
-    'metric',
-    ['episode_return_mean', 'rooms_discovered', 'intrinsic_reward_mean',
-     'entropy', 'explained_variance_int', 'explained_variance_ext',
-     'loss_predictor', 'loss_value_int', 'approx_kl', 'steps_per_second'],
+    'metric', list(_DEFAULT_METRICS),
     'A column of metrics.csv; may repeat, one panel each.',
+    flag_values=_FLAGS,
 )
-_COLUMNS = 2
+_GROUP = flags.DEFINE_enum(
+    'group', 'none', ['none', 'config'],
+    'config: one curve for the seeds of a config, their interquartile mean '
+    'and a 95 % bootstrap interval.',
+    flag_values=_FLAGS,
+)
+_WATCH = flags.DEFINE_bool(
+    'watch', False, 'Draw curves again and again, until Ctrl-C.',
+    flag_values=_FLAGS,
+)
+_INTERVAL = flags.DEFINE_float(
+    'interval', 30.0, 'Seconds between the drawings of --watch.',
+    lower_bound=0.1,
+    flag_values=_FLAGS,
+)
+_TRACE = flags.DEFINE_string(
+    'trace', None,
+    'For novelty and report: an episode saved by play.py --trace, instead of '
+    'playing one.',
+    flag_values=_FLAGS,
+)
+_EPISODE = flags.DEFINE_bool(
+    'episode', True, 'For report: whether it has an episode and its clips.',
+    flag_values=_FLAGS,
+)
+_SEED = flags.DEFINE_integer(
+    'seed', 0, 'Of the episode that is played.', lower_bound=0,
+    upper_bound=2**31 - 2**20,
+    flag_values=_FLAGS,
+)
+_TRUST = flags.DEFINE_bool(
+    'trust', False,
+    "The run is yours: its environment's name may import modules.",
+    flag_values=_FLAGS,
+)
+_MOST_STEPS = 18000
 
 
 class UsageError(ValueError):
-  """What was asked for cannot be drawn; one line."""
+  """What was asked for cannot be done; one line."""
 
 
-def read_run(folder):
-  """Reads a run's metrics.csv.
-
-  Args:
-    folder: the run's folder.
-
-  Returns:
-    A dict of lists by column: floats, NaN for an empty cell.
-
-  Raises:
-    UsageError: there is no run, or it has no iteration yet.
-  """
-  path = pathlib.Path(folder) / 'metrics.csv'
-  try:
-    with open(path, newline='', encoding='utf-8') as file:
-      rows = list(csv.DictReader(file))
-  except OSError as error:
-    raise UsageError(f'{path} cannot be read ({error.strerror})') from error
-  if not rows:
-    raise UsageError(f'{path} has no iteration yet')
-  columns = {
-      name: [float(row[name] or 'nan') for row in rows] for name in rows[0]
-  }
-  columns['hours'] = [s / 3600 for s in columns['wall_time_s']]
-  return columns
-
-
-def draw(runs, x, metrics, output):
-  """Draws one panel per metric, one line per run.
+def draw_curves(folders, x, metrics, by_config, output):
+  """Draws runs as curves, with their table beside.
 
   Args:
-    runs: dict of `read_run` results by label.
+    folders: of `run_folder.RunFolder`.
     x: column of the horizontal axis.
     metrics: columns to draw.
+    by_config: whether the seeds of a config make one curve.
     output: path of the picture.
 
+  Returns:
+    The paths that were written.
+
   Raises:
-    UsageError: a metric that the runs do not have.
+    RunFolderError, CurvesError, FigureError: it cannot be drawn.
   """
-  import matplotlib
+  runs = [curves.read(folder) for folder in folders]
+  panels = {m: curves.curves(runs, x, m, by_config) for m in metrics}
+  output = pathlib.Path(output)
+  figures.save(curves.figure(panels, x), output)
+  beside = output.with_suffix('.csv'), output.with_suffix('.md')
+  figures.write_text(beside[0], curves.table(panels, x))
+  figures.write_text(beside[1], curves.summary(panels, x))
+  return [output, *beside]
 
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
 
-  for label, columns in runs.items():
-    for metric in metrics:
-      if metric not in columns:
-        raise UsageError(
-            f"{label} has no column '{metric}'; there are: "
-            + ', '.join(columns)
-        )
-  rows = -(-len(metrics) // _COLUMNS)
-  figure, axes = plt.subplots(
-      rows, _COLUMNS, figsize=(5 * _COLUMNS, 2.2 * rows), squeeze=False,
-      sharex=True, layout='constrained',
-  )
-  for axis, metric in zip(axes.flat, metrics):
-    for label, columns in runs.items():
-      axis.plot(columns[x], columns[metric], linewidth=1, label=label)
-    axis.set_title(metric, fontsize=9)
-    axis.tick_params(labelsize=8)
-    axis.grid(alpha=0.3)
-  for axis in axes.flat[len(metrics):]:
-    axis.set_visible(False)
-  for axis in axes[-1]:
-    axis.set_xlabel(x)
-  if len(runs) > 1:
-    axes[0, 0].legend(fontsize=8)
-  figure.savefig(output, dpi=110)
-  plt.close(figure)
+def _curves(arguments):
+  output = _OUTPUT.value or 'curves.png'
+  figures.check_name(output)
+  metrics = list(dict.fromkeys(_METRICS.value))
+  by_config = _GROUP.value == 'config'
+  while True:
+    try:
+      folders = [run_folder.RunFolder(name) for name in arguments]
+      _tell(draw_curves(folders, _X.value, metrics, by_config, output))
+    except (run_folder.RunFolderError, curves.TooEarlyError) as error:
+      if not _WATCH.value:
+        raise
+      print(f'plot: waiting: {error}', flush=True)
+    if not _WATCH.value:
+      return
+    time.sleep(_INTERVAL.value)
+
+
+def _novelty(arguments):
+  output = _OUTPUT.value or 'novelty.png'
+  figures.check_name(output)
+  figures.pyplot()  # Before an episode is played for nothing.
+  if _TRACE.value:
+    trace = episode_trace.load(_TRACE.value)
+  else:
+    trace, _ = _play(_one_run(arguments))
+  figures.save(pictures.novelty(trace), output)
+  _tell([output])
+
+
+def _rooms(arguments):
+  output = _OUTPUT.value or 'rooms.png'
+  figures.check_name(output)
+  folder = _one_run(arguments)
+  env_name = folder.config().get('train_eval.env_name', '').strip('\'"')
+  figures.save(pictures.rooms(folder.places(), env_name), output)
+  _tell([output])
+
+
+def _compare(arguments):
+  runs = [
+      curves.read(run_folder.RunFolder(name)) for name in _some_runs(arguments)
+  ]
+  header, rows = comparison.table(runs)
+  print(comparison.as_markdown(header, rows), end='')
+  if _OUTPUT.value:
+    as_text = {
+        '.csv': comparison.as_csv, '.md': comparison.as_markdown
+    }.get(pathlib.Path(_OUTPUT.value).suffix.lower())
+    if as_text is None:
+      raise UsageError(f'{_OUTPUT.value}: comparisons end in .csv or .md')
+    figures.write_text(_OUTPUT.value, as_text(header, rows))
+    _tell([_OUTPUT.value])
+
+
+def _report(arguments):
+  output = pathlib.Path(_OUTPUT.value or 'report.html')
+  if output.suffix.lower() not in ('.html', '.htm'):
+    raise UsageError(f'{output}: reports end in .html')
+  figures.pyplot()  # Before an episode is played for nothing.
+  folder = _one_run(arguments)
+  folder.metrics()  # Likewise.
+  episode = _episode(folder)
+  if episode.trace is None:
+    print(f'plot: the report has no episode: {episode.reason}')
+  figures.write_text(output, report.page(folder, _METRICS.value, episode))
+  _tell([output])
+
+
+def _episode(folder):
+  """An episode for the report, or the reason why there is none."""
+  if _TRACE.value:
+    return report.Episode(episode_trace.load(_TRACE.value))
+  if not _EPISODE.value:
+    return report.Episode(None, reason='left out with --noepisode.')
+  try:
+    return report.Episode(*_play(folder))
+  except UsageError as error:
+    return report.Episode(None, reason=str(error))
+
+
+def _play(folder):
+  """Plays an episode of a run; TensorFlow is loaded here.
+
+  Returns:
+    The trace, and frames per second at the game's speed.
+
+  Raises:
+    UsageError: the run cannot be played.
+  """
+  from rnd_agent import startup
+
+  startup.quiet_imports()
+  from rnd_agent import checkpoints
+  from rnd_agent import gin_files
+  from rnd_agent import play_lib
+  from rnd_agent import run_config
+  from rnd_agent.environments import errors
+
+  try:
+    player = play_lib.Player(folder, seed=_SEED.value, trust=_TRUST.value)
+  except (
+      checkpoints.CheckpointError, gin_files.ConfigError, play_lib.PlayError,
+      run_config.RefusedConfigError, errors.UnknownEnvironmentError,
+  ) as error:
+    text = str(error).partition('\n  In call to')[0]
+    raise UsageError(' '.join(text.split())) from error
+  try:
+    return player.play(max_steps=_MOST_STEPS).trace, player.frames_per_second
+  except play_lib.PlayError as error:
+    raise UsageError(str(error)) from error
+  finally:
+    player.close()
+
+
+def _some_runs(arguments):
+  if not arguments:
+    raise UsageError('name at least one run, such as runs/montezuma')
+  return arguments
+
+
+def _one_run(arguments):
+  if len(arguments) != 1:
+    raise UsageError('name one run, such as runs/montezuma')
+  return run_folder.RunFolder(arguments[0])
+
+
+def _tell(paths):
+  for path in paths:
+    print(f'wrote {path}', flush=True)
+
+
+_COMMANDS = {
+    'curves': lambda arguments: _curves(_some_runs(arguments)),
+    'novelty': _novelty,
+    'rooms': _rooms,
+    'compare': _compare,
+    'report': _report,
+}
+
+
+def _fail(error):
+  # What a stranger's file says may be part of it.
+  text = run_folder.printable(' '.join(str(error).split()))
+  print(f'plot: error: {text}', file=sys.stderr)
+  sys.exit(2)
+
+
+def _parse_flags(argv):
+  """Reads the flags, or ends the process; returns the other arguments."""
+  try:
+    arguments = _FLAGS(argv)
+  except flags.Error as error:
+    _fail(error)
+  if _HELP.value:
+    print(f'{__doc__}\n{_FLAGS.get_help()}')
+    sys.exit()
+  return arguments[1:]
 
 
 def main(argv):
-  """Reads the runs and draws them."""
+  """Does what the first argument says; curves if it is no command."""
+  arguments = _parse_flags(argv)
+  command = 'curves'
+  if arguments and arguments[0] in _COMMANDS:
+    command, *arguments = arguments
   try:
-    if len(argv) < 2:
-      raise UsageError('name at least one run, such as runs/montezuma')
-    runs = {os.path.normpath(f): read_run(f) for f in argv[1:]}
-    draw(runs, _X.value, _METRICS.value, _OUTPUT.value)
-  except ModuleNotFoundError as error:
-    print(f"plot: error: {error}: pip install -e '.[plot]'", file=sys.stderr)
-    sys.exit(2)
-  except (UsageError, OSError) as error:
-    print(f'plot: error: {error}', file=sys.stderr)
-    sys.exit(2)
-  print(f'wrote {_OUTPUT.value}')
+    if _WATCH.value and command != 'curves':
+      raise UsageError('--watch is for curves')
+    _COMMANDS[command](arguments)
+  except (
+      UsageError, run_folder.RunFolderError, curves.CurvesError,
+      figures.FigureError, episode_trace.TraceError, film_files.FilmError,
+      OSError,
+  ) as error:
+    _fail(error)
+  except KeyboardInterrupt:
+    sys.exit(0 if _WATCH.value else 130)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main(sys.argv)

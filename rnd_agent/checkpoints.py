@@ -163,13 +163,19 @@ class Checkpoints:
         if i < whole[self._keep - 1]:
           _remove(self._folder, i)
 
-  def restore(self, note: Callable[[str], None] = lambda text: None) -> bool:
+  def restore(
+      self,
+      note: Callable[[str], None] = lambda text: None,
+      to_look: bool = False,
+  ) -> bool:
     """Restores the newest intact checkpoint; insists that all of it fits.
 
     Damaged ones that are newer are named and get the ending `.damaged`.
 
     Args:
       note: told of every damaged checkpoint, one line each.
+      to_look: restore what the items name and leave the folder as it is;
+        there may be more in the checkpoint.
 
     Returns:
       Whether there was one.
@@ -183,9 +189,10 @@ class Checkpoints:
       if s.damage:
         damaged.append(s)
         continue
-      self._restore(s.prefix)
+      self._restore(s.prefix, whole=not to_look)
       for d in damaged:
-        _set_aside(self._folder, d.iteration)
+        if not to_look:
+          _set_aside(self._folder, d.iteration)
         note(f'{d.prefix} is damaged ({d.damage}): passed over')
       return True
     if damaged:
@@ -196,11 +203,14 @@ class Checkpoints:
       )
     return False
 
-  def _restore(self, prefix: str) -> None:
+  def _restore(self, prefix: str, whole: bool) -> None:
     try:
       status = self._root.read(prefix)
       status.assert_existing_objects_matched()
-      status.assert_consumed()
+      if whole:
+        status.assert_consumed()
+      else:
+        status.expect_partial()
     except AssertionError as error:
       raise CheckpointError(
           f'{prefix} is that of a run with other parts than this configuration '

@@ -13,7 +13,6 @@ from tf_agents.trajectories import time_step as ts
 from rnd_agent import compute
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import rollout as rollout_lib
-from rnd_agent.environments import errors
 
 # Bytes: the widest vector register, and what is worth not being copied.
 _ALIGNMENT = 64
@@ -161,7 +160,7 @@ class Collector:
       if self._states is None:
         self.reset()
       return self._collect()
-    except (CollectionStopped, errors.EnvironmentWorkerError):
+    except BaseException:
       self._states = before
       raise
 

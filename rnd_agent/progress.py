@@ -3,9 +3,10 @@
 import collections
 import math
 import os
+import shlex
 import sys
 import time
-from typing import Callable, Optional, Sequence, TextIO
+from typing import Callable, Mapping, Optional, Sequence, TextIO, Union
 
 
 class Progress:
@@ -107,7 +108,7 @@ class Progress:
   def _time_left(self, iteration: int) -> Optional[float]:
     """Seconds to the end at the speed of the last iterations, if known."""
     then, first = self._times[0]
-    if not self._total or iteration <= first:
+    if not first < iteration < self._total:
       return None
     pace_s = (self._times[-1][0] - then) / (iteration - first)
     return pace_s * (self._total - iteration)
@@ -141,8 +142,63 @@ class Progress:
     self._stream.flush()
 
 
+def conclusion(
+    root_dir: Union[str, os.PathLike],
+    row: Optional[Mapping[str, Optional[float]]],
+    interrupted: bool,
+) -> str:
+  """What is said when training ends.
+
+  Args:
+    root_dir: The run's folder.
+    row: The last row of metrics.csv of this process; None if it has none.
+    interrupted: Whether training was asked to stop.
+
+  Returns:
+    A few lines, of at most 80 columns where the folder's name is short.
+  """
+  if row is None:
+    if interrupted:
+      return 'stopped before the first iteration'
+    return (
+        'nothing to do: all iterations are done; for more, raise '
+        'train_eval.num_iterations'
+    )
+  lines = [
+      f'{"stopped" if interrupted else "finished"} after iteration '
+      f'{row["iteration"]}, {row["frames"]:,} frames, '
+      f'{_duration(row["wall_time_s"])} of training'
+  ]
+  results = []
+  if row['episode_return_mean'] is not None:
+    count = min(int(row['episodes']), 100)
+    of = f'{count} episodes' if count > 1 else 'episode'
+    results.append(
+        f'return {row["episode_return_mean"]:.4g} (best '
+        f'{row["episode_return_max"]:.4g}) in the last {of}'
+    )
+  if row['rooms_discovered'] is not None:
+    rooms = int(row['rooms_discovered'])
+    results.append(f'{rooms} room{"s" * (rooms > 1)} discovered')
+  if results:
+    lines.append(', '.join(results))
+  folder = shlex.quote(os.fspath(root_dir))
+  if interrupted:
+    lines.append('the same command continues')
+  lines += [
+      f'watch:  python play.py --root_dir={folder} --video=episode.mp4',
+      f'report: python plot.py report {folder}',
+  ]
+  return '\n'.join(lines)
+
+
 def _fitting(parts: Sequence[str], width: int) -> str:
-  """Joins as many parts as fit into a width, the first ones before others."""
+  """Joins as many parts as fit into a width, the first ones before others.
+
+  Where not all fit, the word 'iteration' is what goes first.
+  """
+  if len('  '.join(parts)) > width:
+    parts = [parts[0].removeprefix('iteration '), *parts[1:]]
   line = parts[0][: max(width, 0)]
   for part in parts[1:]:
     if len(line) + 2 + len(part) > width:

@@ -19,6 +19,9 @@ __all__ = [
     'COLUMNS',
     'EpisodeWindow',
     'MetricsFile',
+    'PLACES_COLUMNS',
+    'PlaceVisits',
+    'PlacesFile',
     'Progress',
     'write_run_json',
 ]
@@ -50,6 +53,7 @@ COLUMNS = (
     'explained_variance_int',
     'environment_restarts',
 )
+PLACES_COLUMNS = ('iteration', 'env_steps', 'place', 'steps', 'episodes')
 
 
 class MetricsFile:
@@ -112,7 +116,7 @@ class MetricsFile:
     if unknown:
       raise ValueError(f'{self._path} has no column {", ".join(unknown)}')
     iteration = int(row['iteration'])
-    if iteration <= self._last_iteration:
+    if iteration < self._lowest_next:
       raise ValueError(
           f'{self._path} has a row for iteration {self._last_iteration} '
           f'already; {iteration} cannot follow'
@@ -125,6 +129,11 @@ class MetricsFile:
   def _write_pending(self):
     while self._pending:
       self._pending = self._pending[self._file.write(self._pending):]
+
+  @property
+  def _lowest_next(self) -> int:
+    """The lowest iteration that may follow the last row."""
+    return self._last_iteration + 1
 
   def sync(self):
     """Returns once all rows are on the disk; call it before a checkpoint."""
@@ -174,7 +183,7 @@ class MetricsFile:
   def _iteration_of(self, line: bytes, number: int) -> int:
     cells = line.decode('utf-8', 'replace').strip().split(',')
     wrong = len(cells) != len(self._columns) or not cells[0].isdecimal()
-    if wrong or int(cells[0]) <= self._last_iteration:
+    if wrong or int(cells[0]) < self._lowest_next:
       raise ValueError(
           f'{self._path}, line {number}: not a row of this file: '
           f'"{",".join(cells)[:60]}"'
@@ -198,6 +207,82 @@ def _cell(name: str, value: Any) -> str:
   if number.is_integer() and abs(number) < 2**53:
     return str(int(number))
   return f'{number:.8g}'
+
+
+class PlacesFile(MetricsFile):
+  """places.csv: a row for every place that an iteration came to, if any.
+
+  Columns: the iteration; agent steps at its end, over all environments; the
+  place; steps of this iteration that ended there; episodes that ended in this
+  iteration and had been there. The rows of an iteration are in the order of the
+  places' first visits within it, so that a place's first row tells when it was
+  discovered. Cut off on resume as metrics.csv is.
+  """
+
+  def __init__(
+      self,
+      path: Union[str, os.PathLike],
+      last_iteration: Optional[int] = None,
+  ):
+    """Opens a file for appending, or creates it with its header.
+
+    Args:
+      path: The file's path, in an existing folder.
+      last_iteration: As for `MetricsFile`.
+
+    Raises:
+      ValueError: The file has other columns, or a line that is no row of it.
+      OSError: The file cannot be opened.
+    """
+    super().__init__(path, PLACES_COLUMNS, last_iteration)
+
+  @property
+  def _lowest_next(self) -> int:
+    return self._last_iteration
+
+
+class PlaceVisits:
+  """Counts where the steps of an iteration lead."""
+
+  def __init__(self):
+    self._steps = {}
+    self._episodes = {}
+
+  def see(self, place: int, steps: int = 1):
+    """Counts steps that ended at a place."""
+    self._steps[place] = self._steps.get(place, 0) + steps
+
+  def finish(self, places: Iterable[int]):
+    """Counts an episode that ended, by the distinct places it had visited."""
+    for place in places:
+      # Seen before its last step was: the place of a last step is the next
+      # episode's first.
+      self._steps.setdefault(place, 0)
+      self._episodes[place] = self._episodes.get(place, 0) + 1
+
+  def forget(self):
+    """Begins to count anew: the iteration is collected once more."""
+    self._steps, self._episodes = {}, {}
+
+  def take(self, iteration: int, env_steps: int) -> Sequence[Mapping[str, int]]:
+    """Ends an iteration.
+
+    Args:
+      iteration: Its number.
+      env_steps: Agent steps at its end, over all environments.
+
+    Returns:
+      Its rows for `PlacesFile`; counting starts anew.
+    """
+    rows = [
+        dict(
+            iteration=iteration, env_steps=env_steps, place=place, steps=steps,
+            episodes=self._episodes.get(place, 0),
+        )
+        for place, steps in self._steps.items()
+    ]
+    self.forget()
+    return rows
 
 
 class EpisodeWindow:

@@ -32,6 +32,7 @@ class SafeCollector:
       environment,
       generator: tf.random.Generator,
       note: Callable[[str], None] = lambda text: None,
+      on_retry: Callable[[], None] = lambda: None,
   ):
     """Collects nothing yet.
 
@@ -41,11 +42,13 @@ class SafeCollector:
         failures are not survived and its episodes begin anew on resume.
       generator: source of the policy's actions.
       note: told of what happens, one line each.
+      on_retry: called before a rollout is collected again.
     """
     self._collector = collector
     self._environment = environment
     self._generator = generator
     self._note = note
+    self._on_retry = on_retry
     self._can_restore = hasattr(environment, 'get_state')
     self._origin = None
     self._actions = None
@@ -90,6 +93,7 @@ class SafeCollector:
         )
         self._recover()
         self._generator.state.assign(begin)
+        self._on_retry()
 
   def survive(self, error: errors.EnvironmentWorkerError) -> None:
     """Makes failed environments anew; all begin new episodes.

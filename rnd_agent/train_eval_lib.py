@@ -35,12 +35,13 @@ _SMALLEST = {
     'checkpoint_interval': 1,
     'checkpoints_to_keep': 1,
     'summary_interval': 1,
+    'video_interval': 0,
 }
 # Bytes: processes and libraries; an emulator; values and features of a step.
 _MEMORY_STANDING_BY = 500 * 2**20
 _MEMORY_PER_ENVIRONMENT = 2**20
 _MEMORY_PER_STEP = 2200
-_MAY_BE_NONE = ('num_workers',)
+_MAY_BE_NONE = ('num_workers', 'video_interval')
 # What a checkpoint's files are called, and TensorFlow's list of them.
 _INDEX_OF_CHECKPOINT = '.index'
 _LISTS_OF_CHECKSUMS = 'iteration-*.sha256.json'
@@ -48,6 +49,7 @@ _MEANING_OF_ZERO = {
     'num_iterations': 'endless',
     'random_steps': 'no statistics',
     'eval_interval': 'no evaluation',
+    'video_interval': 'no films',
 }
 
 
@@ -70,6 +72,7 @@ def train_eval(
     checkpoint_interval: int = 50,
     checkpoints_to_keep: int = 3,
     summary_interval: int = 1,
+    video_interval: Optional[int] = None,
     target_return: Optional[float] = None,
     precision: str = 'float32',
     initial_weights: Optional[str] = None,
@@ -97,6 +100,8 @@ def train_eval(
     checkpoint_interval: Iterations between checkpoints.
     checkpoints_to_keep: How many of the last checkpoints stay.
     summary_interval: Iterations between summaries for TensorBoard.
+    video_interval: Iterations between films of an episode; None for one at
+      every evaluation, 0 for none.
     target_return: Mean score of the last episodes at which to stop, or None.
     precision: 'float32', or 'mixed_bfloat16' for the networks' torsos.
     initial_weights: What a new run starts from: the folder of another run, or a

@@ -22,38 +22,13 @@ from rnd_agent import evaluation
 from rnd_agent import event_files
 from rnd_agent import gin_files
 from rnd_agent import losses
+from rnd_agent import progress as progress_lib
 from rnd_agent import recorder
 from rnd_agent import recovery
 from rnd_agent import rnd_ppo_agent
+from rnd_agent import summaries
 from rnd_agent import video
 from rnd_agent.environments import errors
-
-# TensorBoard's group of every column of metrics.csv.
-TAGS = {
-    'frames': 'time/frames',
-    'wall_time_s': 'time/wall_time_s',
-    'steps_per_second': 'time/steps_per_second',
-    'episodes': 'return/episodes',
-    'episode_return_mean': 'return/episode_return_mean',
-    'episode_return_max': 'return/episode_return_max',
-    'episode_length_mean': 'return/episode_length_mean',
-    'rooms_mean': 'explore/rooms_mean',
-    'rooms_discovered': 'explore/rooms_discovered',
-    'furthest_x_mean': 'explore/furthest_x_mean',
-    'furthest_x_max': 'explore/furthest_x_max',
-    'intrinsic_reward_mean': 'rnd/intrinsic_reward_mean',
-    'intrinsic_reward_std': 'rnd/intrinsic_reward_std',
-    'loss_predictor': 'rnd/loss_predictor',
-    'explained_variance_int': 'rnd/explained_variance_int',
-    'loss_value_int': 'rnd/loss_value_int',
-    'loss_policy': 'ppo/loss_policy',
-    'loss_value_ext': 'ppo/loss_value_ext',
-    'explained_variance_ext': 'ppo/explained_variance_ext',
-    'entropy': 'ppo/entropy',
-    'approx_kl': 'ppo/approx_kl',
-    'clip_fraction': 'ppo/clip_fraction',
-    'environment_restarts': 'time/environment_restarts',
-}
 
 
 class TrainingDivergedError(FloatingPointError):
@@ -83,6 +58,7 @@ class Trainer:
       allow_config_change: bool = False,
       initial_weights: Optional[str] = None,
       frames_per_step: int = 1,
+      video_interval: Optional[int] = None,
       progress: Optional[recorder.Progress] = None,
   ):
     """Prepares everything; nothing is stepped, read or written yet.
@@ -92,7 +68,7 @@ class Trainer:
       agent: what learns.
       environment: batched `PyEnvironment` of B environments; closed by `run`.
       evaluator: plays evaluation episodes; None for none.
-      recorder_of_episodes: films one episode per evaluation; None for none.
+      recorder_of_episodes: films episodes; None for none.
       rollout_length: T, agent steps of each environment in an iteration.
       num_iterations: rollouts of each environment; 0 for an endless run.
       random_steps: rollouts of a random agent that start the statistics.
@@ -107,6 +83,8 @@ class Trainer:
       initial_weights: folder or checkpoint of another run, whose networks and
         statistics a new run starts from; None for none.
       frames_per_step: frames of the game per agent step.
+      video_interval: iterations between films of an episode; 0 for none, None
+        for one at every evaluation.
       progress: where to show it; standard output by default.
     """
     self._root = pathlib.Path(root_dir)
@@ -125,6 +103,9 @@ class Trainer:
     self._allow_config_change = allow_config_change
     self._initial_weights = initial_weights
     self._frames_per_step = frames_per_step
+    self._video_interval = (
+        eval_interval if video_interval is None else video_interval
+    )
     self._progress = progress or recorder.Progress(num_iterations)
     self._collector = collector_lib.Collector(
         environment, agent.collect_policy, rollout_length,
@@ -134,13 +115,16 @@ class Trainer:
         lanes=agent.lanes,
         sequence_length=agent.sequence_length,
     )
+    self._visits = recorder.PlaceVisits()
     self._safe = recovery.SafeCollector(
-        self._collector, environment, agent.generator, self._progress.note
+        self._collector, environment, agent.generator, self._progress.note,
+        on_retry=self._visits.forget,
     )
     self._iteration = 0
     self._env_steps = 0
     self._wall_time = 0.0
     self._window = recorder.EpisodeWindow()
+    self._last_row = None
     self._stop_requested = False
     self._saved_iteration = -1
     if agent.rnd is not None:
@@ -176,6 +160,10 @@ class Trainer:
       self._start()
       try:
         self._train()
+        self._progress.close()
+        self._progress.note(progress_lib.conclusion(
+            self._root, self._last_row, self._stop_requested
+        ))
       finally:
         self._close_files()
     finally:
@@ -205,6 +193,9 @@ class Trainer:
       self._metrics = recorder.MetricsFile(
           self._root / 'metrics.csv', last_iteration=self._iteration
       )
+      self._places = recorder.PlacesFile(
+          self._root / 'places.csv', last_iteration=self._iteration
+      )
       self._compare_machine(recorder.write_run_json(
           self._root, self._seed, self._iteration,
           dict(env_steps=self._env_steps, **origin),
@@ -214,12 +205,7 @@ class Trainer:
     (self._root / 'operative_config.gin').write_text(
         gin.operative_config_str(), encoding='utf-8'
     )
-    self._summaries = {
-        name: tf.summary.create_file_writer(str(self._root / name))
-        for name in ('train', 'eval')
-    }
-    with self._summaries['train'].as_default(step=self._env_steps):
-      tf.summary.text('config', f'```\n{gin.operative_config_str()}\n```')
+    self._summaries = summaries.Summaries(self._root, self._env_steps)
 
   def _restore(self) -> dict[str, str]:
     """The newest checkpoint, if any, otherwise the initial weights, if any.
@@ -316,6 +302,8 @@ class Trainer:
         self.iterate()
         if self._due(self._eval_interval):
           self._evaluate()
+        if self._due(self._video_interval):
+          self._record_episode()
         if self._due(self._checkpoint_interval):
           self._save()
     except collector_lib.CollectionStopped:
@@ -328,6 +316,8 @@ class Trainer:
       self._export()
       if not self._stop_requested and not self._due(self._eval_interval):
         self._evaluate()
+      if not self._stop_requested and not self._due(self._video_interval):
+        self._record_episode()
 
   def _finished(self) -> bool:
     if self._stop_requested:
@@ -437,6 +427,7 @@ class Trainer:
           episode.episode_return, episode.length, episode.places or None,
           episode.furthest_x,
       )
+      self._visits.finish(episode.places)
     row = dict(
         iteration=self._iteration,
         env_steps=self._env_steps,
@@ -449,15 +440,21 @@ class Trainer:
             self._agent, rollout, rewards_int, targets, loss_info
         ),
     )
+    self._last_row = row
     try:
       self._metrics.write(row)
+      for visited in self._visits.take(self._iteration, self._env_steps):
+        self._places.write(visited)
     except OSError as error:
       self._progress.note(
           f'metrics.csv could not be written ({error.strerror}): going on, it '
           'is tried again'
       )
     if self._iteration % self._summary_interval == 0:
-      self._summarize(row, clock.laps, targets, rewards_int, loss_info)
+      self._summaries.iteration(
+          self._env_steps, row, clock.laps, targets, rewards_int, loss_info,
+          self._agent,
+      )
     self._progress.update(
         self._iteration, row['steps_per_second'], row['episode_return_mean'],
         row['rooms_discovered'], row.get('intrinsic_reward_mean'),
@@ -472,25 +469,10 @@ class Trainer:
     places = getattr(self._environment, 'places', None)
     if places is not None:
       places = places[group]
-      self._window.discover(np.unique(places[places >= 0]))
-
-  def _summarize(self, row, laps, targets, rewards_int, loss_info) -> None:
-    with self._summaries['train'].as_default(step=self._env_steps):
-      for column, tag in TAGS.items():
-        value = row.get(column)
-        if value is not None and not np.isnan(value):
-          tf.summary.scalar(tag, value)
-      for stage, seconds in laps.items():
-        tf.summary.scalar(f'time/{stage}_s', seconds)
-      tf.summary.scalar('ppo/gradient_norm', loss_info.extra.gradient_norm)
-      tf.summary.histogram('ppo/advantages', targets.advantages)
-      if self._agent.rnd is not None:
-        tf.summary.histogram('rnd/intrinsic_rewards', rewards_int)
-        divisor = self._agent.rnd.return_normalizer.standard_deviation
-        tf.summary.scalar('rnd/return_std', divisor)
-        tf.summary.scalar(
-            'rnd/bonus_mean', row['intrinsic_reward_mean'] * divisor
-        )
+      found, steps = np.unique(places[places >= 0], return_counts=True)
+      self._window.discover(found)
+      for place, count in zip(found.tolist(), steps.tolist()):
+        self._visits.see(place, count)
 
   def _evaluate(self) -> None:
     """Plays evaluation episodes and records their mean."""
@@ -506,24 +488,30 @@ class Trainer:
       return
     if result is None:
       return
-    with self._summaries['eval'].as_default(step=self._env_steps):
-      tf.summary.scalar('return/episode_return_mean', result.returns.mean())
-      tf.summary.scalar('return/episode_return_max', result.returns.max())
-      tf.summary.scalar('return/episode_length_mean', result.lengths.mean())
-      if (result.rooms >= 0).all():
-        tf.summary.scalar('explore/rooms_mean', result.rooms.mean())
+    self._summaries.evaluation(self._env_steps, result)
     self._progress.note(
         f'evaluation at iteration {self._iteration}: '
         f'return {result.returns.mean():g} (max {result.returns.max():g}) in '
         f'{len(result.returns)} episodes of {result.lengths.mean():.0f} steps'
     )
-    if self._film is not None:
-      folder = self._root / 'videos'
-      folder.mkdir(exist_ok=True)
-      self._film.record(
+
+  def _record_episode(self) -> None:
+    """Films an evaluation episode, for `videos/` and for TensorBoard."""
+    if self._film is None or not self._video_interval:
+      return
+    folder = self._root / 'videos'
+    folder.mkdir(exist_ok=True)
+    try:
+      film = self._film.record(
           folder / f'iteration-{self._iteration}.mp4',
           stop=lambda: self._stop_requested,
       )
+    except video.CannotFilmError as error:
+      self._progress.note(f'no films of this environment: {error}')
+      self._film = None
+      return
+    if film is not None:
+      self._summaries.film(self._env_steps, film)
 
   # ------------------------------------------------------------ files
 
@@ -561,8 +549,8 @@ class Trainer:
     self._collector.store_states()
     try:
       self._metrics.sync()
-      for writer in self._summaries.values():
-        writer.flush()
+      self._places.sync()
+      self._summaries.flush()
       self._checkpoints.save(self._iteration)
     except (OSError, tf.errors.OpError) as error:
       latest = self._checkpoints.latest
@@ -594,8 +582,8 @@ class Trainer:
 
   def _close_files(self) -> None:
     self._metrics.close()
-    for writer in self._summaries.values():
-      writer.close()
+    self._places.close()
+    self._summaries.close()
 
 
 class _Clock:

@@ -1,18 +1,42 @@
-"""Records episodes as MP4 files, as the player would see them."""
+"""Films an evaluation episode of a training run, as the player would see it."""
 
 from __future__ import annotations
 
 import os
-import pathlib
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 import gymnasium
-import imageio_ffmpeg
 import numpy as np
 import tensorflow as tf
 from tf_agents.policies import tf_policy
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
+
+from rnd_agent import film_files
+
+# Most frames of the animation for TensorBoard, which loads it whole.
+_ANIMATION_FRAMES = 100
+_ANIMATION_FRAMES_PER_SECOND = 12.5
+
+
+class CannotFilmError(RuntimeError):
+  """The environment has pictures, but not here; one line."""
+
+
+class Film(NamedTuple):
+  """What was filmed.
+
+  Attributes:
+    frames: in the film, one per observation of the episode.
+    width: of the animation, pixels.
+    height: of the animation, pixels.
+    animation: the episode in at most 100 of its frames, a GIF file's bytes.
+  """
+
+  frames: int
+  width: int
+  height: int
+  animation: bytes
 
 
 class EpisodeRecorder:
@@ -40,7 +64,7 @@ class EpisodeRecorder:
 
   def record(
       self, path: str | os.PathLike, stop: Callable[[], bool] = lambda: False
-  ) -> Optional[int]:
+  ) -> Optional[Film]:
     """Plays and films one episode.
 
     Args:
@@ -48,49 +72,51 @@ class EpisodeRecorder:
       stop: asked before every step; True gives up.
 
     Returns:
-      Frames written, one per observation of the episode; None where it was
-      given up or the environment shows nothing.
+      A `Film`; None where it was given up or the environment shows nothing.
+
+    Raises:
+      CannotFilmError: a package is missing that draws the environment.
     """
     environment = self._make_environment()
     try:
       if environment.render_mode != 'rgb_array':
         return None
-      return self._film(environment, pathlib.Path(path), stop)
+      return self._film(environment, path, stop)
+    except gymnasium.error.DependencyNotInstalled as error:
+      raise CannotFilmError(' '.join(str(error).split())) from error
     finally:
       environment.close()
 
-  def _film(self, environment, path, stop) -> Optional[int]:
-    partial = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
-    height, width, _ = environment.render().shape
-    # Twice the size, so that the encoder's halved colours stay on the pixels.
-    writer = imageio_ffmpeg.write_frames(
-        str(partial), (2 * width, 2 * height), fps=self._frames_per_second,
-        macro_block_size=2, ffmpeg_log_level='error',
-    )
-    writer.send(None)
+  def _film(self, environment, path, stop) -> Optional[Film]:
+    film = film_files.FilmFile(path, self._frames_per_second)
+    kept, every = [], 1
     try:
-      count = self._play(environment, writer, stop)
-      writer.close()
-      if count is not None:
-        os.replace(partial, path)
-      return count
+      for number, frame in enumerate(self._play(environment)):
+        if stop():
+          return None
+        # Twice the size: the encoder's halved colours stay on the pixels.
+        film.write(film_files.enlarged(frame, 2))
+        if number % every == 0:
+          kept.append(frame)
+        if len(kept) > _ANIMATION_FRAMES:
+          kept, every = kept[::2], 2 * every
+      film.finish()
     finally:
-      writer.close()
-      partial.unlink(missing_ok=True)
+      film.give_up()
+    height, width, _ = frame.shape
+    return Film(
+        film.count, width, height,
+        film_files.gif(kept, _ANIMATION_FRAMES_PER_SECOND),
+    )
 
-  def _play(self, environment, writer, stop) -> Optional[int]:
+  def _play(self, environment):
+    """Yields a frame per observation of an episode, the last one's too."""
     observation, _ = environment.reset()
     state = self._policy.get_initial_state(1)
-    step_type, count = ts.StepType.FIRST, 0
+    step_type = ts.StepType.FIRST
     zero = np.zeros([1], np.float32)
-    while True:
-      frame = environment.render()
-      writer.send(np.ascontiguousarray(frame.repeat(2, 0).repeat(2, 1)))
-      count += 1
-      if step_type == ts.StepType.LAST:
-        return count
-      if stop():
-        return None
+    yield environment.render()
+    while step_type != ts.StepType.LAST:
       step = self._act(
           ts.TimeStep(
               np.array([step_type], np.int32), zero, zero + 1,
@@ -105,3 +131,4 @@ class EpisodeRecorder:
       step_type = (
           ts.StepType.LAST if terminated or truncated else ts.StepType.MID
       )
+      yield environment.render()

@@ -21,11 +21,12 @@ _CONFIGS = sorted((_ROOT / 'configs').glob('**/*.gin'))
 _LAYERS = (
     (
         'train_eval', 'play', 'plot', 'rnd_agent.train_eval_lib',
-        'rnd_agent.builders',
+        'rnd_agent.builders', 'rnd_agent.play_lib', 'rnd_agent.run_config',
     ),
     (
         'rnd_agent.trainer', 'rnd_agent.evaluation', 'rnd_agent.checkpoints',
         'rnd_agent.video', 'rnd_agent.recovery', 'rnd_agent.event_files',
+        'rnd_agent.summaries',
     ),
     (
         'rnd_agent.rnd_ppo_agent', 'rnd_agent.rollout', 'rnd_agent.updates',
@@ -40,6 +41,9 @@ _LEAVES = (
     'rnd_agent.returns', 'rnd_agent.losses', 'rnd_agent.normalizers',
     'rnd_agent.config', 'rnd_agent.progress', 'rnd_agent.run_json',
     'rnd_agent.machine', 'rnd_agent.config_changes',
+    'rnd_agent.aggregate', 'rnd_agent.film_files',
+    'rnd_agent.operative_config', 'rnd_agent.episode_trace',
+    'rnd_agent.figures',
 )
 _ENVIRONMENT_LAYERS = (
     ('rnd_agent.environments.sharded', 'rnd_agent.environments.single'),
@@ -175,6 +179,8 @@ def _loads_tensorflow(statement):
     'import rnd_agent.recorder, rnd_agent.gin_files, rnd_agent.train_eval_lib',
     'import rnd_agent.environments.suites, rnd_agent.environments.wrappers',
     'import train_eval',
+    'import play, rnd_agent.panel, rnd_agent.window',
+    'import plot',
 ])
 def test_no_tensorflow(statement):
   assert not _loads_tensorflow(statement)

@@ -1,53 +1,454 @@
 import csv
-import math
+import html.parser
+import io
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
 
 import plot
+from rnd_agent import aggregate
+from rnd_agent import comparison
+from rnd_agent import curves
+from rnd_agent import episode_trace
+from rnd_agent import figures
+from rnd_agent import film_files
+from rnd_agent import panel
+from rnd_agent import pictures
 from rnd_agent import recorder
+from rnd_agent import report
+from rnd_agent import run_folder
 
-_ROWS = (
-    dict(iteration=1, env_steps=8, frames=32, wall_time_s=1800, entropy=2.5),
-    dict(iteration=2, env_steps=16, frames=64, wall_time_s=3600, entropy=2.25,
-         episode_return_mean=100),
-)
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_HOSTILE = '<script>alert(1)</script>\'"&$x_$'
 
 
-def _run(folder, rows=_ROWS):
-  folder.mkdir()
+def _run(folder, seed=1, rate='0.0001', iterations=7, offset=0.0):
+  """A run whose entropy and score are known; its first score is missing."""
+  folder.mkdir(parents=True)
+  (folder / 'operative_config.gin').write_text(
+      f"PPOConfig.learning_rate = {rate}\ntrain_eval.seed = {seed}\n"
+      "train_eval.env_name = 'atari:MontezumaRevenge'\n"
+  )
   with recorder.MetricsFile(folder / 'metrics.csv') as file:
-    for row in rows:
-      file.write(row)
+    for i in range(1, iterations + 1):
+      file.write(dict(
+          iteration=i, env_steps=8 * i, frames=32 * i, wall_time_s=1800 * i,
+          entropy=2.5 - offset - i / 7 * seed,
+          episode_return_mean=None if i == 1 else 100 * i + 7 * seed,
+      ))
   return folder
 
 
-def test_a_run_is_read_as_it_was_written(tmp_path):
-  columns = plot.read_run(_run(tmp_path / 'a'))
-  assert columns['frames'] == [32, 64]
-  assert columns['hours'] == [0.5, 1.0]
-  assert columns['entropy'] == [2.5, 2.25]
-  assert math.isnan(columns['episode_return_mean'][0])
-  assert columns['episode_return_mean'][1] == 100
-  with open(tmp_path / 'a' / 'metrics.csv', encoding='utf-8') as file:
-    assert len(list(csv.reader(file))) == 3
+def _trace(length=50, **changes):
+  steps = np.arange(length)
+  reward = np.sin(steps / 3).astype(np.float32) ** 2
+  values = dict(
+      title=_HOSTILE, action_names=('NOOP', 'UP'), bonus=reward * 2,
+      intrinsic_reward=reward, value_ext=reward, value_int=-reward,
+      score=np.where(steps > 20, 100.0, 0.0), place=steps // 20,
+      action=steps % 2, probabilities=np.full((length, 2), 0.5, np.float32),
+      frames=tuple(episode_trace.encode(np.full((21, 31, 3), i, np.uint8))
+                   for i in range(length)),
+  )
+  return episode_trace.EpisodeTrace(**{**values, **changes})
+
+
+def _read(*folders):
+  return [curves.read(run_folder.RunFolder(folder)) for folder in folders]
+
+
+def _frames(path):
+  import cv2
+
+  capture, frames = cv2.VideoCapture(str(path)), []
+  while True:
+    read, frame = capture.read()
+    if not read:
+      return frames
+    frames.append(frame)
+
+
+# ------------------------------------------------------------------- curves
+
+
+def test_the_table_of_a_figure_is_metrics_csv(tmp_path):
+  pytest.importorskip('matplotlib')
+  folder = _run(tmp_path / 'a')
+  output = tmp_path / 'curves.svg'
+  written = plot.draw_curves(
+      [run_folder.RunFolder(folder)], 'frames',
+      ['entropy', 'episode_return_mean'], False, output,
+  )
+  assert [path.suffix for path in written] == ['.svg', '.csv', '.md']
+  with open(folder / 'metrics.csv', encoding='utf-8') as file:
+    rows = list(csv.DictReader(file))
+  with open(tmp_path / 'curves.csv', encoding='utf-8') as file:
+    points = list(csv.DictReader(file))
+  for metric in ('entropy', 'episode_return_mean'):
+    assert [(p['frames'], p['value']) for p in points
+            if p['metric'] == metric] == [
+                (row['frames'], row[metric]) for row in rows]
+  assert output.read_text().lstrip().startswith('<?xml')
+  assert f'| {float(rows[-1]["entropy"]):.4g}' in (
+      tmp_path / 'curves.md').read_text()
+
+
+def test_a_group_is_its_interquartile_mean_and_interval(tmp_path):
+  folders = [_run(tmp_path / str(s), seed=s, iterations=4 + s)
+             for s in (1, 2, 3, 4, 5)]
+  runs = _read(*folders)
+  curve, = curves.curves(runs, 'frames', 'entropy', by_config=True)
+  assert curve.runs == 5 and curve.label == 'atari:MontezumaRevenge'
+  np.testing.assert_array_equal(curve.x, runs[0].columns['frames'])
+  scores = np.array([run.columns['entropy'][:5] for run in runs])
+  # Of five runs the lowest and the highest are left out.
+  expected = np.sort(scores, axis=0)[1:4].mean(0)
+  np.testing.assert_allclose(curve.y, expected, rtol=1e-12)
+  interval = aggregate.bootstrap_interval(
+      scores[:, np.newaxis], repetitions=2000
+  )
+  np.testing.assert_array_equal(curve.low, interval.low)
+  np.testing.assert_array_equal(curve.high, interval.high)
+  assert (curve.low < curve.y).all() and (curve.y < curve.high).all()
+
+
+def test_a_point_that_a_run_lacks_is_left_out(tmp_path):
+  runs = _read(_run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2))
+  runs[1].columns['episode_return_mean'][0] = 50.0
+  curve, = curves.curves(runs, 'frames', 'episode_return_mean', True)
+  assert np.isnan([curve.y[0], curve.low[0], curve.high[0]]).all()
+  np.testing.assert_allclose(curve.y[1], 200 + 7 * 1.5)
+
+
+def test_runs_that_write_at_other_steps_meet_at_the_last_row_before():
+  xs, ys = np.array([2.0, 4.0, 8.0]), np.array([1.0, 2.0, 3.0])
+  np.testing.assert_array_equal(
+      curves._at(np.array([2.0, 3.9, 4.0, 7.0, 9.0]), xs, ys), [1, 1, 2, 2, 3]
+  )
+  grid = curves._common_grid([np.arange(1.0, 1001), np.arange(5.0, 2001)])
+  assert (grid[0], grid[-1], grid.size) == (5, 1000, 200)
+
+
+def test_groups_are_named_by_what_differs(tmp_path):
+  runs = _read(
+      _run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2),
+      _run(tmp_path / 'c', rate='0.0003'),
+  )
+  groups = curves.group(runs)
+  assert {label: len(members) for label, members in groups.items()} == {
+      'learning_rate=0.0001': 2, 'learning_rate=0.0003': 1,
+  }
 
 
 def test_what_cannot_be_drawn_is_one_line(tmp_path):
-  with pytest.raises(plot.UsageError, match='cannot be read'):
-    plot.read_run(tmp_path / 'none')
-  with pytest.raises(plot.UsageError, match='no iteration yet'):
-    plot.read_run(_run(tmp_path / 'empty', ()))
+  runs = _read(_run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2))
+  with pytest.raises(curves.CurvesError, match="no column 'score'"):
+    curves.curves(runs, 'frames', 'score')
+  bare = [run._replace(config=None) for run in runs]
+  with pytest.raises(curves.CurvesError, match='to group it by'):
+    curves.curves(bare, 'frames', 'entropy', by_config=True)
+  apart = [run._replace(columns=dict(run.columns, frames=[f] * 7))
+           for run, f in zip(runs, (1.0, 2.0))]
+  with pytest.raises(curves.CurvesError, match='in common'):
+    curves.curves(apart, 'frames', 'entropy', by_config=True)
+  with pytest.raises(figures.FigureError, match='end in .png'):
+    figures.check_name('curves.jpeg')
+  with pytest.raises(figures.FigureError, match='no folder'):
+    figures.check_name(tmp_path / 'none' / 'x.png')
 
 
-def test_a_picture_of_two_runs(tmp_path):
+def test_a_picture_of_two_runs_and_names_that_are_no_mathematics(tmp_path):
   pytest.importorskip('matplotlib')
   cv2 = pytest.importorskip('cv2')
-  runs = {
-      name: plot.read_run(_run(tmp_path / name)) for name in ('a', 'b')
-  }
+  folders = [_run(tmp_path / n) for n in ('_$a', '$x^{')]
   path = tmp_path / 'curves.png'
-  plot.draw(runs, 'frames', ['entropy', 'frames', 'env_steps'], path)
+  plot.draw_curves(
+      [run_folder.RunFolder(f) for f in folders], 'frames',
+      ['entropy', 'frames', 'episode_return_mean'], False, path,
+  )
   image = cv2.imread(str(path))
-  assert image.shape[1] == 1100 and image.std() > 10
-  with pytest.raises(plot.UsageError, match="no column 'score'"):
-    plot.draw(runs, 'frames', ['score'], path)
+  assert image.shape[1] == 1144 and image.std() > 10
+
+
+def test_the_comparison_names_what_differs(tmp_path):
+  runs = _read(
+      _run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2, rate='0.0003')
+  )
+  header, rows = comparison.table(runs)
+  column = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+  assert column['PPOConfig.learning_rate'] == ['0.0001', '0.0003']
+  assert column['train_eval.seed'] == ['1', '2']
+  assert column['episode_return_mean'] == ['707', '714']
+  assert 'train_eval.env_name' not in column
+  parsed = list(csv.reader(io.StringIO(comparison.as_csv(header, rows))))
+  assert parsed == [header, *rows]
+  assert 'learning_rate' in comparison.as_markdown(header, rows)
+
+
+# ------------------------------------------------------------------- traces
+
+
+def test_a_trace_is_saved_and_read_without_pickle(tmp_path):
+  trace = _trace()
+  trace.save(tmp_path / 'out.npz')
+  again = episode_trace.load(tmp_path / 'out.npz')
+  assert again.title == trace.title and again.action_names == ('NOOP', 'UP')
+  assert again.frames == trace.frames
+  for name in episode_trace._ARRAYS:
+    np.testing.assert_array_equal(getattr(again, name), getattr(trace, name))
+  assert (again.frame(7) == 7).all() and again.frame(7).shape == (21, 31, 3)
+
+
+def test_files_that_are_no_trace_are_one_line(tmp_path):
+  path = tmp_path / 'out.npz'
+  with pytest.raises(episode_trace.TraceError, match='cannot be read'):
+    episode_trace.load(path)
+  path.write_bytes(b'no zip at all')
+  with pytest.raises(episode_trace.TraceError, match='is no trace'):
+    episode_trace.load(path)
+  np.savez(path, score=np.array([print], dtype=object))  # Would be unpickled.
+  with pytest.raises(episode_trace.TraceError, match='is no trace'):
+    episode_trace.load(path)
+  _trace(score=np.zeros(3)).save(path)
+  with pytest.raises(episode_trace.TraceError, match='differ in length'):
+    episode_trace.load(path)
+  _trace(frames=_trace().frames[:3]).save(path)
+  with pytest.raises(episode_trace.TraceError, match='frames'):
+    episode_trace.load(path)
+  with pytest.raises(episode_trace.TraceError, match='no picture'):
+    episode_trace.decode(b'PNG')
+
+
+def test_peaks_keep_their_distance():
+  values = np.array([0, 5, 4.9, 1, 3, np.nan, 0, 4], np.float32)
+  assert episode_trace.peaks(values, 3, 2) == [1, 4, 7]
+  assert episode_trace.peaks(values, 2, 2) == [1, 7]
+  assert episode_trace.peaks(values, 8, 100) == [1]
+  assert episode_trace.peaks(np.full(4, np.nan), 3) == []
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.gif'])
+def test_a_film_has_as_many_frames_as_the_episode(tmp_path, suffix):
+  trace = _trace()
+  drawn = panel.Panel(trace)
+  path = tmp_path / f'film{suffix}'
+  with film_files.FilmFile(path, 12.5) as film:
+    for frame in drawn.frames():
+      film.write(frame)
+  frames = _frames(path)
+  assert len(frames) == film.count == trace.length == 50
+  assert frames[0].shape == drawn.shape
+  # The game's grey value of each frame, on the left.
+  for i in (0, 30, 49):
+    assert abs(frames[i][200, 40].astype(int) - i).max() <= 6, i
+  assert [path.name for path in tmp_path.iterdir()] == [f'film{suffix}']
+
+
+def test_a_film_that_fails_leaves_nothing(tmp_path):
+  with pytest.raises(film_files.FilmError, match='films end in .mp4 or .gif'):
+    film_files.check_name('film.avi')
+  with pytest.raises(film_files.FilmError, match='no frame'):
+    with film_files.FilmFile(tmp_path / 'film.mp4', 10):
+      pass
+  with pytest.raises(film_files.FilmError, match='of shape'):
+    with film_files.FilmFile(tmp_path / 'film.mp4', 10) as film:
+      film.write(np.zeros((8, 8, 3), np.uint8))
+      film.write(np.zeros((8, 10, 3), np.uint8))
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_panel_without_bonus_places_or_discrete_actions():
+  nothing = np.full(50, np.nan, np.float32)
+  trace = _trace(
+      bonus=nothing, intrinsic_reward=nothing, place=np.full(50, -1),
+      action=np.full(50, -1), probabilities=np.zeros((50, 0), np.float32),
+      action_names=(),
+  )
+  assert panel.Panel(trace).frame(49).shape == panel.Panel(trace).shape
+  with pytest.raises(episode_trace.TraceError, match='no bonus'):
+    pictures.novelty(trace)
+  with pytest.raises(episode_trace.TraceError, match='no pictures'):
+    panel.Panel(trace._replace(frames=()))
+
+
+# ----------------------------------------------------------------- pictures
+
+
+def test_the_pyramid_has_every_room_once():
+  cells = pictures._layout([1, 23, 40], pyramid=True)
+  assert sorted(cells) == [*range(24), 40]
+  assert len(set(cells.values())) == 25
+  rows = [[room for room in sorted(cells) if cells[room][0] == row]
+          for row in range(5)]
+  assert [len(row) for row in rows] == [3, 5, 7, 9, 1]
+  assert cells[1] == (0, 4) and cells[19] == (3, 4)  # One below the other.
+  assert pictures.is_montezuma('MontezumaRevengeNoFrameskip-v4')
+  assert not pictures.is_montezuma('atari:Pitfall')
+
+
+@pytest.mark.parametrize('env_name', ['atari:MontezumaRevenge', 'toy:Corridor'])
+def test_rooms_are_drawn_as_they_were_counted(env_name):
+  pytest.importorskip('matplotlib')
+  places = [run_folder.Place(1, 1, 1, 128, 999, 3),
+            run_folder.Place(6, 2, 4, 51200, 1, 1)]
+  drawing = pictures.rooms(places, env_name)
+  texts = [text.get_text() for text in drawing.axes[0].texts]
+  for text in ('1.', '99.9%', 'from 128', '2.', '0.1%', 'from 51.2k'):
+    assert text in texts, texts
+  assert len(drawing.axes[0].patches) == (24 if 'atari' in env_name else 2)
+  figures.png(drawing)
+  with pytest.raises(run_folder.RunFolderError, match='no places yet'):
+    pictures.rooms([], env_name)
+
+
+# ------------------------------------------------------------------- report
+
+
+class _Links(html.parser.HTMLParser):
+  """Collects tags, and attributes that could load something."""
+
+  def __init__(self):
+    super().__init__()
+    self.tags, self.links = [], []
+
+  def handle_starttag(self, tag, attributes):
+    self.tags.append(tag)
+    self.links += [value for name, value in attributes
+                   if name in ('src', 'href', 'srcset', 'data', 'action')]
+
+
+def _page(folder, trace=None):
+  episode = report.Episode(trace, reason='there is none.')
+  return report.page(run_folder.RunFolder(folder), ['entropy'], episode)
+
+
+def test_the_report_needs_nothing_else_and_escapes_all(tmp_path):
+  pytest.importorskip('matplotlib')
+  folder = _run(tmp_path / _HOSTILE.replace('/', '_'))
+  with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
+    file.write(f'x.y = "{_HOSTILE}"\n')
+  (folder / 'run.json').write_text(
+      '{"command": "<img src=http://a.b/c>", "packages": {"<b>": "<i>"}, '
+      '"source": {"commit": "</table><script>"}}'
+  )
+  with recorder.PlacesFile(folder / 'places.csv') as file:
+    file.write(dict(iteration=1, env_steps=8, place=1, steps=8, episodes=0))
+  (folder / 'videos').mkdir()
+  with film_files.FilmFile(folder / 'videos' / 'iteration-7.mp4', 10) as film:
+    film.write(np.zeros((8, 8, 3), np.uint8))
+  text = _page(folder, _trace(400))
+  links = _Links()
+  links.feed(text)
+  # Curves, rooms, novelty; three clips and the trainer's film.
+  assert links.tags.count('img') == 3 and links.tags.count('video') == 4
+  assert len(links.links) == 7
+  assert all(re.fullmatch(r'data:(image/png|video/mp4);base64,[\w+/=]+', link)
+             for link in links.links)
+  assert not {'script', 'i', 'link', 'iframe'} & set(links.tags)
+  assert '<script' not in text and '<img src=http' not in text
+  assert '&lt;script&gt;alert(1)' in text
+  assert "default-src 'none'" in text
+  assert not re.search(r'url\(|@import', text)
+
+
+def test_the_report_says_what_it_lacks(tmp_path):
+  pytest.importorskip('matplotlib')
+  text = _page(_run(tmp_path / 'a'))
+  for part in ('No episode: there is none.', 'The run has no places.csv.',
+               'The trainer has filmed nothing yet.',
+               'The run has no run.json.'):
+    assert part in text
+  assert text.count('<img') == 1
+
+
+# ------------------------------------------------------------- command line
+
+
+@pytest.fixture(name='command')
+def _command(tmp_path, monkeypatch):
+  """Runs plot.main in this process, since a start takes a second."""
+  pytest.importorskip('matplotlib')
+  monkeypatch.chdir(tmp_path)
+  plot._FLAGS.mark_as_parsed()
+  before = plot._FLAGS.flag_values_dict()
+
+  def run(*arguments):
+    try:
+      plot.main(['plot.py', *map(str, arguments)])
+    finally:
+      for name, value in before.items():
+        plot._FLAGS[name].value = value
+        plot._FLAGS[name].using_default_value = True
+
+  return run
+
+
+def test_commands(tmp_path, command, capsys):
+  a, b = _run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2)
+  _trace().save(tmp_path / 'out.npz')
+  with recorder.PlacesFile(a / 'places.csv') as file:
+    file.write(dict(iteration=1, env_steps=8, place=1, steps=8, episodes=0))
+  for arguments, names in (
+      ((a, b, '--group=config', '--metric=entropy', '--output=c.pdf'),
+       ('c.pdf', 'c.csv', 'c.md')),
+      (('novelty', '--trace=out.npz', '--output=n.png'), ('n.png',)),
+      (('rooms', a), ('rooms.png',)),
+      (('compare', a, b, '--output=c.csv'), ('c.csv',)),
+      (('report', a, '--noepisode', '--metric=entropy', '--output=r.html'),
+       ('r.html',)),
+  ):
+    command(*arguments)
+    out = capsys.readouterr().out
+    for name in names:
+      assert f'wrote {name}' in out
+      assert (tmp_path / name).stat().st_size > 50
+  assert (tmp_path / 'c.pdf').read_bytes().startswith(b'%PDF')
+
+
+@pytest.mark.parametrize('arguments, part', [
+    ((), 'name at least one run'),
+    (('none',), 'no such folder'),
+    (('compare',), 'name at least one run'),
+    (('rooms', 'a', 'b'), 'name one run'),
+    (('a', '--output=x.bmp'), 'figures end in'),
+    (('a', '--metric=score'), "no column 'score'"),
+    (('rooms', 'a', '--watch'), '--watch is for curves'),
+    (('a', '--x=days'), 'value should be one of'),
+    (('a', '--outptu=x.png'), 'Unknown command line flag'),
+    (('report', 'a', '--output=x.pdf'), 'reports end in .html'),
+    (('novelty', '--trace=none.npz'), 'cannot be read'),
+])
+def test_mistakes_are_one_line_and_status_2(
+    tmp_path, command, capsys, arguments, part
+):
+  _run(tmp_path / 'a')
+  with pytest.raises(SystemExit) as error:
+    command(*arguments)
+  assert error.value.code == 2
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 1 and re.search(part, lines[0]), lines
+
+
+def test_watching_draws_again(tmp_path):
+  pytest.importorskip('matplotlib')
+  process = subprocess.Popen(
+      [sys.executable, str(_ROOT / 'plot.py'), 'a', '--watch',
+       '--interval=0.2', '--metric=entropy'],
+      cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+      env={**os.environ, 'PYTHONPATH': str(_ROOT)},
+  )
+  assert 'waiting' in process.stdout.readline()
+  _run(tmp_path / 'a')
+  deadline = time.monotonic() + 60
+  seen = 0
+  while seen < 2 and time.monotonic() < deadline:
+    seen += 'wrote curves.png' in process.stdout.readline()
+  process.send_signal(signal.SIGINT)
+  assert process.wait(timeout=30) == 0 and seen == 2

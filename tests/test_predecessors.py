@@ -12,10 +12,6 @@ from rnd_agent import gin_files
 from rnd_agent.environments import suites
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Named in the document, and allowed not to exist yet.
-_PENDING = (
-    'play.py --root_dir', 'play.py --render',
-)
 # What the flags are called, with the defaults that are known.
 _FLAGS = {
     'Chainer RL-RND': {
@@ -174,11 +170,7 @@ def test_every_gin_parameter_exists_with_its_default():
     if config:
       actual = _is_binding_of(_ROOT / config[1], name)
     else:
-      try:
-        actual = _default(name)
-      except gin_files.ConfigError:
-        assert name in _PENDING, (flag, name)
-        continue
+      actual = _default(name)
     expected = ast.literal_eval(value)
     assert actual == expected and type(actual) is type(expected), (flag, name)
 
@@ -186,15 +178,14 @@ def test_every_gin_parameter_exists_with_its_default():
 def test_every_binding_is_one_that_gin_takes():
   """Typed as it stands: name, parameter and value pass the strict reading."""
   for _, entry, _ in _bindings():
-    if entry.split(' = ')[0] not in _PENDING:
-      gin_files.parse([], [entry])
+    gin_files.parse([], [entry])
 
 
 def test_every_command_exists():
   commands = [e for e in _entries() if '.py --' in e[1]]
   assert len(commands) > 8
   for flag, command, _ in commands:
-    assert _has_flag(command) or command in _PENDING, (flag, command)
+    assert _has_flag(command), (flag, command)
 
 
 def test_nothing_else_stands_in_the_column():

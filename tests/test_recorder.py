@@ -260,13 +260,51 @@ def test_terminal_line_is_rewritten_and_fits(monkeypatch):
   assert max(map(len, lines)) <= 40
   assert lines == [
       '',
-      'iteration 1/1000  900 steps/s  return 1',
+      '1/1000  900 steps/s  return 1  rooms 2',
       lines[2],
       'checkpoint\n',
       lines[2] + '\n',
       '',
   ]
-  assert lines[2].startswith('iteration 2/1000  900 steps/s')
+  assert lines[2].startswith('2/1000  900 steps/s')
+
+
+def test_all_of_a_long_run_fits_into_80_columns(monkeypatch):
+  monkeypatch.setenv('TERM', 'xterm')
+  stream, clock = _Terminal(), _Clock()
+  progress = recorder.Progress(30000, stream, clock=clock)
+  progress.update(12344)
+  clock.now = 75.0
+  progress.update(12345, 1234.5, 1234.0, 15, 0.007914123)
+  line = stream.getvalue().rpartition('\x1b[K')[2]
+  assert line == (
+      '12345/30000  1,234 steps/s  15d07h left  return 1234  rooms 15  '
+      'bonus 0.007914'
+  )
+  assert len(line) < 80
+
+
+def test_conclusions():
+  row = dict(
+      iteration=30000, frames=1966080000, wall_time_s=579000.4, episodes=98765,
+      episode_return_mean=6123.25, episode_return_max=8000, rooms_discovered=22,
+  )
+  text = progress_lib.conclusion('runs/montezuma', row, interrupted=False)
+  assert text.splitlines() == [
+      'finished after iteration 30000, 1,966,080,000 frames, 6d16h of training',
+      'return 6123 (best 8000) in the last 100 episodes, 22 rooms discovered',
+      'watch:  python play.py --root_dir=runs/montezuma --video=episode.mp4',
+      'report: python plot.py report runs/montezuma',
+  ]
+  row.update(iteration=1, episodes=0, episode_return_mean=None,
+             rooms_discovered=None)
+  lines = progress_lib.conclusion('a b', row, interrupted=True).splitlines()
+  assert lines[0].startswith('stopped after iteration 1,')
+  assert lines[1] == 'the same command continues'
+  assert lines[3] == "report: python plot.py report 'a b'"
+  assert all(len(line) < 80 for line in text.splitlines() + lines)
+  assert 'num_iterations' in progress_lib.conclusion('x', None, False)
+  assert 'before the first' in progress_lib.conclusion('x', None, True)
 
 
 def test_terminal_of_unknown_width_counts_as_80(monkeypatch):

@@ -28,6 +28,7 @@ _SIZES = {
     'checkpoint_interval': 1,
     'checkpoints_to_keep': 1,
     'summary_interval': 1,
+    'video_interval': None,
     'target_return': None,
     'precision': 'float32',
     'initial_weights': None,

@@ -2,12 +2,14 @@ import csv
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import gin
+import gymnasium
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,8 +18,10 @@ from rnd_agent import builders
 from rnd_agent import checkpoints
 from rnd_agent import gin_files
 from rnd_agent import recorder
+from rnd_agent import summaries
 from rnd_agent import train_eval_lib
 from rnd_agent import trainer
+from rnd_agent.environments import corridor
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _BINDINGS = (
@@ -89,25 +93,96 @@ def test_a_run_writes_its_folder_and_resumes(tmp_path):
   assert 'RNDConfig.discount_ext = 0.999' in config
 
 
-def test_tensorboard_holds_what_the_trainer_names(tmp_path):
-  _train(tmp_path, 'train_eval.num_iterations = 30')
-  expected = set(trainer.TAGS.values())
-  expected |= {f'time/{stage}_s' for stage in (
-      'collect', 'bonus', 'statistics', 'targets', 'learn')}
-  expected |= {
-      'ppo/advantages', 'ppo/gradient_norm', 'rnd/intrinsic_rewards',
-      'rnd/bonus_mean', 'rnd/return_std', 'config',
-  }
+def _tags_of_the_manual():
+  """The tags that docs/metrics.md names, by folder."""
   manual = (_ROOT / 'docs' / 'metrics.md').read_text(encoding='utf-8')
-  assert not [tag for tag in expected if f'`{tag}`' not in manual]
+  table = manual.partition('## Columns')[2].partition('\nNotes.')[0]
+  train, _, evaluation = (
+      manual.partition('## TensorBoard')[2].partition('\n## ')[0]
+      .partition('Folder `eval/`')
+  )
+  tags = {name: set() for name in ('train', 'eval')}
+  for line in table.splitlines():
+    tags['train'] |= set(re.findall(r'`(\w+/\w+)`', line))
+  for name, text in (('train', train), ('eval', evaluation)):
+    for line in text.splitlines():
+      if line.startswith('| `'):
+        tags[name] |= set(re.findall(r'`([\w/]+)`', line.split('|')[1]))
+  return tags
+
+
+def test_tensorboard_holds_what_the_manual_names_and_no_more(tmp_path):
+  _train(tmp_path, 'train_eval.num_iterations = 30',
+         'train_eval.eval_interval = 30')
+  expected = _tags_of_the_manual()
   # The corridor has cells, but no level to get far in.
-  expected -= {'explore/furthest_x_mean', 'explore/furthest_x_max'}
-  tags = _tags(tmp_path / 'train')
-  assert tags == expected, tags ^ expected
-  assert _tags(tmp_path / 'eval') == {
-      'return/episode_return_mean', 'return/episode_return_max',
-      'return/episode_length_mean', 'explore/rooms_mean',
-  }
+  expected['train'] -= {'explore/furthest_x_mean', 'explore/furthest_x_max'}
+  assert len(expected['train']) > 30 and len(expected['eval']) == 5
+  for name in ('train', 'eval'):
+    tags = _tags(tmp_path / name)
+    assert tags == expected[name], (name, tags ^ expected[name])
+  assert set(summaries.TAGS.values()) <= _tags_of_the_manual()['train']
+  assert set(summaries.TAGS) < set(recorder.COLUMNS)
+  for category, charts in summaries._LAYOUT:
+    for title, tag in charts:
+      assert tag in expected['train'], (category, title)
+  values = summaries.hyperparameters(
+      (tmp_path / 'operative_config.gin').read_text()
+  )
+  assert values['train_eval.num_epochs'] == 2
+  assert values['RNDConfig.discount_ext'] == 0.999
+  assert values['train_eval.env_name'] == 'toy:Corridor'
+  assert not any(name.startswith('ActorPolicy') for name in values)
+
+
+@pytest.mark.parametrize('interval, films', [
+    ('0', []),
+    ('1', ['iteration-1.mp4', 'iteration-2.mp4']),
+])
+def test_films_at_their_own_interval(tmp_path, interval, films):
+  _train(tmp_path, f'train_eval.video_interval = {interval}',
+         'EnvironmentConfig.max_episode_steps = 6')
+  found = sorted(p.name for p in (tmp_path / 'videos').glob('*'))
+  assert found == films
+  images = []
+  for path in (tmp_path / 'eval').glob('events*'):
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+      images += [v.tensor.string_val for v in event.summary.value
+                 if v.tag == 'episode']
+  assert len(images) == len(films)
+  for width, height, data in images:
+    assert data.startswith(b'GIF8') and int(width) > int(height) > 0
+
+
+def test_an_environment_that_cannot_be_drawn_here_still_trains(
+    tmp_path, monkeypatch, capsys
+):
+  def render(self):
+    raise gymnasium.error.DependencyNotInstalled('pygame is not installed')
+
+  monkeypatch.setattr(corridor.Corridor, 'render', render)
+  _train(tmp_path, 'train_eval.video_interval = 1')
+  out = capsys.readouterr().out
+  assert out.count('no films of this environment: pygame') == 1
+  assert len(_rows(tmp_path)) == 2 and not list((tmp_path / 'videos').iterdir())
+
+
+def test_places_hold_every_step(tmp_path):
+  _train(tmp_path, 'EnvironmentConfig.max_episode_steps = 5')
+  _train(tmp_path, 'EnvironmentConfig.max_episode_steps = 5',
+         'train_eval.num_iterations = 4')
+  with open(tmp_path / 'places.csv', newline='', encoding='utf-8') as file:
+    rows = [{k: int(v) for k, v in r.items()} for r in csv.DictReader(file)]
+  assert {row['iteration'] for row in rows} == {1, 2, 3, 4}
+  for i in range(1, 5):
+    # 4 environments, 8 steps each.
+    assert sum(r['steps'] for r in rows if r['iteration'] == i) == 32
+  assert {row['env_steps'] for row in rows} == {32, 64, 96, 128}
+  last = _rows(tmp_path)[-1]
+  assert len({row['place'] for row in rows}) == int(last['rooms_discovered'])
+  # All episodes begin in the first cell.
+  assert sum(r['episodes'] for r in rows if r['place'] == 0) == int(
+      last['episodes'])
 
 
 def _variables(agent):
@@ -421,7 +496,7 @@ def test_a_signal_saves_and_exits_with_status_0(tmp_path, number):
   process.send_signal(number)
   out, err = process.communicate(timeout=60)
   assert process.returncode == 0, err
-  assert 'saving and stopping' in out
+  assert 'saving and stopping' in out and 'stopped after iteration' in out
   last = int(_rows(tmp_path)[-1]['iteration'])
   assert last >= 5
   assert (tmp_path / 'checkpoints' / f'iteration-{last}.index').exists()

@@ -103,6 +103,10 @@ class AtariGame(gymnasium.Env):
     terminated = self._ale.game_over(with_truncation=False)
     return ram, float(reward), terminated, False, info
 
+  def get_action_meanings(self) -> list[str]:
+    """Returns the name of every action: 'NOOP', 'FIRE', 'UP', ..."""
+    return [ale_py.Action(value).name for value in self._actions]
+
   def render(self) -> np.ndarray:
     """Returns the screen, RGB, uint8 [210, 160, 3]; a new array."""
     return self._ale.getScreenRGB()

@@ -51,6 +51,8 @@ class EnvironmentConfig:
     max_episode_steps: Limit on an episode, agent steps; 0 is none.
     time_limit_is_termination: Whether that limit ends the episode with discount
       0 (as in the authors' code) instead of truncating it with discount 1.
+    scale_observation: Whether bounded vectors are mapped from the space's
+      bounds to [-1, 1], so that networks see all of their numbers alike.
     reward_clip: Largest magnitude of a reward; 0 is no clipping. Statistics of
       episodes are always those of unclipped rewards.
     extrinsic_reward: Whether the agent gets the environment's rewards (the
@@ -72,6 +74,7 @@ class EnvironmentConfig:
   actions: Sequence[int] | None = None
   max_episode_steps: int | None = None
   time_limit_is_termination: bool | None = None
+  scale_observation: bool | None = None
   reward_clip: float | None = None
   extrinsic_reward: bool | None = None
   layout_seed: int | None = None

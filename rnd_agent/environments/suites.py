@@ -325,6 +325,8 @@ def _preprocess(
     env = wrappers.SkipFrames(env, config.frame_skip)
   if config.image_size or config.grayscale:
     env = wrappers.GrayResize(env, config.image_size, bool(config.grayscale))
+  if config.scale_observation:
+    env = wrappers.ScaleObservation(env)
   if config.stacked_frames:
     env = wrappers.StackFrames(env, config.stacked_frames)
   elif config.grayscale and len(env.observation_space.shape) == 2:
@@ -377,7 +379,8 @@ def _gymnasium(game: str) -> _Recipe:
     # gymnasium's off.
     try:
       env = gymnasium.make(
-          env_id, max_episode_steps=-1, disable_env_checker=True
+          env_id, max_episode_steps=-1, disable_env_checker=True,
+          **_render_mode(spec),
       )
     except gymnasium.error.DependencyNotInstalled as error:
       raise errors.MissingPackageError(f'{env_id}: {error}') from error
@@ -470,6 +473,15 @@ _TOYS = {
     'Corridor': (corridor.Corridor, corridor.MAX_EPISODE_STEPS),
     'Recall': (recall.Recall, None),
 }
+
+
+def _render_mode(spec) -> dict[str, str]:
+  """Asks for pictures, made on demand, where the environment has them."""
+  creator = spec.entry_point
+  if isinstance(creator, str):
+    creator = gymnasium.envs.registration.load_env_creator(creator)
+  modes = getattr(creator, 'metadata', {}).get('render_modes', ())
+  return {'render_mode': 'rgb_array'} if 'rgb_array' in modes else {}
 
 
 def _toy(game: str) -> _Recipe:

@@ -137,7 +137,7 @@ def test_unknown_names_list_the_nearest(name, nearest):
 
 def test_callables():
   env = suites.make(toy_environments.walk, seed=3)
-  assert chain(env) == ['EpisodeStatistics', 'Walk']
+  assert chain(env) == ['EpisodeStatistics', 'Replay', 'Walk']
   config = Config(reward_clip=0.5, max_episode_steps=2)
   env = suites.make(toy_environments.walk, config)
   assert chain(env)[:3] == ['ClipReward', 'EpisodeStatistics', 'TimeLimit']
@@ -162,7 +162,8 @@ def test_preprocessing_can_be_asked_for():
   env = suites.make(lambda seed: toy_environments.Pictures(), config)
   assert env.reset()[0].shape == (12, 12, 3)
   assert chain(env)[1:] == [
-      'StackFrames', 'GrayResize', 'SkipAndMax', 'StickyActions', 'Pictures'
+      'StackFrames', 'GrayResize', 'SkipAndMax', 'StickyActions', 'Replay',
+      'Pictures',
   ]  # fmt: skip
   with pytest.raises(ValueError, match='frame_size'):
     suites.make('CartPole-v1', Config(frame_size=84))

@@ -1,0 +1,327 @@
+"""Does the bonus explore? The same agent with it and without, several seeds.
+
+python benchmarks/exploration.py --config=configs/mountain_car.gin --seeds=5 \
+  [--jobs=2] [--root_dir=runs/exploration/mountain_car] \
+  [--gin_bindings='train_eval.num_iterations=50'] [--picture=curves.png]
+
+Every run is a process of `train_eval.py` in `<root_dir>/<arm>-<seed>`; runs
+that are finished are not repeated, runs that were interrupted go on. At the end
+a Markdown table, and the curves as a picture. The score of a run is the last
+`episode_return_mean` of its metrics.csv: the mean raw score of the last 100
+training episodes. Arms are compared by the interquartile mean over the seeds
+and its 95 % bootstrap interval (`rnd_agent/aggregate.py`).
+"""
+
+from concurrent import futures
+import os
+import pathlib
+import subprocess
+import sys
+from typing import NamedTuple, Optional
+
+from absl import app
+from absl import flags
+import numpy as np
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
+
+from rnd_agent import aggregate  # noqa: E402
+from rnd_agent import gin_files  # noqa: E402
+from rnd_agent import run_folder  # noqa: E402
+
+_CONFIG = flags.DEFINE_string('config', None, 'The config of both arms.')
+_SEEDS = flags.DEFINE_integer('seeds', 5, 'Seeds 1, 2, ...', lower_bound=1)
+_JOBS = flags.DEFINE_integer('jobs', 2, 'Runs side by side.', lower_bound=1)
+_ROOT_DIR = flags.DEFINE_string(
+    'root_dir', None, 'Folder of all runs; runs/exploration/<config name>.'
+)
+_BINDINGS = flags.DEFINE_multi_string(
+    'gin_bindings', [], 'Of both arms; may repeat.'
+)
+_PICTURE = flags.DEFINE_string(
+    'picture', None, 'Where to draw; curves.png in the folder of the runs.'
+)
+_TITLE = flags.DEFINE_string('title', None, 'Of the picture; the config.')
+
+ARMS = {
+    'RND': (),
+    'coefficient 0': ('RNDConfig.intrinsic_coefficient = 0.0',),
+}
+_COLORS = {'RND': 'tab:blue', 'coefficient 0': 'tab:gray'}
+_SCORE = 'episode_return_mean'
+_WINDOW = 100  # Episodes in a score.
+_POINTS = 200  # Of a curve.
+
+
+class UsageError(ValueError):
+  """What was asked for cannot be done; one line."""
+
+
+class Task(NamedTuple):
+  """One run."""
+
+  arm: str
+  seed: int
+  folder: pathlib.Path
+  bindings: tuple[str, ...]
+
+
+class Plan(NamedTuple):
+  """When a run is over, as the config says."""
+
+  num_iterations: int
+  target_return: Optional[float]
+
+  def is_over(self, folder) -> bool:
+    """Whether the run in a folder needs no more training."""
+    try:
+      run = read_run(folder)
+    except run_folder.RunFolderError:
+      return False
+    if run['iteration'][-1] >= self.num_iterations:
+      return True
+    return (
+        self.target_return is not None
+        and run['episodes'][-1] >= _WINDOW
+        and run[_SCORE][-1] >= self.target_return
+    )
+
+
+def read_run(folder) -> dict[str, list[float]]:
+  """A run's columns: of metrics.csv, and `hours`.
+
+  Raises:
+    RunFolderError: there is no run, or it has no iteration yet.
+  """
+  return run_folder.RunFolder(folder).metrics()
+
+
+def read_plan(config, bindings) -> tuple[Plan, str]:
+  """What the config and the bindings say, and all of it as text."""
+  from rnd_agent import startup
+
+  startup.quiet_imports()
+  import gin
+
+  from rnd_agent import builders  # noqa: F401, registers for gin
+  from rnd_agent import train_eval_lib  # noqa: F401, as above
+
+  gin_files.parse([config], bindings)
+
+  def value(name):
+    try:
+      return gin.query_parameter(f'train_eval.{name}')
+    except ValueError:
+      return None
+
+  plan = Plan(value('num_iterations') or 30000, value('target_return'))
+  return plan, gin.config_str()
+
+
+def train(task: Task, config: str, threads: int) -> str:
+  """Runs one task to its end, its output in `<folder>/output.txt`.
+
+  Returns:
+    An error in one line; empty where there is none.
+  """
+  task.folder.mkdir(parents=True, exist_ok=True)
+  command = [
+      sys.executable, str(_ROOT / 'train_eval.py'),
+      f'--root_dir={task.folder}', f'--gin_file={config}',
+      *(f'--gin_bindings={b}' for b in (
+          *task.bindings,
+          f'train_eval.seed = {task.seed}',
+          'train_eval.eval_interval = 0',
+          f'train_eval.num_workers = {threads}',
+          f'ComputeConfig.inter_op_threads = {threads}',
+      )),
+  ]
+  path = task.folder / 'output.txt'
+  paths = [str(_ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+  environment = dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
+  with open(path, 'a', encoding='utf-8') as output:
+    status = subprocess.run(
+        command, stdout=output, stderr=subprocess.STDOUT, env=environment
+    ).returncode
+  if status:
+    return f'{task.arm}, seed {task.seed}: exit status {status}, see {path}'
+  return ''
+
+
+def run_all(tasks, plan, config, jobs) -> list[str]:
+  """Trains what is not over yet; returns the errors."""
+  open_ = [task for task in tasks if not plan.is_over(task.folder)]
+  print(f'{len(tasks) - len(open_)} of {len(tasks)} runs are finished',
+        flush=True)
+  threads = max(1, (os.cpu_count() or 1) // jobs)
+  errors = []
+  with futures.ThreadPoolExecutor(jobs) as pool:
+    running = {pool.submit(train, t, config, threads): t for t in open_}
+    try:
+      for future in futures.as_completed(running):
+        task, error = running[future], future.result()
+        if not error and not plan.is_over(task.folder):
+          error = f'{task.arm}, seed {task.seed}: was stopped; run this again'
+        if error:
+          errors.append(error)
+          continue
+        score = read_run(task.folder)[_SCORE][-1]
+        print(f'{task.arm}, seed {task.seed}: {score:g}', flush=True)
+    except BaseException:  # Ctrl-C: those that run save and end, no more begin.
+      pool.shutdown(cancel_futures=True)
+      raise
+  return errors
+
+
+def table(runs) -> str:
+  """Final scores as Markdown.
+
+  Args:
+    runs: dict by arm of lists of `read_run` results, by seed.
+
+  Returns:
+    The table.
+  """
+  lines = [
+      '| arm | interquartile mean | 95 % interval | seeds | agent steps '
+      '| minutes per run |',
+      '|---|---|---|---|---|---|',
+  ]
+  for arm, of_seeds in runs.items():
+    scores = np.array([[run[_SCORE][-1]] for run in of_seeds])
+    interval = aggregate.bootstrap_interval(scores)
+    lines.append('| ' + ' | '.join((
+        arm,
+        _number(aggregate.interquartile_mean(scores)),
+        f'{_number(interval.low)} to {_number(interval.high)}',
+        ', '.join(_number(x) for x in scores[:, 0]),
+        _range([run['env_steps'][-1] for run in of_seeds], '{:,.0f}'),
+        _range([run['wall_time_s'][-1] / 60 for run in of_seeds], '{:.1f}'),
+    )) + ' |')
+  return '\n'.join(lines)
+
+
+def _number(x) -> str:
+  return f'{float(x):.1f}' if abs(x) >= 10 else f'{float(x):.3f}'
+
+
+def _range(values, form) -> str:
+  low, high = (form.format(x).replace(',', ' ') for x in (
+      min(values), max(values)
+  ))
+  return low if low == high else f'{low} to {high}'
+
+
+def curves(of_seeds, points=_POINTS):
+  """Scores of all seeds on common agent steps.
+
+  A run that reached its target stopped: its last score goes on.
+
+  Args:
+    of_seeds: `read_run` results.
+    points: how many steps.
+
+  Returns:
+    Agent steps `[points]` and scores `[seeds, points]`, from where every run
+    has one.
+  """
+  known = [
+      [(s, v) for s, v in zip(run['env_steps'], run[_SCORE]) if v == v]
+      for run in of_seeds
+  ]
+  first = max(pairs[0][0] for pairs in known)
+  last = max(pairs[-1][0] for pairs in known)
+  steps = np.linspace(first, last, points)
+  return steps, np.array([np.interp(steps, *zip(*p)) for p in known])
+
+
+def draw(runs, title, output) -> None:
+  """Interquartile means, their intervals as bands, every seed as a hair line.
+
+  Args:
+    runs: as in `table`.
+    title: of the picture.
+    output: its path.
+  """
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot as plt
+
+  figure, axis = plt.subplots(figsize=(6, 3.2), layout='constrained')
+  for arm, of_seeds in runs.items():
+    steps, scores = curves(of_seeds)
+    color = _COLORS.get(arm)
+    band = aggregate.bootstrap_interval(
+        scores[:, np.newaxis], repetitions=2000
+    )
+    axis.fill_between(steps, *band, color=color, alpha=0.25, linewidth=0)
+    axis.plot(steps, scores.T, color=color, linewidth=0.4, alpha=0.6)
+    axis.plot(
+        steps, aggregate.interquartile_mean(scores, axis=0), color=color,
+        linewidth=1.8, label=f'{arm} ({len(of_seeds)} seeds)',
+    )
+  axis.set_xlabel('agent steps')
+  axis.set_ylabel(f'return, last {_WINDOW} episodes')
+  axis.xaxis.set_major_formatter(
+      matplotlib.ticker.FuncFormatter(lambda x, _: f'{x / 1000:g} k')
+  )
+  axis.set_title(title, fontsize=10)
+  axis.grid(alpha=0.3)
+  axis.legend(fontsize=8)
+  figure.savefig(output, dpi=110)
+  plt.close(figure)
+
+
+def _check_same_settings(folder, settings) -> None:
+  """Runs of different settings must not meet in one table; longer ones may."""
+  settings = ''.join(
+      line for line in settings.splitlines(keepends=True)
+      if not line.startswith('train_eval.num_iterations')
+  )
+  path = folder / 'settings.gin'
+  if path.exists() and path.read_text(encoding='utf-8') != settings:
+    raise UsageError(
+        f'{folder} holds runs of other settings (see {path}): choose another '
+        '--root_dir'
+    )
+  folder.mkdir(parents=True, exist_ok=True)
+  path.write_text(settings, encoding='utf-8')
+
+
+def main(_):
+  """Trains, then reports."""
+  config = _CONFIG.value
+  name = pathlib.Path(config).stem
+  folder = pathlib.Path(_ROOT_DIR.value or f'runs/exploration/{name}')
+  tasks = [
+      Task(arm, seed, folder / f'{arm.replace(" ", "-")}-{seed}',
+           (*_BINDINGS.value, *bindings))
+      for seed in range(1, _SEEDS.value + 1)
+      for arm, bindings in ARMS.items()
+  ]
+  try:
+    plan, settings = read_plan(config, _BINDINGS.value)
+    _check_same_settings(folder, settings)
+    errors = run_all(tasks, plan, config, _JOBS.value)
+    if errors:
+      raise UsageError('; '.join(errors))
+    runs = {
+        arm: [read_run(t.folder) for t in tasks if t.arm == arm]
+        for arm in ARMS
+    }
+    print(table(runs))
+    picture = _PICTURE.value or str(folder / 'curves.png')
+    draw(runs, _TITLE.value or name, picture)
+    print(f'wrote {picture}')
+  except (
+      UsageError, run_folder.RunFolderError, gin_files.ConfigError
+  ) as error:
+    print(f'exploration: error: {error}', file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == '__main__':
+  flags.mark_flag_as_required('config')
+  app.run(main)

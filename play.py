@@ -1,0 +1,286 @@
+"""Plays a trained run: watch it, film it, count its scores.
+
+python play.py --root_dir=runs/x --episodes=5
+python play.py --root_dir=runs/x --video=out.mp4 --highlights
+
+The run is restored from its operative config and its newest checkpoint alone;
+the folder may come from somebody else. A mistake is one line on standard error
+and exit status 2.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+from absl import logging
+
+# Flags of its own: more than one script can be imported at once.
+_FLAGS = flags.FlagValues()
+_HELP = flags.DEFINE_bool(
+    'help', False, 'Shows this help.', short_name='h', flag_values=_FLAGS
+)
+_ROOT_DIR = flags.DEFINE_string(
+    'root_dir', None, 'Folder of the run.',
+    flag_values=_FLAGS,
+)
+_EPISODES = flags.DEFINE_integer(
+    'episodes', 1, 'How many episodes.', lower_bound=1,
+    flag_values=_FLAGS,
+)
+_VIDEO = flags.DEFINE_string(
+    'video', None,
+    'Film of all episodes, with what the agent saw beside the game; .mp4 or '
+    '.gif.',
+    flag_values=_FLAGS,
+)
+_HIGHLIGHTS = flags.DEFINE_bool(
+    'highlights', False,
+    'With --video: also clips around the three highest peaks of novelty.',
+    flag_values=_FLAGS,
+)
+_TRACE = flags.DEFINE_string(
+    'trace', None, 'File for the first episode, all numbers and frames; .npz.',
+    flag_values=_FLAGS,
+)
+_GREEDY = flags.DEFINE_bool(
+    'greedy', False, 'The likeliest action instead of a sampled one.',
+    flag_values=_FLAGS,
+)
+_STICKY = flags.DEFINE_float(
+    'sticky', None,
+    'Probability that a frame repeats the previous action; as in training if '
+    'not given, 0 for never.', lower_bound=0.0, upper_bound=0.99,
+    flag_values=_FLAGS,
+)
+_SEED = flags.DEFINE_integer(
+    'seed', 0, 'Of the environment and the sampled actions.', lower_bound=0,
+    upper_bound=2**31 - 2**20,
+    flag_values=_FLAGS,
+)
+_MAX_STEPS = flags.DEFINE_integer(
+    'max_steps', 18000,
+    'Agent steps after which an episode is cut; 0 for no limit but the '
+    "environment's.", lower_bound=0,
+    flag_values=_FLAGS,
+)
+_RENDER = flags.DEFINE_bool(
+    'render', False, 'Show the game in a window.',
+    flag_values=_FLAGS,
+)
+_TRUST = flags.DEFINE_bool(
+    'trust', False,
+    "The run is yours: its environment's name may import modules.",
+    flag_values=_FLAGS,
+)
+_CLIPS = 3
+
+
+def _fail(error, status=2):
+  """Ends the process with one line."""
+  from rnd_agent import run_folder
+
+  # Gin appends to an error where it passed, on further lines; what a
+  # stranger's file says may be part of it.
+  text = str(error).partition('\n  In call to')[0]
+  text = run_folder.printable(' '.join(text.split()))
+  print(f'play: error: {text}', file=sys.stderr)
+  sys.exit(status)
+
+
+def _parse_flags(argv):
+  """Reads the flags, or ends the process."""
+  try:
+    arguments = _FLAGS(argv)
+  except flags.Error as error:
+    _fail(error)
+  if _HELP.value:
+    print(f'{__doc__}\n{_FLAGS.get_help()}')
+    sys.exit()
+  if arguments[1:]:
+    _fail(f'unexpected argument {arguments[1]!r}')
+
+
+def _check_flags():
+  """Checks what can be checked before anything is loaded."""
+  from rnd_agent import film_files
+  from rnd_agent import window as window_lib
+
+  if not _ROOT_DIR.value:
+    _fail("name the run's folder: --root_dir=runs/montezuma")
+  if _VIDEO.value:
+    film_files.check_name(_VIDEO.value)
+  elif _HIGHLIGHTS.value:
+    _fail('--highlights needs --video=out.mp4, whose name the clips get')
+  if _RENDER.value:
+    window_lib.check_display()
+  if _TRACE.value and not _TRACE.value.endswith('.npz'):
+    _fail(f'--trace={_TRACE.value}: traces end in .npz')
+  for path in (_VIDEO.value, _TRACE.value):
+    if path and not pathlib.Path(path).absolute().parent.is_dir():
+      _fail(f'{path}: there is no folder {pathlib.Path(path).parent}')
+
+
+def _play(player):
+  """Plays all episodes and prints each; returns what they were."""
+  from rnd_agent import window as window_lib
+
+  window = None
+  if _RENDER.value and player.shows_pictures:
+    window = window_lib.Window(player.env_name, player.frames_per_second)
+  outcomes = []
+  try:
+    for number in range(1, _EPISODES.value + 1):
+      outcome = player.play(
+          greedy=_GREEDY.value, max_steps=_MAX_STEPS.value,
+          frames=bool(_VIDEO.value or _TRACE.value),
+          watch=window.show if window else None,
+      )
+      outcomes.append(outcome)
+      print(f'episode {number}: {_described(outcome)}', flush=True)
+      if window and not window.is_open:
+        break
+  finally:
+    if window:
+      window.close()
+  return outcomes
+
+
+def _described(outcome):
+  import numpy as np
+
+  parts = [f'score {outcome.score:g}', f'{outcome.length} steps']
+  if outcome.rooms is not None:
+    parts.append(f'{outcome.rooms} room{"s" if outcome.rooms > 1 else ""}')
+  rewards = outcome.trace.intrinsic_reward
+  if not np.isnan(rewards).all():
+    parts.append(
+        f'intrinsic reward {np.nanmean(rewards):.3g}, highest '
+        f'{np.nanmax(rewards):.3g} at step {np.nanargmax(rewards)}'
+    )
+  if not outcome.complete:
+    parts.append('cut')
+  return ', '.join(parts)
+
+
+def _summarized(outcomes):
+  """The mean over episodes, in a line."""
+  count = len(outcomes)
+  scores = [outcome.score for outcome in outcomes]
+  text = (
+      f'mean of {count} episodes: score {sum(scores) / count:g} '
+      f'({min(scores):g} to {max(scores):g}), '
+      f'{sum(o.length for o in outcomes) / count:.0f} steps'
+  )
+  if all(outcome.rooms is not None for outcome in outcomes):
+    text += f', rooms {sum(o.rooms for o in outcomes) / count:.3g}'
+  return text
+
+
+def _film(outcomes, frames_per_second):
+  """Writes the film, and clips around the peaks; returns their paths."""
+  from rnd_agent import film_files
+  from rnd_agent import panel
+
+  path = pathlib.Path(_VIDEO.value)
+  panels = [panel.Panel(outcome.trace) for outcome in outcomes]
+  with film_files.FilmFile(path, frames_per_second) as film:
+    for each in panels:
+      for frame in each.frames():
+        film.write(frame)
+  written = [path]
+  if _HIGHLIGHTS.value:
+    for number, (episode, steps) in enumerate(_clips(outcomes), start=1):
+      clip = path.with_name(f'{path.stem}-peak-{number}{path.suffix}')
+      with film_files.FilmFile(clip, frames_per_second) as film:
+        for frame in panels[episode].frames(steps):
+          film.write(frame)
+      written.append(clip)
+  return written
+
+
+def _clips(outcomes):
+  """Episode and steps of every clip, the highest peak first."""
+  from rnd_agent import episode_trace
+
+  found = []
+  for episode, outcome in enumerate(outcomes):
+    rewards = outcome.trace.intrinsic_reward
+    for peak, steps in episode_trace.clips(outcome.trace, _CLIPS):
+      found.append((-rewards[peak], episode, steps))
+  found.sort(key=lambda clip: clip[:2])
+  return [(episode, steps) for _, episode, steps in found[:_CLIPS]]
+
+
+def _run():
+  """Restores, plays, writes."""
+  from rnd_agent import play_lib
+  from rnd_agent import run_folder
+
+  folder = run_folder.RunFolder(_ROOT_DIR.value)
+  player = play_lib.Player(
+      folder, sticky=_STICKY.value, seed=_SEED.value, trust=_TRUST.value
+  )
+  try:
+    if not player.shows_pictures and (_VIDEO.value or _RENDER.value):
+      raise play_lib.PlayError(
+          f'{player.env_name} shows no pictures: leave out --video and --render'
+      )
+    actions = 'likeliest' if _GREEDY.value else 'sampled'
+    print(
+        f'{folder.label}: {player.env_name} after iteration '
+        f'{player.iteration}, {actions} actions', flush=True
+    )
+    outcomes = _play(player)
+  finally:
+    player.close()
+  if len(outcomes) > 1:
+    print(_summarized(outcomes))
+  written = []
+  if _TRACE.value:
+    outcomes[0].trace.save(_TRACE.value)
+    written.append(_TRACE.value)
+  if _VIDEO.value:
+    written += _film(outcomes, player.frames_per_second)
+  for path in written:
+    print(f'wrote {path}')
+
+
+def main(argv):
+  """Plays a run as the flags say."""
+  _parse_flags(argv)
+  logging.set_verbosity(logging.WARNING)
+  from rnd_agent import film_files
+  from rnd_agent import run_folder
+  from rnd_agent import startup
+  from rnd_agent import window as window_lib
+
+  try:
+    _check_flags()
+    run_folder.RunFolder(_ROOT_DIR.value)  # Before TensorFlow is loaded.
+    startup.quiet_imports()
+    from rnd_agent import checkpoints
+    from rnd_agent import gin_files
+    from rnd_agent import play_lib
+    from rnd_agent import run_config
+    from rnd_agent.environments import errors
+
+    try:
+      _run()
+    except (
+        checkpoints.CheckpointError, gin_files.ConfigError,
+        play_lib.PlayError, run_config.RefusedConfigError,
+        errors.UnknownEnvironmentError,
+    ) as error:
+      _fail(error)
+  except (
+      film_files.FilmError, run_folder.RunFolderError, window_lib.WindowError,
+      OSError,
+  ) as error:
+    _fail(error)
+  except KeyboardInterrupt:
+    print('play: interrupted', file=sys.stderr)
+    sys.exit(130)
+
+
+if __name__ == '__main__':
+  main(sys.argv)

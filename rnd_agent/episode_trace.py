@@ -1,0 +1,209 @@
+"""An episode as it was played: numbers and pictures of every observation.
+
+A trace is saved as plain arrays (numpy's .npz without pickle).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import NamedTuple, Optional, Sequence, Union
+import zipfile
+import zlib
+
+import cv2
+import numpy as np
+
+NO_PLACE = -1
+NO_ACTION = -1
+
+_ARRAYS = {
+    'bonus': (np.float32, 1), 'intrinsic_reward': (np.float32, 1),
+    'value_ext': (np.float32, 1), 'value_int': (np.float32, 1),
+    'score': (np.float64, 1), 'place': (np.int64, 1), 'action': (np.int64, 1),
+    'probabilities': (np.float32, 2),
+}
+_FRAME_BYTES, _FRAME_ENDS = 'frame_bytes', 'frame_ends'
+# Of a clip, observations before its peak and after it.
+_AROUND_A_PEAK = 30
+_NAMES = ('title', 'action_names')
+
+
+class TraceError(ValueError):
+  """A file that is no trace; one line."""
+
+
+class EpisodeTrace(NamedTuple):
+  """n observations of an episode, so n - 1 steps.
+
+  Attributes:
+    title: what was played.
+    action_names: of each discrete action; () if unknown or continuous.
+    bonus: float32 `[n]`, raw, of each observation; NaN without a bonus.
+    intrinsic_reward: float32 `[n]`, the same divided by the run's std.
+    value_ext: float32 `[n]`, V_ext of each observation; NaN at the end.
+    value_int: float32 `[n]`, V_int likewise.
+    score: float64 `[n]`, game points so far.
+    place: int64 `[n]`, room or cell; -1 if unknown.
+    action: int64 `[n]`, what was done then; -1 at the end, or if continuous.
+    probabilities: float32 `[n, actions]`; NaN at the end; `[n, 0]` if
+      continuous.
+    frames: n PNG files as bytes; () if the environment shows nothing.
+  """
+
+  title: str
+  action_names: Sequence[str]
+  bonus: np.ndarray
+  intrinsic_reward: np.ndarray
+  value_ext: np.ndarray
+  value_int: np.ndarray
+  score: np.ndarray
+  place: np.ndarray
+  action: np.ndarray
+  probabilities: np.ndarray
+  frames: Sequence[bytes]
+
+  @property
+  def length(self) -> int:
+    """n, the number of observations."""
+    return len(self.score)
+
+  def frame(self, i: int) -> np.ndarray:
+    """The picture of observation i, RGB, uint8 `[height, width, 3]`."""
+    return decode(self.frames[i])
+
+  def save(self, path: Union[str, os.PathLike]) -> None:
+    """Writes the trace to a .npz file, which appears when it is whole."""
+    ends = np.cumsum([len(frame) for frame in self.frames], dtype=np.int64)
+    path = pathlib.Path(path)
+    partial = path.with_name(f'.{path.stem}.{os.getpid()}.npz')
+    try:
+      np.savez_compressed(
+          partial,
+          title=np.array(self.title),
+          action_names=np.array(self.action_names, dtype=np.str_),
+          frame_bytes=np.frombuffer(b''.join(self.frames), np.uint8),
+          frame_ends=ends,
+          **{name: getattr(self, name) for name in _ARRAYS},
+      )
+      os.replace(partial, path)
+    finally:
+      partial.unlink(missing_ok=True)
+
+
+def load(path: Union[str, os.PathLike]) -> EpisodeTrace:
+  """Reads a trace; nothing in the file is executed.
+
+  Args:
+    path: of a .npz file.
+
+  Returns:
+    The trace.
+
+  Raises:
+    TraceError: it cannot be read or is none.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      contents = {name: file[name] for name in file.files}
+  except OSError as error:
+    raise TraceError(
+        f'{path} cannot be read ({error.strerror or "no trace"})'
+    ) from error
+  except (ValueError, EOFError, KeyError, zipfile.BadZipFile,
+          zlib.error) as error:
+    raise TraceError(f'{path} is no trace of an episode') from error
+  try:
+    return _checked(contents)
+  except (ValueError, KeyError) as error:
+    raise TraceError(
+        f'{path} is no trace of an episode: {str(error)[:80]}'
+    ) from error
+
+
+def _checked(contents) -> EpisodeTrace:
+  arrays = {name: contents[name] for name in _ARRAYS}
+  for name, (dtype, rank) in _ARRAYS.items():
+    if arrays[name].dtype != dtype or arrays[name].ndim != rank:
+      raise ValueError(f'{name} has another type or shape')
+  if len({len(array) for array in arrays.values()}) > 1 or not len(
+      arrays['score']
+  ):
+    raise ValueError('its parts differ in length')
+  data, ends = contents[_FRAME_BYTES].tobytes(), contents[_FRAME_ENDS].tolist()
+  starts = [0, *ends[:-1]] if ends else []
+  if len(ends) not in (0, len(arrays['score'])):
+    raise ValueError('it has more or fewer frames than observations')
+  frames = tuple(data[a:b] for a, b in zip(starts, ends))
+  title, names = (contents[name] for name in _NAMES)
+  return EpisodeTrace(
+      str(title), tuple(str(name) for name in names), frames=frames, **arrays
+  )
+
+
+def encode(frame: np.ndarray) -> bytes:
+  """A picture, RGB uint8 `[height, width, 3]`, as a PNG file's bytes."""
+  done, data = cv2.imencode(
+      '.png', cv2.cvtColor(frame, cv2.COLOR_RGB2BGR),
+      [cv2.IMWRITE_PNG_COMPRESSION, 3],
+  )
+  if not done:
+    raise ValueError(f'a frame of shape {frame.shape} cannot be encoded')
+  return data.tobytes()
+
+
+def decode(data: bytes) -> np.ndarray:
+  """The inverse of `encode`.
+
+  Raises:
+    TraceError: the bytes are no picture.
+  """
+  image = None
+  if data:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+  if image is None:
+    raise TraceError('a frame of the trace is no picture')
+  return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def peaks(
+    values: np.ndarray, count: int, distance: Optional[int] = None
+) -> list[int]:
+  """Where a curve is highest, but for the neighbourhood of higher places.
+
+  Args:
+    values: `[n]`; NaN is never a peak.
+    count: how many at most.
+    distance: between two of them at least; by default n / (2 count).
+
+  Returns:
+    Indices in ascending order.
+  """
+  if distance is None:
+    distance = max(1, len(values) // (2 * count))
+  left = np.where(np.isnan(values), -np.inf, values)
+  found = []
+  while len(found) < count:
+    highest = int(np.argmax(left))
+    if left[highest] == -np.inf:
+      break
+    found.append(highest)
+    left[max(0, highest - distance + 1):highest + distance] = -np.inf
+  return sorted(found)
+
+
+def clips(trace: EpisodeTrace, count: int) -> list[tuple[int, range]]:
+  """The surroundings of an episode's highest peaks of novelty.
+
+  Args:
+    trace: of the episode.
+    count: how many at most.
+
+  Returns:
+    Peaks in the order of time, each with the observations around it.
+  """
+  return [
+      (peak, range(max(0, peak - _AROUND_A_PEAK),
+                   min(trace.length, peak + _AROUND_A_PEAK + 1)))
+      for peak in peaks(trace.intrinsic_reward, count, 2 * _AROUND_A_PEAK)
+  ]

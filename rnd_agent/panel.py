@@ -1,0 +1,200 @@
+"""Films of an episode's trace: the game, and beside it what the agent saw.
+
+Numpy and OpenCV only.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, Optional, Sequence
+
+import cv2
+import numpy as np
+
+from rnd_agent import episode_trace
+from rnd_agent import film_files
+
+_WIDTH = 380
+_LOWEST = 420
+_MARGIN = 14
+_BACKGROUND = (24, 26, 32)
+_TEXT = (225, 225, 225)
+_DIM = (135, 140, 150)
+_GRID = (58, 62, 72)
+_BONUS = (255, 176, 59)
+_VALUE_EXT = (98, 174, 255)
+_VALUE_INT = (132, 222, 142)
+_ACTION = (235, 120, 140)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_MOST_BARS = 18
+
+
+class Panel:
+  """Draws frames of one episode, game and side panel."""
+
+  def __init__(self, trace: episode_trace.EpisodeTrace):
+    """Prepares what stays the same in all frames.
+
+    Args:
+      trace: with frames.
+
+    Raises:
+      TraceError: it has none.
+    """
+    if not trace.frames:
+      raise episode_trace.TraceError(
+          'there is nothing to film: the environment shows no pictures'
+      )
+    self._trace = trace
+    height, width, _ = trace.frame(0).shape
+    # Whole pixels for a small game, at most 640 pixels for a large one.
+    self._factor = max(1, min(_LOWEST // height, 640 // width) or 1)
+    self._game = (height * self._factor, width * self._factor)
+    self._height = max(_LOWEST, self._game[0])
+    places = trace.place[trace.place != episode_trace.NO_PLACE]
+    self._has_places = bool(places.size)
+    self._blank = self._frame_without_time()
+
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    """Of every frame: `(height, width, 3)`."""
+    return (self._height, self._game[1] + _WIDTH, 3)
+
+  def frames(
+      self, indices: Optional[Sequence[int]] = None
+  ) -> Iterator[np.ndarray]:
+    """Yields a frame, uint8 `shape`, for each observation, or some of them."""
+    for i in range(self._trace.length) if indices is None else indices:
+      yield self.frame(i)
+
+  def frame(self, i: int) -> np.ndarray:
+    """The frame of observation i, RGB, uint8 `shape`."""
+    trace = self._trace
+    picture = self._blank.copy()
+    game = film_files.enlarged(trace.frame(i), self._factor)
+    top = (self._height - self._game[0]) // 2
+    picture[top:top + game.shape[0], :game.shape[1]] = game
+    self._write_numbers(picture, i)
+    for curve, colour, box in self._curves():
+      _draw_curve(picture, curve[:i + 1], len(curve), colour, box,
+                  _limits(curve))
+      _mark(picture, i, curve, colour, box, _limits(curve))
+    self._draw_probabilities(picture, i)
+    return picture
+
+  def _curves(self):
+    """The three charts: values, colour, box (left, top, right, bottom)."""
+    left = self._game[1] + _MARGIN
+    right = self._game[1] + _WIDTH - _MARGIN
+    trace = self._trace
+    for n, (curve, colour) in enumerate((
+        (trace.intrinsic_reward, _BONUS),
+        (trace.value_ext, _VALUE_EXT),
+        (trace.value_int, _VALUE_INT),
+    )):
+      top = 84 + 74 * n
+      yield curve, colour, (left, top, right, top + 48)
+
+  def _frame_without_time(self) -> np.ndarray:
+    picture = np.full(self.shape, _BACKGROUND, np.uint8)
+    picture[:, :self._game[1]] = 0
+    names = ('intrinsic reward', 'V_ext', 'V_int')
+    for name, (curve, colour, box) in zip(names, self._curves()):
+      left, top, right, bottom = box
+      cv2.rectangle(picture, (left, top), (right, bottom), _GRID, 1)
+      low, high = _limits(curve)
+      _write(picture, name, (left, top - 6), colour)
+      if np.isnan(curve).all():
+        _write(picture, 'none', (left + 6, bottom - 18), _DIM)
+        continue
+      _write(picture, f'{low:.3g} to {high:.3g}', (right, top - 6), _DIM,
+             from_right=True)
+      shade = tuple(c // 3 + 12 for c in colour)
+      _draw_curve(picture, curve, len(curve), shade, box, (low, high))
+    return picture
+
+  def _write_numbers(self, picture: np.ndarray, i: int) -> None:
+    trace = self._trace
+    left = self._game[1] + _MARGIN
+    right = self._game[1] + _WIDTH - _MARGIN
+    _write(picture, f'score {trace.score[i]:g}', (left, 26), _TEXT, 0.62)
+    _write(picture, f'step {i}/{trace.length - 1}', (right, 24), _DIM,
+           from_right=True)
+    if self._has_places:
+      seen = len(set(trace.place[:i + 1].tolist()) - {episode_trace.NO_PLACE})
+      _write(picture, f'room {trace.place[i]}, {seen} so far', (left, 50),
+             _TEXT)
+    if trace.action[i] != episode_trace.NO_ACTION:
+      _write(picture, self._name(int(trace.action[i])), (right, 50), _ACTION,
+             from_right=True)
+
+  def _name(self, action: int) -> str:
+    names = self._trace.action_names
+    return names[action] if action < len(names) else f'action {action}'
+
+  def _draw_probabilities(self, picture: np.ndarray, i: int) -> None:
+    probabilities = self._trace.probabilities[i]
+    left, top = self._game[1] + _MARGIN, 306
+    if not probabilities.size:
+      return
+    _write(picture, 'probability of each action', (left, top - 6), _ACTION)
+    if np.isnan(probabilities).any():
+      return  # The last observation: nothing is done there.
+    shown = probabilities[:_MOST_BARS]
+    width = (_WIDTH - 2 * _MARGIN) // len(shown)
+    bottom = min(self._height - 26, top + 84)
+    highest = max(float(np.nanmax(self._trace.probabilities)), 1e-6)
+    for action, share in enumerate(shown):
+      x = left + action * width
+      y = bottom - round(float(share) / highest * (bottom - top - 4))
+      chosen = action == self._trace.action[i]
+      colour = _ACTION if chosen else tuple(c // 2 for c in _ACTION)
+      cv2.rectangle(picture, (x, y), (x + max(width - 3, 1), bottom), colour,
+                    -1)
+    _write(picture, f'0 to {highest:.0%}', (left, bottom + 16), _DIM)
+    chosen = self._trace.action[i]
+    if len(probabilities) > _MOST_BARS:
+      _write(picture, f'{_MOST_BARS} of {len(probabilities)} shown',
+             (left + 90, bottom + 16), _DIM)
+
+
+def _limits(curve: np.ndarray) -> tuple[float, float]:
+  """What a chart's lower and upper edge stand for."""
+  finite = curve[np.isfinite(curve)]
+  if not finite.size:
+    return 0.0, 1.0
+  low, high = min(float(finite.min()), 0.0), float(finite.max())
+  return low, high if high > low else low + 1.0
+
+
+def _points(values, length, box, limits) -> np.ndarray:
+  left, top, right, bottom = box
+  low, high = limits
+  x = left + np.arange(len(values)) * (right - left) / max(length - 1, 1)
+  y = bottom - 1 - (values - low) / (high - low) * (bottom - top - 2)
+  return np.stack([x, y], -1)
+
+
+def _draw_curve(picture, values, length, colour, box, limits) -> None:
+  points = _points(values, length, box, limits)
+  points = points[np.isfinite(points).all(-1)]
+  if len(points) > 1:
+    cv2.polylines(picture, [np.round(points).astype(np.int32)], False, colour,
+                  1, cv2.LINE_AA)
+
+
+def _mark(picture, i, curve, colour, box, limits) -> None:
+  if np.isfinite(curve[i]):
+    x, y = np.round(_points(curve, len(curve), box, limits)[i]).astype(int)
+    cv2.circle(picture, (int(x), int(y)), 3, colour, -1, cv2.LINE_AA)
+
+
+def _write(
+    picture, text, position, colour, size=0.42, from_right=False
+) -> None:
+  """Writes ASCII; OpenCV's letters have nothing else."""
+  text = text.encode('ascii', 'replace').decode()
+  x, y = position
+  if from_right:
+    x -= cv2.getTextSize(text, _FONT, size, 1)[0][0]
+  cv2.putText(picture, text, (int(x), int(y)), _FONT, size, colour, 1,
+              cv2.LINE_AA)

@@ -1,0 +1,330 @@
+"""Plays a trained run: what it does, what it finds new, what it expects.
+
+The run is restored from its operative config and its newest checkpoint alone.
+It may come from a stranger: see `run_folder` and `run_config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, Callable, NamedTuple, Optional
+
+import gymnasium
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+from tf_agents.utils import common
+
+from rnd_agent import builders
+from rnd_agent import checkpoints
+from rnd_agent import compute
+from rnd_agent import config as config_lib
+from rnd_agent import episode_trace
+from rnd_agent import run_config
+from rnd_agent import run_folder
+from rnd_agent.environments import specs
+from rnd_agent.environments import suites
+
+
+class PlayError(ValueError):
+  """A run that cannot be played; one line."""
+
+
+class Outcome(NamedTuple):
+  """An episode in numbers.
+
+  Attributes:
+    score: game points, not clipped.
+    length: agent steps.
+    rooms: distinct rooms or places; None if unknown.
+    complete: whether the episode ended, and was not cut.
+    trace: all of it.
+  """
+
+  score: float
+  length: int
+  rooms: Optional[int]
+  complete: bool
+  trace: episode_trace.EpisodeTrace
+
+
+class Player:
+  """A run's agent, restored, in an environment of its own."""
+
+  def __init__(
+      self,
+      folder: run_folder.RunFolder,
+      sticky: Optional[float] = None,
+      seed: int = 0,
+      trust: bool = False,
+  ):
+    """Restores the run.
+
+    Args:
+      folder: the run.
+      sticky: probability that a frame repeats the previous action; None: as in
+        training, 0: never.
+      seed: of the environment and of the sampled actions.
+      trust: whether the environment may import modules of its own.
+
+    Raises:
+      RunFolderError: a file is missing, or leads out of the folder.
+      ConfigError: the config is damaged, or another version's.
+      UnknownEnvironmentError: no environment has this name.
+      CheckpointError: the checkpoint is damaged, or of other networks.
+      RefusedConfigError: the config asks for more than it may.
+      PlayError: there is no checkpoint, or its parts cannot be built.
+    """
+    settings = run_config.read(folder, trust)
+    _check_checkpoint_files(folder)
+    # The machine's own, not that of the training.
+    compute_config = config_lib.ComputeConfig(**{
+        field.name: field.default
+        for field in dataclasses.fields(config_lib.ComputeConfig)
+    })
+    compute.set_threads(compute_config)
+    self._seed = seed
+    self._env_name = settings.env_name
+    self._environment = _make_environment(settings.env_name, sticky, seed)
+    try:
+      self._agent = _build_agent(self._environment, settings, compute_config)
+      self._iteration = _restore(
+          folder, self._agent, settings.num_parallel_environments
+      )
+    except BaseException:
+      self._environment.close()
+      raise
+    self._policy = self._agent.collect_policy
+    self._look = common.function(self._evaluate)
+    self._episodes = 0
+
+  @property
+  def iteration(self) -> int:
+    """The iteration that the checkpoint contains."""
+    return self._iteration
+
+  @property
+  def env_name(self) -> str:
+    """The environment's name."""
+    return self._env_name
+
+  @property
+  def shows_pictures(self) -> bool:
+    """Whether the environment can be filmed."""
+    return self._environment.render_mode == 'rgb_array'
+
+  @property
+  def frames_per_second(self) -> float:
+    """Observations per second at the game's own speed."""
+    fps = self._environment.metadata.get('render_fps') or 30
+    skip = suites.resolved_config(self._env_name).frame_skip or 1
+    return fps / skip
+
+  def play(
+      self,
+      greedy: bool = False,
+      max_steps: int = 0,
+      frames: bool = True,
+      watch: Optional[Callable[[np.ndarray, float], bool]] = None,
+  ) -> Outcome:
+    """Plays an episode.
+
+    Args:
+      greedy: take the likeliest action; otherwise sample.
+      max_steps: agent steps after which the episode is cut; 0 for no limit
+        but the environment's.
+      frames: whether the trace has them.
+      watch: called with every frame, where there are any, and the score so
+        far; False cuts the episode.
+
+    Returns:
+      The episode's `Outcome`.
+
+    Raises:
+      PlayError: a package is missing that draws the environment.
+    """
+    self._episodes += 1
+    environment = self._environment
+    observation, info = environment.reset()
+    state = self._policy.get_initial_state(1)
+    step_type, score, ended = ts.StepType.FIRST, 0.0, False
+    rows, pictures = [], []
+    while True:
+      seen = self._look(
+          tf.nest.map_structure(lambda x: np.asarray(x)[np.newaxis],
+                                observation),
+          np.array([step_type], np.int32), state, tf.constant(greedy),
+          tf.constant([self._seed + self._episodes, len(rows)], tf.int32),
+      )
+      state = seen['state']
+      going_on = True
+      if self.shows_pictures and (frames or watch):
+        picture = self._picture()
+        if frames:
+          pictures.append(episode_trace.encode(picture))
+        if watch:
+          going_on = watch(picture, score)
+      cut = not going_on or 0 < max_steps <= len(rows)
+      rows.append(_row(seen, score, info, acts=not (ended or cut)))
+      if ended or cut:
+        break
+      observation, reward, terminated, truncated, info = environment.step(
+          _action_for(environment.action_space, seen['action'].numpy()[0])
+      )
+      score += float(reward)
+      ended = terminated or truncated
+      step_type = ts.StepType.LAST if ended else ts.StepType.MID
+    return self._outcome(rows, pictures, ended)
+
+  def _picture(self) -> np.ndarray:
+    try:
+      return self._environment.render()
+    except gymnasium.error.DependencyNotInstalled as error:
+      raise PlayError(
+          f'{self._env_name}: {" ".join(str(error).split())}'
+      ) from error
+
+  def close(self) -> None:
+    """Closes the environment."""
+    self._environment.close()
+
+  def _evaluate(self, observation, step_type, state, greedy, seed):
+    """One forward pass of everything, for a batch of one."""
+    (distribution, value_ext, value_int), state = self._policy.evaluate(
+        observation, step_type, state
+    )
+    distribution, = tf.nest.flatten(distribution)
+    spec, = tf.nest.flatten(self._agent.action_spec)
+    action = tf.cond(
+        greedy,
+        lambda: tf.cast(distribution.mode(), spec.dtype),
+        lambda: tf.cast(distribution.sample(seed=seed), spec.dtype),
+    )
+    bonus = reward = tf.constant([[np.nan]])
+    if self._agent.rnd is not None:
+      bonus = self._agent.rnd.bonus(
+          tf.nest.map_structure(lambda x: x[:, tf.newaxis], observation)
+      )
+      reward = self._agent.rnd.return_normalizer.normalized(bonus)
+    probabilities = tf.zeros([1, 0])
+    if isinstance(distribution, tfp.distributions.Categorical) and (
+        spec.shape.rank == 0
+    ):
+      probabilities = distribution.probs_parameter()
+    return dict(
+        state=state, action=common.clip_to_spec(action, spec),
+        value_ext=value_ext, value_int=value_int, bonus=bonus[:, 0],
+        intrinsic_reward=reward[:, 0], probabilities=probabilities,
+    )
+
+  def _outcome(self, rows, pictures, complete: bool) -> Outcome:
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    trace = episode_trace.EpisodeTrace(
+        title=f'{self._env_name}, iteration {self._iteration}',
+        action_names=_action_names(self._environment),
+        frames=tuple(pictures),
+        **columns,
+    )
+    places = set(trace.place.tolist()) - {episode_trace.NO_PLACE}
+    return Outcome(
+        float(trace.score[-1]), trace.length - 1, len(places) or None,
+        complete, trace,
+    )
+
+
+def _check_checkpoint_files(folder: run_folder.RunFolder) -> None:
+  """Raises PlayError where there is no checkpoint; checks where it lies."""
+  if not folder.files(run_folder.CHECKPOINTS):
+    raise PlayError(
+        f'{folder.label} holds no checkpoint yet: one is saved every '
+        'train_eval.checkpoint_interval iterations and when training stops'
+    )
+
+
+def _make_environment(env_name: str, sticky: Optional[float], seed: int):
+  """An environment with scores as the game counts them."""
+  changes = dict(reward_clip=0.0)
+  if sticky is not None:
+    changes['sticky_action_probability'] = sticky
+  try:
+    return suites.make(
+        env_name, dataclasses.replace(suites.EnvironmentConfig(), **changes),
+        seed,
+    )
+  except ValueError as error:
+    raise PlayError(f'{env_name}: {str(error).splitlines()[0]}') from error
+
+
+def _build_agent(environment, settings: run_config.Settings, compute_config):
+  observation_spec = tensor_spec.from_spec(
+      specs.observation_spec(environment.observation_space)
+  )
+  action_spec = tensor_spec.from_spec(
+      specs.action_spec(environment.action_space)
+  )
+  try:
+    return builders.build_agent(
+        ts.time_step_spec(observation_spec), action_spec,
+        num_epochs=settings.num_epochs,
+        num_minibatches=settings.num_minibatches,
+        precision=settings.precision, compute_config=compute_config,
+    )
+  except ValueError as error:
+    raise PlayError(str(error).splitlines()[0]) from error
+
+
+def _restore(
+    folder: run_folder.RunFolder, agent, num_environments: int
+) -> int:
+  """Restores a run's newest checkpoint into an agent; gives its iteration."""
+  if agent.rnd is not None:
+    agent.rnd.return_normalizer.build(num_environments)
+  progress: dict[str, Any] = {}
+  saved = checkpoints.Checkpoints(
+      str(folder.path),
+      dict(
+          agent.checkpoint_items(),
+          progress=checkpoints.JsonState(dict, progress.update),
+      ),
+      keep=1,
+  )
+  if saved.latest is not None:
+    inside = os.path.relpath(saved.latest + '.index', folder.path)
+    folder.file(*inside.split(os.sep))
+  if not saved.restore(to_look=True):
+    raise PlayError(f'{folder.label} holds no checkpoint')
+  return int(progress['iteration'])
+
+
+def _row(seen, score: float, info, acts: bool) -> dict[str, Any]:
+  """An observation's entries in the trace; nothing is expected at the end."""
+  probabilities = seen['probabilities'].numpy()[0].astype(np.float32)
+  action = seen['action'].numpy()[0]
+  discrete = acts and np.ndim(action) == 0 and probabilities.size
+  unknown = np.float32(np.nan)
+  return dict(
+      bonus=np.float32(seen['bonus'].numpy()[0]),
+      intrinsic_reward=np.float32(seen['intrinsic_reward'].numpy()[0]),
+      value_ext=np.float32(seen['value_ext'].numpy()[0]) if acts else unknown,
+      value_int=np.float32(seen['value_int'].numpy()[0]) if acts else unknown,
+      score=np.float64(score),
+      place=np.int64(info.get('place', episode_trace.NO_PLACE)),
+      action=np.int64(action if discrete else episode_trace.NO_ACTION),
+      probabilities=probabilities if acts else probabilities + unknown,
+  )
+
+
+def _action_for(space, action: np.ndarray):
+  """An action as gymnasium's spaces have it."""
+  if action.ndim == 0:
+    return int(action)
+  return action.astype(space.dtype)
+
+
+def _action_names(environment) -> tuple[str, ...]:
+  """What the environment calls its actions; () if it does not say."""
+  meanings = getattr(environment.unwrapped, 'get_action_meanings', None)
+  return tuple(str(name) for name in meanings()) if meanings else ()

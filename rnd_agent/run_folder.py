@@ -1,0 +1,254 @@
+"""A run's folder, read with care: it may come from a stranger.
+
+Only regular files that lie in the folder are opened, links that lead out of it
+are refused, nothing is unpickled and nothing imported. TensorFlow is not
+needed.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import io
+import json
+import math
+import os
+import pathlib
+import re
+import stat
+from typing import Any, NamedTuple, Union
+
+from rnd_agent import operative_config
+
+CONFIG = 'operative_config.gin'
+METRICS = 'metrics.csv'
+PLACES = 'places.csv'
+DESCRIPTION = 'run.json'
+CHECKPOINTS = 'checkpoints'
+VIDEOS = 'videos'
+
+# Of a text file, bytes: a metrics.csv of the paper's length has 10 MB.
+_LARGEST_TEXT = 2**28
+
+
+class RunFolderError(ValueError):
+  """A folder that cannot be used as a run's; one line."""
+
+
+class Place(NamedTuple):
+  """What a run knows about a place (a room, a cell).
+
+  Attributes:
+    place: its number.
+    order: 1 for the place that was visited first, and so on.
+    first_iteration: the iteration in which it was discovered.
+    first_env_steps: agent steps at the end of that iteration.
+    steps: agent steps that ended there.
+    episodes: finished episodes that had been there.
+  """
+
+  place: int
+  order: int
+  first_iteration: int
+  first_env_steps: int
+  steps: int
+  episodes: int
+
+
+class RunFolder:
+  """Reads the files of a run."""
+
+  def __init__(self, path: Union[str, os.PathLike]):
+    """Looks whether the folder is a run's.
+
+    Args:
+      path: of the folder.
+
+    Raises:
+      RunFolderError: there is no such folder, or no run in it.
+    """
+    self._path = pathlib.Path(path)
+    if not self._path.is_dir():
+      raise RunFolderError(f'{printable(path)}: there is no such folder')
+    self._real = self._path.resolve()
+    if not any((self._path / n).is_file() for n in (METRICS, CONFIG)):
+      raise RunFolderError(
+          f'{printable(path)} is not a run: it holds neither {METRICS} nor '
+          f'{CONFIG}'
+      )
+
+  @property
+  def path(self) -> pathlib.Path:
+    """The folder, as it was named."""
+    return self._path
+
+  @property
+  def label(self) -> str:
+    """The folder's name for people, free of control characters."""
+    return printable(os.path.normpath(self._path))
+
+  def file(self, *names: str) -> pathlib.Path:
+    """A regular file of the run.
+
+    Args:
+      *names: folders and the file's name.
+
+    Returns:
+      Its path.
+
+    Raises:
+      RunFolderError: it is missing, no regular file, or not in the folder.
+    """
+    path = self._path.joinpath(*names)
+    shown = printable(path)
+    try:
+      real = path.resolve(strict=True)
+      mode = os.stat(real).st_mode
+    except (OSError, RuntimeError) as error:
+      raise RunFolderError(f'{shown}: there is no such file') from error
+    if not real.is_relative_to(self._real):
+      raise RunFolderError(f'{shown} leads out of the run: not opened')
+    if not stat.S_ISREG(mode):
+      raise RunFolderError(f'{shown} is no regular file: not opened')
+    return path
+
+  def files(self, *names: str) -> list[pathlib.Path]:
+    """The files of a folder of the run, all of them checked; none if missing.
+
+    Raises:
+      RunFolderError: the folder or one of its files leads out of the run, or
+        is something else.
+    """
+    folder = self._path.joinpath(*names)
+    if not os.path.lexists(folder):
+      return []
+    if not folder.resolve().is_relative_to(self._real):
+      raise RunFolderError(
+          f'{printable(folder)} leads out of the run: not opened'
+      )
+    if not folder.is_dir():
+      raise RunFolderError(f'{printable(folder)} is no folder')
+    return [self.file(*names, name) for name in sorted(os.listdir(folder))]
+
+  def text(self, name: str) -> str:
+    """A text file's content.
+
+    Raises:
+      RunFolderError: it cannot be read, or is no text.
+    """
+    path = self.file(name)
+    try:
+      if path.stat().st_size > _LARGEST_TEXT:
+        raise RunFolderError(f'{printable(path)} is too large for a {name}')
+      return path.read_text(encoding='utf-8')
+    except OSError as error:
+      raise RunFolderError(
+          f'{printable(path)} cannot be read ({error.strerror})'
+      ) from error
+    except UnicodeDecodeError as error:
+      raise RunFolderError(f'{printable(path)} is no text') from error
+
+  def metrics(self) -> dict[str, list[float]]:
+    """The columns of metrics.csv, and `hours`.
+
+    A last line that is being written is left out.
+
+    Returns:
+      Lists of floats by column, NaN for an empty cell.
+
+    Raises:
+      RunFolderError: it cannot be read, has no iteration yet, or holds
+        something else than numbers.
+    """
+    rows = self._rows(METRICS, ('iteration', 'wall_time_s'))
+    if not rows:
+      raise RunFolderError(
+          f'{printable(self._path / METRICS)} has no iteration yet'
+      )
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns['hours'] = [s / 3600 for s in columns['wall_time_s']]
+    return columns
+
+  def places(self) -> list[Place]:
+    """The places of the run, in the order of their first visits.
+
+    Raises:
+      RunFolderError: places.csv cannot be read or holds something else.
+    """
+    first, steps, episodes = {}, collections.Counter(), collections.Counter()
+    columns = ('iteration', 'env_steps', 'place', 'steps', 'episodes')
+    for row in self._rows(PLACES, columns):
+      if not all(math.isfinite(row[name]) for name in columns):
+        raise RunFolderError(
+            f'{printable(self._path / PLACES)}: a cell is empty or infinite'
+        )
+      place = int(row['place'])
+      first.setdefault(place, (int(row['iteration']), int(row['env_steps'])))
+      steps[place] += int(row['steps'])
+      episodes[place] += int(row['episodes'])
+    return [
+        Place(place, order, *start, steps[place], episodes[place])
+        for order, (place, start) in enumerate(first.items(), start=1)
+    ]
+
+  def config(self) -> dict[str, str]:
+    """The operative config's values, as text, by name."""
+    return operative_config.read(self.text(CONFIG))
+
+  def description(self) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+      RunFolderError: it cannot be read.
+    """
+    try:
+      content = json.loads(self.text(DESCRIPTION))
+    except (ValueError, RecursionError) as error:
+      if isinstance(error, RunFolderError):
+        raise
+      raise RunFolderError(
+          f'{printable(self._path / DESCRIPTION)} is damaged'
+      ) from error
+    if not isinstance(content, dict):
+      raise RunFolderError(
+          f'{printable(self._path / DESCRIPTION)} describes no run'
+      )
+    return content
+
+  def videos(self) -> list[pathlib.Path]:
+    """The trainer's films, the oldest first."""
+    numbered = {}
+    for path in self.files(VIDEOS):
+      number = re.fullmatch(r'iteration-(\d{1,12})\.mp4', path.name)
+      if number:
+        numbered[int(number[1])] = path
+    return [path for _, path in sorted(numbered.items())]
+
+  def _rows(self, name: str, needed) -> list[dict[str, float]]:
+    """The rows of a file of numbers, each a dict by column."""
+    shown = printable(self._path / name)
+    text = self.text(name)
+    complete = text[: text.rfind('\n') + 1]
+    lines = list(csv.reader(io.StringIO(complete)))
+    header = lines[0] if lines else []
+    missing = [column for column in needed if column not in header]
+    if missing:
+      raise RunFolderError(f'{shown} has no column {missing[0]}')
+    rows = []
+    for number, cells in enumerate(lines[1:], start=2):
+      try:
+        values = [float(cell or 'nan') for cell in cells]
+        rows.append(dict(zip(header, values, strict=True)))
+      except ValueError as error:
+        raise RunFolderError(
+            f'{shown}, line {number}: not a row of this file: '
+            f'"{printable(",".join(cells))[:60]}"'
+        ) from error
+    return rows
+
+
+def printable(text: Union[str, os.PathLike]) -> str:
+  """A text whose control characters are written out, safe for a terminal."""
+  return ''.join(
+      c if c.isprintable() else repr(c)[1:-1] for c in os.fspath(text)
+  )

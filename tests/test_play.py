@@ -1,0 +1,374 @@
+"""play.py: what a run's folder alone is good for, and what it may not do."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import cv2
+import gin
+import numpy as np
+import pytest
+
+import play
+import plot
+from rnd_agent import checkpoints
+from rnd_agent import episode_trace
+from rnd_agent import gin_files
+from rnd_agent import play_lib
+from rnd_agent import run_config
+from rnd_agent import run_folder
+from rnd_agent import train_eval_lib
+from rnd_agent.environments import suites
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_SIZES = (
+    'train_eval.num_parallel_environments = 4',
+    'train_eval.num_workers = 1',
+    'train_eval.num_iterations = 1',
+    'train_eval.num_minibatches = 2',
+    'train_eval.num_epochs = 1',
+    'train_eval.random_steps = 1',
+    'train_eval.eval_interval = 0',
+    'RandomNetworkDistillation.feature_dim = 8',
+    'RandomNetworkDistillation.predictor_hidden_units = (8,)',
+    'ActorCriticNetwork.fc_layer_params = (16, 16)',
+)
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+def _train(folder, *bindings):
+  gin.clear_config()
+  gin_files.parse([], [*_SIZES, *bindings])
+  train_eval_lib.train_eval(root_dir=str(folder))
+  gin.clear_config()
+  return folder
+
+
+@pytest.fixture(name='trained', scope='module')
+def _trained(tmp_path_factory):
+  return _train(
+      tmp_path_factory.mktemp('corridor') / 'run',
+      "train_eval.env_name = 'toy:Corridor'", 'train_eval.rollout_length = 8',
+      'EnvironmentConfig.max_episode_steps = 12',
+  )
+
+
+@pytest.fixture(name='folder')
+def _folder(trained, tmp_path):
+  """A run as a stranger would send it: config and checkpoint, nothing else."""
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  shutil.copy(trained / 'operative_config.gin', folder)
+  shutil.copytree(trained / 'checkpoints', folder / 'checkpoints')
+  return folder
+
+
+def _player(folder, **settings):
+  return play_lib.Player(run_folder.RunFolder(folder), **settings)
+
+
+@pytest.fixture(name='command')
+def _command():
+  """Runs play.main in this process, where TensorFlow is loaded already."""
+  play._FLAGS.mark_as_parsed()
+  before = play._FLAGS.flag_values_dict()
+
+  def run(*arguments):
+    try:
+      play.main(['play.py', *map(str, arguments)])
+    finally:
+      for name, value in before.items():
+        play._FLAGS[name].value = value
+        play._FLAGS[name].using_default_value = True
+
+  return run
+
+
+def _count_frames(path):
+  capture, count = cv2.VideoCapture(str(path)), 0
+  while capture.read()[0]:
+    count += 1
+  return count
+
+
+def test_it_prints_films_and_saves(folder, tmp_path, command, capsys):
+  command(
+      f'--root_dir={folder}', '--episodes=2', f'--video={tmp_path}/out.mp4',
+      '--highlights', f'--trace={tmp_path}/out.npz',
+  )
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].endswith(
+      'toy:Corridor after iteration 1, sampled actions')
+  assert re.match(r'episode 1: score 0, 12 steps, \d+ rooms?, intrinsic', (
+      lines[1]))
+  assert lines[3].startswith('mean of 2 episodes: score 0 (0 to 0), 12 steps')
+  # Two episodes of 12 steps have 13 observations each.
+  assert _count_frames(tmp_path / 'out.mp4') == 26
+  assert _count_frames(tmp_path / 'out-peak-1.mp4') == 13
+  trace = episode_trace.load(tmp_path / 'out.npz')
+  assert trace.length == 13 and len(trace.frames) == 13
+  assert trace.place[0] == 0 and trace.action[-1] == -1
+  np.testing.assert_allclose(trace.probabilities[:-1].sum(-1), 1, rtol=1e-5)
+  ratio = trace.bonus / trace.intrinsic_reward
+  np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
+  assert sorted(path.name for path in folder.iterdir()) == [
+      'checkpoints', 'operative_config.gin']
+
+
+def test_it_restores_what_was_trained(trained, folder):
+  """The agent's numbers are those of the checkpoint, by their names."""
+  import tensorflow as tf
+
+  player = _player(folder)
+  path = str(trained / 'checkpoints' / 'iteration-1')
+  reader = tf.train.load_checkpoint(path)
+  saved = [reader.get_tensor(name) for name, _ in tf.train.list_variables(path)
+           if name.startswith('target/') and 'VARIABLE_VALUE' in name]
+  variables = player._agent.rnd.target.variables
+  assert len(saved) == len(variables) > 1
+  for variable in variables:
+    assert any(np.array_equal(variable, array) for array in saved
+               if array.shape == variable.shape)
+  assert player.iteration == 1
+  player.close()
+
+
+def test_seeds_and_greedy_actions(folder):
+  def actions(seed, greedy):
+    player = _player(folder, seed=seed)
+    trace = player.play(greedy=greedy, frames=False).trace
+    player.close()
+    return trace
+
+  a, b, other = actions(1, False), actions(1, False), actions(2, False)
+  np.testing.assert_array_equal(a.action, b.action)
+  np.testing.assert_array_equal(a.value_int, b.value_int)
+  assert not np.array_equal(a.action, other.action)
+  greedy = actions(1, True)
+  np.testing.assert_array_equal(
+      greedy.action[:-1], greedy.probabilities[:-1].argmax(-1))
+  assert not a.frames
+
+
+def test_an_episode_can_be_cut(folder):
+  player = _player(folder)
+  outcome = player.play(max_steps=5)
+  assert outcome.length == 5 and not outcome.complete
+  assert player.play().complete
+  seen = []
+  outcome = player.play(watch=lambda frame, score: seen.append(frame.shape)
+                        or len(seen) < 3)
+  assert outcome.length == 2 and not outcome.complete
+  player.close()
+
+
+def test_recurrent_cores_carry_their_state(tmp_path):
+  folder = _train(
+      tmp_path / 'run', "train_eval.env_name = 'toy:Recall'",
+      'train_eval.rollout_length = 16',
+      'ActorCriticNetwork.core = @GRUCell()', 'GRUCell.units = 8',
+  )
+  player = _player(folder)
+  seen = []
+  look = player._look
+
+  def watched(observation, step_type, state, *rest):
+    result = look(observation, step_type, state, *rest)
+    seen.append((state, result['state']))
+    return result
+
+  player._look = watched
+  player.play(frames=False)
+  flat = [np.concatenate([np.ravel(x) for x in _flat(s)]) for s, _ in seen]
+  assert not flat[0].any() and flat[1].any()
+  for (_, after), (before, _) in zip(seen, seen[1:]):
+    for x, y in zip(_flat(after), _flat(before)):
+      np.testing.assert_array_equal(x, y)
+  player.close()
+
+
+def _flat(state):
+  import tensorflow as tf
+
+  return tf.nest.flatten(state)
+
+
+def test_pictures_that_need_a_package_are_one_line(folder, monkeypatch):
+  import gymnasium
+
+  def render():
+    raise gymnasium.error.DependencyNotInstalled('pygame is not\ninstalled')
+
+  player = _player(folder)
+  monkeypatch.setattr(player._environment.unwrapped, 'render', render)
+  with pytest.raises(play_lib.PlayError, match='pygame is not installed'):
+    player.play()
+  player.close()
+
+
+def test_scores_are_not_clipped_and_sticky_actions_are_optional(folder):
+  config = folder / 'operative_config.gin'
+  text = re.sub(r'EnvironmentConfig.reward_clip = .*\n', '',
+                config.read_text())
+  config.write_text(f'{text}\nEnvironmentConfig.reward_clip = 0.5\n')
+  player = _player(folder, sticky=0.9)
+  names, environment = [], player._environment
+  while hasattr(environment, 'env'):
+    names.append(type(environment).__name__)
+    environment = environment.env
+  assert 'ClipReward' not in names and 'StickyActions' in names
+  player.close()
+
+
+def test_gymnasium_environments_can_be_drawn():
+  pytest.importorskip('pygame')
+  environment = suites.make('gymnasium:CartPole-v1')
+  assert environment.render_mode == 'rgb_array'
+  assert environment.render().shape == (400, 600, 3)
+  environment.close()
+
+
+# ------------------------------------------------------- strangers' folders
+
+
+def _refused(folder, kind, match):
+  with pytest.raises(kind, match=match) as error:
+    _player(folder)
+  assert '\n' not in str(error.value).partition('\n  In call to')[0]
+
+
+@pytest.mark.parametrize('line, kind, match', [
+    ("include '/etc/hostname'", run_config.RefusedConfigError,
+     'includes another file'),
+    ('import os', gin_files.ConfigError, 'modules of rnd_agent only'),
+    ('from subprocess import run', gin_files.ConfigError, 'rnd_agent only'),
+    ('ActorCriticNetwork.core = @ActorPolicy()', run_config.RefusedConfigError,
+     'refers to @ActorPolicy in'),
+    ('ActorCriticNetwork.core = [@train_eval()]', run_config.RefusedConfigError,
+     'refers to'),
+    ("train_eval.env_name = 'gymnasium:antigravity:X-v0'",
+     run_config.RefusedConfigError, 'add --trust'),
+    ("train_eval.env_name = 'toy:Nothing'", ValueError, 'Nothing'),
+    ('train_eval.num_epochs = 0', gin_files.ConfigError, 'num_epochs'),
+    ('train_eval.no_such_thing = 0', gin_files.ConfigError, 'no_such_thing'),
+])
+def test_configs_that_ask_for_too_much(folder, line, kind, match):
+  with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
+    file.write(f'\n{line}\n')
+  before = set(sys.modules)
+  _refused(folder, kind, match)
+  assert 'antigravity' not in set(sys.modules) - before
+
+
+def test_foreign_references_are_refused(folder):
+  """Whatever gin knows from TF-Agents could be called by a config."""
+  with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
+    file.write('\nActorCriticNetwork.core = {"a": (1, @QPolicy())}\n')
+  _refused(folder, run_config.RefusedConfigError, 'refers to @QPolicy')
+
+
+def test_checkpoints_that_are_not_there_or_lie_elsewhere(folder, tmp_path):
+  (tmp_path / 'elsewhere').mkdir()
+  for path in (folder / 'checkpoints').glob('iteration-1*'):
+    path.rename(tmp_path / 'elsewhere' / path.name)
+  _refused(folder, play_lib.PlayError, 'no checkpoint')
+  names = [path.name for path in (tmp_path / 'elsewhere').iterdir()]
+  checksums, = (tmp_path / 'elsewhere').glob('*.json')
+  text = checksums.read_text()
+  (folder / 'checkpoints' / checksums.name).write_text(
+      text.replace('"iteration-1', '"../../elsewhere/iteration-1')
+  )
+  _refused(folder, checkpoints.CheckpointError, 'is no name')
+  for name in names:
+    path = folder / 'checkpoints' / name
+    path.unlink(missing_ok=True)
+    path.symlink_to(tmp_path / 'elsewhere' / name)
+  _refused(folder, run_folder.RunFolderError, 'leads out of the run')
+  shutil.rmtree(folder / 'checkpoints')
+  _refused(folder, play_lib.PlayError, 'no checkpoint yet')
+
+
+def test_other_networks_and_damage_are_one_line(folder):
+  config = folder / 'operative_config.gin'
+  text = config.read_text()
+  config.write_text(text.replace('(16, 16)', '(16, 24)'))
+  _refused(folder, checkpoints.CheckpointError, 'cannot be restored')
+  config.write_text(text)
+  data, = (folder / 'checkpoints').glob('iteration-1.data*')
+  data.write_bytes(data.read_bytes()[:100])
+  _refused(folder, checkpoints.CheckpointError, 'iteration-1')
+
+
+def test_errors_carry_no_control_characters(folder, command, capsys):
+  with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
+    file.write('\n"\x1b]0;owned\x07" = 1\n')
+  with pytest.raises(SystemExit):
+    command(f'--root_dir={folder}')
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1 and 'operative_config.gin' in error
+  assert '\x1b' not in error and '\x07' not in error
+
+
+# ------------------------------------------------------------- command line
+
+
+@pytest.mark.parametrize('arguments, part', [
+    ((), "name the run's folder"),
+    (('--root_dir=none',), 'no such folder'),
+    (('--root_dir=.', '--video=x.avi'), 'films end in'),
+    (('--root_dir=.', '--highlights'), '--highlights needs --video'),
+    (('--root_dir=.', '--trace=x.txt'), 'traces end in .npz'),
+    (('--root_dir=.', '--video=none/x.mp4'), 'no folder none'),
+    (('--root_dir=.',), 'is not a run'),
+    (('--root_dir=.', '--episodes=0'), 'episodes'),
+    (('extra',), 'unexpected argument'),
+])
+def test_mistakes_are_one_line_and_status_2(
+    tmp_path, monkeypatch, command, capsys, arguments, part
+):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(SystemExit) as error:
+    command(*arguments)
+  assert error.value.code == 2
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 1 and part in lines[0], lines
+
+
+def test_a_window_needs_a_display(folder, monkeypatch, command, capsys):
+  monkeypatch.delenv('DISPLAY', raising=False)
+  with pytest.raises(SystemExit) as error:
+    command(f'--root_dir={folder}', '--render')
+  assert error.value.code == 2
+  assert '--render needs a display' in capsys.readouterr().err
+
+
+def test_a_report_plays_an_episode(folder, tmp_path, monkeypatch):
+  pytest.importorskip('matplotlib')
+  monkeypatch.chdir(tmp_path)
+  plot._FLAGS.mark_as_parsed()
+  episode = plot._episode(run_folder.RunFolder(folder))
+  assert episode.trace.length == 13 and episode.frames_per_second == 10
+  shutil.rmtree(folder / 'checkpoints')
+  episode = plot._episode(run_folder.RunFolder(folder))
+  assert episode.trace is None and 'no checkpoint' in episode.reason
+
+
+def test_the_script_starts_alone(folder, tmp_path):
+  """As a user calls it, elsewhere, without a display."""
+  result = subprocess.run(
+      [sys.executable, str(_ROOT / 'play.py'), f'--root_dir={folder}',
+       '--video=out.gif'],
+      cwd=tmp_path, capture_output=True, text=True, timeout=200,
+      env={'PATH': '/usr/bin:/bin', 'PYTHONPATH': str(_ROOT)},
+  )
+  assert result.returncode == 0, result.stderr
+  assert _count_frames(tmp_path / 'out.gif') == 13
+  assert 'Traceback' not in result.stderr and 'wrote out.gif' in result.stdout
