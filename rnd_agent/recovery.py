@@ -87,9 +87,8 @@ class SafeCollector:
         self._remember()
         return self._collector.collect()
       except errors.EnvironmentWorkerError as error:
-        self._count(error)
-        self._note(
-            f'{_first_line(error)}; made anew, the rollout is collected again'
+        self._survive_or_end(
+            error, 'made anew, the rollout is collected again'
         )
         self._recover()
         self._generator.state.assign(begin)
@@ -104,17 +103,18 @@ class SafeCollector:
     Raises:
       EnvironmentWorkerError: the error, if it is the third in a row.
     """
-    self._count(error)
-    self._note(f'{_first_line(error)}; made anew, with new episodes')
+    self._survive_or_end(error, 'made anew, with new episodes')
     self._environment.restart()
 
-  def _count(self, error: errors.EnvironmentWorkerError) -> None:
-    """Raises the error if it cannot be survived, or not any more."""
+  def _survive_or_end(self, error, what: str) -> None:
+    """Says what happened; raises it if it cannot be survived any more."""
     key = (error.worker, error.environment)
     self._failures[key] = self._failures.get(key, 0) + 1
     if not self._can_restore or self._failures[key] >= _TOO_MANY:
+      self._in_the_middle = True  # Of them nothing can be asked now.
       raise error
     self.restarts += 1
+    self._note(f'{_first_line(error)}; {what}')
 
   def _remember(self) -> None:
     """Takes the state that this rollout begins from.
@@ -136,7 +136,7 @@ class SafeCollector:
           self._return_to(self._origin, self._actions)
         return
       except errors.EnvironmentWorkerError as error:
-        self._count(error)
+        self._survive_or_end(error, 'made anew once more')
 
   def _return_to(self, origin: dict[str, Any], actions: Any) -> None:
     """Sets the environments' state, then takes a rollout's steps again.
@@ -168,8 +168,13 @@ class SafeCollector:
     """What a checkpoint holds of the environments; empty without them."""
     if not self._can_restore:
       return b''
-    if not self._in_the_middle:
-      return states.encode({'environments': self._environment.get_state()})
+    while not self._in_the_middle:
+      try:
+        return states.encode({'environments': self._environment.get_state()})
+      except errors.EnvironmentWorkerError as error:
+        # Where the last rollout began and its actions tell the same.
+        self._survive_or_end(error, 'made anew')
+        self._recover()
     if self._origin is None:
       return b''
     state = {'environments': self._origin}

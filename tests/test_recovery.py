@@ -117,6 +117,50 @@ def test_a_worker_killed_between_rollouts_changes_nothing(
   assert _rows(tmp_path / 'run')[-1]['environment_restarts'] == '2'
 
 
+def test_a_worker_killed_before_a_checkpoint_changes_nothing(
+    undisturbed, tmp_path
+):
+  """Its states are asked for while a checkpoint is written."""
+  run = _trainer(tmp_path / 'run')
+  save, count = run._checkpoints.save, 0
+
+  def saving(iteration):
+    nonlocal count
+    count += 1
+    _kill(run._environment)
+    run._environment._pool._processes[1].process.wait()
+    return save(iteration)
+
+  run._checkpoints.save = saving
+  run.run()
+  assert count == 2
+  _assert_same_rows(undisturbed, tmp_path / 'run')
+  # ... and what was saved is where the run was.
+  for path in (tmp_path / 'run' / 'checkpoints').glob('iteration-6*'):
+    path.unlink()
+  _trainer(tmp_path / 'run').run()
+  _assert_same_rows(undisturbed, tmp_path / 'run')
+
+
+def test_environments_that_fail_at_every_checkpoint_end_the_run_saved(
+    undisturbed, tmp_path, monkeypatch
+):
+  run = _trainer(tmp_path / 'run')
+  get_state = run._environment.get_state
+
+  def failing():
+    if run._iteration == 3 and run._metrics.last_iteration == 3:
+      _kill(run._environment)
+      run._environment._pool._processes[1].process.wait()
+    return get_state()
+
+  monkeypatch.setattr(run._environment, 'get_state', failing)
+  with pytest.raises(errors.EnvironmentWorkerError, match='SIGKILL'):
+    run.run()
+  _trainer(tmp_path / 'run').run()
+  _assert_same_rows(undisturbed, tmp_path / 'run')
+
+
 def test_a_hung_worker_changes_nothing(undisturbed, tmp_path, capsys):
   gin_files.parse([], ['ShardedPyEnvironment.worker_timeout = 2.0'])
   run = _trainer(tmp_path / 'run')
