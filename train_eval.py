@@ -10,12 +10,15 @@ case what was trained before is kept.
 
 import os
 import pathlib
+import re
 import signal
 import sys
 
 from absl import app
 from absl import flags
 from absl import logging
+
+from rnd_agent import plain_text
 
 _ROOT_DIR = flags.DEFINE_string(
     'root_dir', None, 'Folder of the run; runs/<config name> if not given.'
@@ -36,7 +39,7 @@ _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
 def _fail(error, status=2):
   """Ends the process with one line, and a worker's traceback if any."""
   # Gin appends to an error where it passed, on further lines.
-  text = str(error).partition('\n  In call to')[0]
+  text = plain_text.printable(str(error)).partition('\n  In call to')[0]
   cause, _, details = text.partition('\n\n')
   print(f'train_eval: error: {" ".join(cause.split())}', file=sys.stderr)
   if details:
@@ -47,16 +50,34 @@ def _fail(error, status=2):
 def _parse_flags(argv):
   try:
     arguments = flags.FLAGS(argv)
-  except flags.Error as error:
+  except (flags.Error, ValueError) as error:
     _fail(error)
   if arguments[1:]:
     _fail(f'unexpected argument {arguments[1]!r}')
   return arguments
 
 
-def _default_root_dir():
+def _root_dir():
+  if _ROOT_DIR.value is not None:
+    return _ROOT_DIR.value
   last = _GIN_FILE.value[-1] if _GIN_FILE.value else 'default'
   return os.path.join('runs', pathlib.Path(last).stem)
+
+
+def _machine_errors():
+  """How TensorFlow says that a disk or the memory is full."""
+  from tensorflow import errors
+
+  return (
+      errors.ResourceExhaustedError, errors.OutOfRangeError,
+      errors.PermissionDeniedError, errors.FailedPreconditionError,
+  )
+
+
+def _first_line(error):
+  """The cause alone, of an error of the operating system or TensorFlow."""
+  text = re.sub(r'^\{\{.*?\}\} ', '', str(error))
+  return text.partition('\n')[0].rstrip(': ')
 
 
 def main(_):
@@ -78,7 +99,7 @@ def main(_):
 
     try:
       gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value)
-      root_dir = _ROOT_DIR.value or _default_root_dir()
+      root_dir = _root_dir()
       train_eval_lib.train_eval(
           root_dir=root_dir, resume=_RESUME.value,
           allow_config_change=_ALLOW_CONFIG_CHANGE.value,
@@ -94,6 +115,11 @@ def main(_):
       _fail(error, status=1)
     except trainer.TrainingDivergedError as error:
       _fail(error, status=3)
+    except (OSError, *_machine_errors()) as error:
+      _fail(
+          f'{_first_line(error)}: what has been saved is kept; when this is '
+          'mended, the same command continues', status=1,
+      )
   except KeyboardInterrupt:
     print('train_eval: interrupted before training began', file=sys.stderr)
 

@@ -218,7 +218,8 @@ class Checkpoints:
           'operative_config.gin), or choose another --root_dir'
       ) from error
     except (
-        tf.errors.OpError, ValueError, LookupError, RuntimeError, OSError
+        tf.errors.OpError, ValueError, LookupError, RuntimeError, OSError,
+        TypeError,
     ) as error:
       raise CheckpointError(
           f'{prefix} cannot be restored ({_first_line(error)}): if the '
@@ -286,7 +287,7 @@ def _damage(prefix: str) -> str | None:
         return f'{name} has changed since it was written'
   except FileNotFoundError as error:
     return f'{os.path.basename(error.filename)} is missing'
-  except (OSError, ValueError, TypeError) as error:
+  except (OSError, ValueError, TypeError, RecursionError) as error:
     return f'{os.path.basename(prefix)}{_LIST}: {_first_line(error)}'
   return None
 
@@ -445,4 +446,5 @@ def _first_line(error: BaseException) -> str:
   text = error.strerror if isinstance(error, OSError) else None
   lines = (text or str(error)).strip().splitlines()
   text = lines[0] if lines else type(error).__name__
-  return text if len(text) <= 160 else text[:157] + '...'
+  text = re.sub(r'^\{\{.*?\}\} ', '', text)  # TensorFlow's name of the place.
+  return text if len(text) <= 160 else f'{text[:77]}...{text[-80:]}'

@@ -24,6 +24,8 @@ import gin
 from gin import config as gin_config
 from gin import config_parser
 
+from rnd_agent import gin_references
+
 _PACKAGE = __name__.partition('.')[0]
 _MAX_SUGGESTIONS = 3
 _SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
@@ -73,6 +75,10 @@ def parse(gin_files: Sequence[str], bindings: Sequence[str] = ()):
     reader.read_file(path, place='--gin_file', base=None)
   for text in bindings:
     label = f"--gin_bindings='{' '.join(text.split())}'"
+    if not text.strip():
+      raise ConfigError(
+          f'{label}: is empty: give a binding such as train_eval.seed=2'
+      )
     reader.read_text(text, _Origin(label))
   for place, scope, selector, parameter, value in reader.finish():
     try:
@@ -111,6 +117,46 @@ class _Reader:
 
   def finish(self) -> Sequence[_Binding]:
     """Checks macros across files; returns the bindings in reading order."""
+    self._check_macros()
+    final = {}
+    for binding in self._bindings:
+      selector = binding.selector
+      if selector != gin_references.MACRO:
+        selector = _find_configurable(selector).selector
+      key = gin_references.Key(binding.scope, selector, binding.parameter)
+      final[key] = binding
+    values = {key: binding.value for key, binding in final.items()}
+    circle = gin_references.find_circle(values)
+    if circle:
+      raise ConfigError(
+          f'{final[circle.key].place}: refers to itself: {circle.text}'
+      )
+    lacking = gin_references.missing(values, _required)
+    if lacking:
+      key, name, parameter = lacking
+      raise ConfigError(
+          f'{final[key].place}: @{name}() needs {name}.{parameter}: bind it too'
+      )
+    self._check_what_macros_hold(final)
+    return self._bindings
+
+  def _check_what_macros_hold(self, final):
+    """Checks parameters once more, with the values of macros in them."""
+    macros = {
+        key.scope: binding.value for key, binding in final.items()
+        if key.selector == gin_references.MACRO
+    }
+    for key, binding in final.items():
+      if key.selector != gin_references.MACRO:
+        value = gin_references.without_macros(binding.value, macros)
+        try:
+          _check_parameter(_find_configurable(key.selector), key.parameter,
+                           value)
+        except _NameProblem as error:
+          raise ConfigError(f'{binding.place}: {error}') from None
+
+  def _check_macros(self):
+    """Checks that each one is set, and used."""
     for name, place in self._macros_used.items():
       if name not in self._macros_set:
         raise ConfigError(
@@ -123,7 +169,6 @@ class _Reader:
             f"{place}: '{name}' names no configurable and nothing uses it as a "
             'macro' + _suggest_owner(name)
         )
-    return self._bindings
 
   def read_file(self, name: str, place: str, base: Optional[str]):
     """Reads a file, looked for in the folder `base` first if one is given."""
@@ -134,8 +179,15 @@ class _Reader:
     try:
       with open(path, encoding='utf-8') as file:
         text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-      raise ConfigError(f'{place}: cannot read {path}: {error}') from error
+    except OSError as error:
+      raise ConfigError(
+          f'{place}: cannot read {path} ({error.strerror})'
+      ) from error
+    except UnicodeDecodeError as error:
+      raise ConfigError(
+          f'{place}: {path} is not text in UTF-8 ({error.reason} at byte '
+          f'{error.start})'
+      ) from error
     self._open_files.append(identity)
     self.read_text(text, _Origin(path, path))
     self._open_files.pop()
@@ -169,7 +221,7 @@ class _Reader:
     if not parameter or selector == 'macro':
       name = scope if parameter else '/'.join(filter(None, (scope, selector)))
       self._macros_set[name] = place
-      binding = _Binding(place, name, 'gin.macro', 'value', value)
+      binding = _Binding(place, name, gin_references.MACRO, 'value', value)
     else:
       _check_parameter(_find_configurable(selector), parameter, value)
       binding = _Binding(place, scope, selector, parameter, value)
@@ -223,6 +275,13 @@ def _locate(name: str, place: str, base: Optional[str]) -> str:
   for path in choices:
     if os.path.isfile(path):
       return path
+  for path in choices:
+    if os.path.isdir(path) and name:
+      raise ConfigError(f'{place}: {path} is a folder, not a config file')
+    if os.path.islink(path):
+      raise ConfigError(
+          f'{place}: {path} is a link to {os.readlink(path)}, where no file is'
+      )
   nearby = {}
   for path in choices:
     folder = os.path.dirname(path)
@@ -232,7 +291,7 @@ def _locate(name: str, place: str, base: Optional[str]) -> str:
           nearby[entry] = os.path.join(folder, entry)
   near = [nearby[entry] for entry in _nearest(os.path.basename(name), nearby)]
   hint = f'; nearest: {", ".join(near)}' if near else ''
-  raise ConfigError(f'{place}: no config file {name}{hint}')
+  raise ConfigError(f"{place}: no config file {name or repr('')}{hint}")
 
 
 def _import(statement, place: str):
@@ -311,6 +370,15 @@ def _parameters(entry: gin_config.Configurable) -> dict[str, inspect.Parameter]:
   return parameters
 
 
+def _required(entry: gin_config.Configurable) -> list[str]:
+  """Names of the parameters that have no default."""
+  return [
+      name for name, p in _parameters(entry).items()
+      if p.default in (p.empty, gin.REQUIRED)
+      and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+  ]
+
+
 def _constructors(function_or_class) -> Sequence[Callable[..., Any]]:
   """What takes the parameters: of a class, also the bases given **kwargs.
 
@@ -340,14 +408,30 @@ def _check_value(entry, parameter: inspect.Parameter, value: Any):
     except NameError:
       # Names imported for type checkers only; nothing to compare with.
       continue
-  if not _fits(value, hint):
+  if not _fits(value, hint) or _refers_to_no_number(value, hint):
     wanted = getattr(hint, '__name__', None)
     if typing.get_origin(hint) or not wanted:
       wanted = str(hint).replace('typing.', '')
+    given = f'{value!r} ({type(value).__name__})'
+    if isinstance(value, gin_config.ConfigurableReference):
+      given = repr(value)
     raise _NameProblem(
-        f'{entry.name}.{parameter.name} wants {wanted}, not {value!r} '
-        f'({type(value).__name__})'
+        f'{entry.name}.{parameter.name} wants {wanted}, not {given}'
     )
+
+
+def _refers_to_no_number(value: Any, hint: Any) -> bool:
+  """Whether a plain value is wanted, and it is a class or what it makes."""
+  if not isinstance(value, gin_config.ConfigurableReference):
+    return False
+  wanted = typing.get_args(hint) or (hint,)
+  if not set(wanted) <= {int, float, bool, str, type(None)}:
+    return False
+  if value.config_key[1] == gin_references.MACRO:
+    return False  # Its value is looked at when all have been read.
+  entry = _find_configurable(value.selector)
+  made_by_us = entry.selector.startswith(f'{_PACKAGE}.')
+  return inspect.isclass(entry.wrapped) or made_by_us or not value.evaluate
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Callable, Mapping, Optional, Sequence, TextIO, Union
 
+from rnd_agent import plain_text
+
 
 class Progress:
   """How far the run is: one live line on a terminal, else a line at times."""
@@ -94,6 +96,7 @@ class Progress:
 
   def note(self, text: str):
     """Prints a line of its own, and keeps the live line below it."""
+    text = plain_text.printable(text)
     if self._live and self._line:
       self._write(f'\r\x1b[K{text}\n{self._line}')
     else:

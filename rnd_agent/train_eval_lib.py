@@ -10,7 +10,9 @@ import gin
 import gymnasium
 import numpy as np
 
+from rnd_agent import config_checks
 from rnd_agent import machine
+from rnd_agent import run_files
 from rnd_agent.config import ComputeConfig
 from rnd_agent.config import PPOConfig
 from rnd_agent.config import RNDConfig
@@ -121,13 +123,16 @@ def train_eval(
   check_configs()
   check_sizes(sequence_length=PPOConfig().sequence_length, **settings)
   space = _check_environment(env_name)
-  check_memory(
-      int(np.prod(space.shape)) * space.dtype.itemsize,
-      num_parallel_environments, rollout_length,
+  observation_bytes = int(np.prod(space.shape)) * space.dtype.itemsize
+  check_memory(observation_bytes, num_parallel_environments, rollout_length)
+  config_checks.check_evaluation(
+      observation_bytes, num_eval_episodes if eval_interval else 0
   )
   if initial_weights is not None and not _holds_checkpoints(root_dir):
     check_initial_weights(initial_weights)
   prepare_root_dir(root_dir, resume)
+  if not _holds_checkpoints(root_dir):
+    run_files.check_nothing_is_lost(root_dir, checkpoint_interval)
 
   # Here, so that the checks above can be used without loading TensorFlow.
   from rnd_agent import builders
@@ -219,6 +224,8 @@ def check_configs():
       config()
     except ValueError as error:
       raise ConfigError(_first_line(error)) from error
+  config_checks.check_observation(suites.EnvironmentConfig())
+  config_checks.check_layers()
 
 
 def check_memory(
@@ -251,7 +258,7 @@ def check_memory(
   raise ConfigError(
       f'train_eval.num_parallel_environments = {num_environments} with '
       f'train_eval.rollout_length = {rollout_length} needs about '
-      f'{needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} are free: '
+      f'{needed / 2**30:.3g} GiB of memory, {free / 2**30:.3g} are free: '
       f'choose about {fitting} environments, or shorter rollouts'
   )
 
@@ -289,26 +296,34 @@ def prepare_root_dir(root_dir: str, resume: bool):
     resume: Whether it may already hold a run.
 
   Raises:
-    ConfigError: It cannot be created or written, or holds a run unasked.
+    ConfigError: It cannot be created or written, holds a run unasked, or a run
+      whose files are none or lie elsewhere.
   """
+  if not root_dir:
+    raise ConfigError('--root_dir= is empty: name a folder, such as runs/x')
   folder = pathlib.Path(root_dir)
   try:
     folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+      _check_unused(folder)
+    run_files.check(folder)
     probe = folder / f'.probe-{os.getpid()}'
-    probe.touch()
+    probe.touch(exist_ok=False)
     probe.unlink()
-    holds_run = any(
-        (folder / name).exists()
-        for name in ('run.json', 'checkpoints', 'metrics.csv')
-    )
   except OSError as error:
     raise ConfigError(
         f'--root_dir={root_dir} cannot be written ({error.strerror}): choose '
         'another folder'
     ) from error
-  if holds_run and not resume:
+
+
+def _check_unused(folder: pathlib.Path):
+  if any(
+      os.path.lexists(folder / name)
+      for name in ('run.json', 'checkpoints', 'metrics.csv')
+  ):
     raise ConfigError(
-        f'--root_dir={root_dir} already holds a run: choose another folder, or '
+        f'--root_dir={folder} already holds a run: choose another folder, or '
         'drop --noresume to continue it'
     )
 

@@ -285,7 +285,7 @@ class Trainer:
     data, self._environment_state = self._environment_state, b''
     try:
       self._safe.set_state(data)
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
       if not self._allow_config_change:
         raise checkpoints.CheckpointError(
             f'{self._checkpoints.latest}: {error}: restore the configuration '

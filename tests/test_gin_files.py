@@ -196,9 +196,9 @@ def test_missing_and_unreadable_files(tmp_path, monkeypatch):
   message = _error(files=['configs/montezma.gin'])
   assert 'no config file configs/montezma.gin' in message
   assert 'nearest: configs/montezuma.gin' in message
-  assert 'no config file configs' in _error(files=['configs'])
+  assert 'configs is a folder' in _error(files=['configs'])
   (tmp_path / 'binary.gin').write_bytes(b'\xff\xfe\x00')
-  assert 'cannot read binary.gin' in _error(files=['binary.gin'])
+  assert 'binary.gin is not text' in _error(files=['binary.gin'])
 
 
 def test_nothing_is_bound_when_something_is_wrong():
@@ -229,3 +229,34 @@ def test_operative_config_is_read_back(tmp_path):
   gin_files.parse([str(path)])
   assert robot()[0] == 3
   assert Motor().power == 0.5
+
+
+@pytest.mark.parametrize('bindings, circle', [
+    (['a = %a', 'robot.legs = %a'], '%a needs %a'),
+    (['a = %b', 'b = [%a]', 'robot.gaits = %a'], '%a needs %b needs %a'),
+    (['Motor.part = [@Motor()]'], '@Motor() needs @Motor()'),
+])
+def test_values_that_need_themselves(bindings, circle):
+  assert f'refers to itself: {circle}' in _error(*bindings)
+
+
+def test_what_only_looks_like_a_circle():
+  gin_files.parse([], [
+      'Motor.part = @inner/Motor()', 'inner/Motor.part = None',
+  ])
+  assert Motor().part.part is None
+  gin_files.parse([], ['Motor.part = @Motor()', 'Motor.part = 3'])
+  assert Motor().part == 3
+
+
+def test_the_value_of_a_macro_has_the_type_that_is_wanted():
+  assert "robot.legs wants int, not 'four'" in _error(
+      "n = 'four'", 'robot.legs = %n'
+  )
+  assert 'robot.gaits wants' in _error("n = 'four'", 'robot.gaits = [1, %n]')
+  gin_files.parse([], ['robot.legs = %n', 'n = 4', 'robot.gaits = (%n,)'])
+  assert robot() == (4, 'bolt', (4,))
+
+
+def test_a_reference_in_place_of_a_number():
+  assert 'wants int, not @Motor()' in _error('robot.legs = @Motor()')

@@ -21,7 +21,8 @@ _CONFIGS = sorted((_ROOT / 'configs').glob('**/*.gin'))
 _LAYERS = (
     (
         'train_eval', 'play', 'plot', 'rnd_agent.train_eval_lib',
-        'rnd_agent.builders', 'rnd_agent.play_lib', 'rnd_agent.run_config',
+        'rnd_agent.builders', 'rnd_agent.config_checks', 'rnd_agent.play_lib',
+        'rnd_agent.run_config',
     ),
     (
         'rnd_agent.trainer', 'rnd_agent.evaluation', 'rnd_agent.checkpoints',
@@ -40,7 +41,7 @@ _LAYERS = (
 _LEAVES = (
     'rnd_agent.returns', 'rnd_agent.losses', 'rnd_agent.normalizers',
     'rnd_agent.config', 'rnd_agent.progress', 'rnd_agent.run_json',
-    'rnd_agent.machine', 'rnd_agent.config_changes',
+    'rnd_agent.machine', 'rnd_agent.config_changes', 'rnd_agent.plain_text',
     'rnd_agent.aggregate', 'rnd_agent.film_files',
     'rnd_agent.operative_config', 'rnd_agent.episode_trace',
     'rnd_agent.figures',

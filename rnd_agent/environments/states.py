@@ -215,7 +215,9 @@ def decode(data: bytes) -> Any:
     if decompressor.unconsumed_tail or not decompressor.eof:
       raise ValueError('it is cut off, or too large')
     return json.loads(text, object_hook=_from_json)
-  except (zlib.error, ValueError, KeyError, TypeError) as error:
+  except (
+      zlib.error, ValueError, KeyError, TypeError, RecursionError
+  ) as error:
     raise ValueError(f'not a saved state: {error}') from error
 
 

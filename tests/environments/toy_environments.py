@@ -188,3 +188,22 @@ class Pictures(gymnasium.Env):
     frame = self._random.integers(0, 256, (20, 30, 3), np.uint8)
     self.frames.append(frame)
     return frame
+
+
+class Fragile(Walk):
+  """Raises in the 12th step of an episode, until it has done so some times."""
+
+  def __init__(self, folder, failures):
+    self._folder = folder
+    self._failures = failures
+
+  def step(self, action):
+    failed = os.listdir(self._folder)
+    if self._time == 11 and len(failed) < self._failures:
+      open(os.path.join(self._folder, f'{len(failed)}'), 'w').close()
+      raise OSError('the cable is loose')
+    return super().step(action)
+
+
+def fragile(folder, failures, seed):
+  return Fragile(folder, failures)

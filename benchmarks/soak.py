@@ -1,0 +1,488 @@
+"""Kills a training run at random times and compares it with an undisturbed one.
+
+python benchmarks/soak.py [--minutes=30] [--seed=1] [--json] \
+  [--env_name=atari:MontezumaRevenge]
+
+A small run of train_eval.py is disturbed for that long, and started again
+whenever it has ended: the process or its workers are killed with -9, a worker
+is stopped and continues, hangs or is killed, SIGTERM is sent once or twice.
+Then it is left to go on for a few iterations, an undisturbed twin makes as many
+(which takes about as long again), and the two are compared: every row of
+metrics.csv, every array of the last checkpoint, every step of TensorBoard.
+
+Prints counts. The exit status is 1 if anything was lost, doubled, different or
+left behind, or if the run ended otherwise than it should. What it wrote and
+started is gone at the end.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import app
+from absl import flags
+from absl import logging
+import psutil
+import run_comparison
+
+from rnd_agent import startup
+
+_MINUTES = flags.DEFINE_float(
+    'minutes', 30.0, 'How long the run is disturbed.', lower_bound=0.0
+)
+_ITERATIONS = flags.DEFINE_integer(
+    'iterations', 100_000, 'Of the disturbed run, at most.', lower_bound=10
+)
+_KILLS = flags.DEFINE_integer(
+    'kills', 10_000, 'After which the disturbing ends before its time.',
+    lower_bound=1,
+)
+_SEED = flags.DEFINE_integer('seed', 1, 'Of when what is killed.')
+_JSON = flags.DEFINE_boolean('json', False, 'Print JSON instead of a table.')
+_ENV_NAME = flags.DEFINE_string(
+    'env_name', 'atari:MontezumaRevenge', 'The game.'
+)
+_PAUSE = flags.DEFINE_float(
+    'pause', 12.0, 'Seconds between disturbances, at most.', lower_bound=0.0
+)
+_FOLDER = flags.DEFINE_string(
+    'folder', None, 'Where to put the runs, empty or new; it stays. If not '
+    'given, a temporary one that is removed.'
+)
+_BINDINGS = flags.DEFINE_multi_string(
+    'gin_bindings', [], 'For train_eval.py; may repeat.'
+)
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_MARK = 'RND_AGENT_SOAK'  # In the environment of every process of the run.
+_WORKER_TIMEOUT = 6.0  # seconds
+_PATIENCE = 180.0  # seconds for what should take some
+_GRACE = 10.0  # seconds for processes to end with their parent
+_LAST_ITERATIONS = 10  # left in peace
+_SETTINGS = (
+    'train_eval.num_workers = 2',
+    'train_eval.checkpoint_interval = 5',
+    f'ShardedPyEnvironment.worker_timeout = {_WORKER_TIMEOUT}',
+)
+# Sizes at which an iteration takes a fraction of a second.
+_SMALL = (
+    'train_eval.num_parallel_environments = 4',
+    'train_eval.rollout_length = 16',
+    'train_eval.num_minibatches = 2',
+    'train_eval.num_epochs = 2',
+    'train_eval.random_steps = 1',
+    'train_eval.eval_interval = 200',
+    'train_eval.num_eval_episodes = 2',
+    'ActorCriticNetwork.conv_layer_params = ((8, 8, 4), (8, 4, 2))',
+    'ActorCriticNetwork.fc_layer_params = (32,)',
+    'RNDNetwork.conv_layer_params = ((8, 8, 4), (8, 4, 2))',
+    'RandomNetworkDistillation.feature_dim = 16',
+    'RandomNetworkDistillation.predictor_hidden_units = (16,)',
+    'EnvironmentConfig.max_episode_steps = 50',
+)
+# What is done to the run, and how often relatively.
+_DISTURBANCES = {
+    'parent killed': 5,
+    'worker killed': 5,
+    'worker stopped, goes on': 2,
+    'worker stopped, hangs': 2,
+    'worker stopped, then killed': 1,
+    'worker stopped, parent killed': 1,
+    'SIGTERM': 4,
+    'SIGTERM twice': 1,
+}
+_NO_KILLS = ('worker stopped, goes on',)
+
+
+class Run:
+  """A run of train_eval.py that is started again and again."""
+
+  def __init__(self, folder: pathlib.Path, log: pathlib.Path):
+    self.folder = folder
+    self.starts = 0
+    self.repeated = 0  # Iterations that were made once more.
+    self.faults: list[str] = []
+    self.memory: set[tuple] = set()  # Shared, as `_shared_memory` names it.
+    self.ended_by_workers = 0
+    self._log = log
+    self._process = None
+    self._output = None
+    self._rows_before = 0
+    self._worker_disturbed = False
+
+  def start(self, iterations: int):
+    """Starts it, or once more, up to an iteration."""
+    self._rows_before = self.rows()
+    self._worker_disturbed = False
+    self._output = self._log.with_name(f'{self._log.name}-{self.starts}')
+    self.starts += 1
+    command = [
+        sys.executable, str(_ROOT / 'train_eval.py'),
+        f'--root_dir={self.folder}', f'--gin_file={_ROOT}/configs/atari.gin',
+        f"--gin_bindings=train_eval.env_name = '{_ENV_NAME.value}'",
+        *(f'--gin_bindings={binding}' for binding in (
+            *_SMALL, *_BINDINGS.value, *_SETTINGS,
+            f'train_eval.num_iterations = {iterations}',
+        )),
+    ]
+    with open(self._output, 'wb') as file:
+      self._process = subprocess.Popen(
+          command, stdout=file, stderr=subprocess.STDOUT,
+          stdin=subprocess.DEVNULL,
+          env={
+              **os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3',
+              'TMPDIR': str(self._log.parent), _MARK: str(self._log),
+          },
+      )
+
+  def rows(self) -> int:
+    """How many whole rows metrics.csv has."""
+    path = self.folder / 'metrics.csv'
+    if not path.exists():
+      return 0
+    return max(0, path.read_bytes().count(b'\n') - 1)
+
+  @property
+  def runs(self) -> bool:
+    return self._process is not None and self._process.poll() is None
+
+  @property
+  def has_checkpoint(self) -> bool:
+    return any((self.folder / 'checkpoints').glob('*.sha256.json'))
+
+  def send(self, number: int):
+    """Sends a signal to the parent, if it still lives."""
+    if self._process.poll() is None:
+      self._process.send_signal(number)
+
+  def workers(self) -> list[psutil.Process]:
+    """The living worker processes."""
+    return [
+        process for process in _marked(str(self._log))
+        if process.pid != self._process.pid
+        and 'worker.main' in ' '.join(_command_of(process))
+    ]
+
+  def disturb_worker(self) -> None:
+    """Notes that the run may end because of a worker."""
+    self._worker_disturbed = True
+
+  def wait(self, seconds: float) -> bool:
+    """Whether the process ends within some seconds."""
+    try:
+      self._process.wait(seconds)
+    except subprocess.TimeoutExpired:
+      return False
+    return True
+
+  def watch_memory(self):
+    """Notes what memory the living processes share."""
+    for process in _marked(str(self._log)):
+      self.memory |= _shared_memory(process)
+
+  def end(self, expected: tuple[int, ...]) -> None:
+    """Checks how the process has ended and what it has left.
+
+    Args:
+      expected: exit statuses that what was done to it may have.
+    """
+    if not self.wait(_PATIENCE):
+      self._fault(f'does not end within {_PATIENCE:g} s')
+      self._process.kill()
+      self._process.wait()
+    status = self._process.returncode
+    text = self._output.read_text(encoding='utf-8', errors='replace')
+    lines = [x for x in text.splitlines() if x.startswith('train_eval: error')]
+    if status == 1 and self._worker_disturbed and len(lines) == 1:
+      # Its workers were killed while it started, or three times in a row.
+      self.ended_by_workers += 1
+      _note(lines[0])
+    elif status not in expected:
+      self._fault(f'ended with status {status}: {text[-2000:]}')
+    if 'Traceback' in text:
+      self._fault(f'shows a traceback: {text[-3000:]}')
+    if 'new episodes' in text:
+      self._fault(f'could not repeat its episodes: {text[-2000:]}')
+    resumed = re.search(r'resuming .* at iteration (\d+)', text)
+    if resumed:
+      self.repeated += max(0, self._rows_before - int(resumed[1]) + 1)
+    left = _wait_until_gone(str(self._log))
+    if left:
+      self._fault(f'left the processes {left}')
+      _kill(str(self._log))
+
+  def _fault(self, text: str):
+    self.faults.append(f'start {self.starts} {text}')
+    _note(self.faults[-1])
+
+
+def _note(text: str):
+  print(f'{time.strftime("%H:%M:%S")} {text}', file=sys.stderr, flush=True)
+
+
+# ---------------------------------------------------------------- processes
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+  try:
+    return process.cmdline()
+  except psutil.Error:
+    return []  # It has ended meanwhile.
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+  """Living processes that were started by, or below, a run with this mark."""
+  found = []
+  for process in psutil.process_iter():
+    with contextlib.suppress(psutil.Error):
+      if (
+          process.environ().get(_MARK) == mark
+          and process.status() != psutil.STATUS_ZOMBIE
+      ):
+        found.append(process)
+  return found
+
+
+def _wait_until_gone(mark: str) -> list[str]:
+  """What of a run still lives some seconds after it has ended."""
+  deadline = time.monotonic() + _GRACE
+  while (left := _marked(mark)) and time.monotonic() < deadline:
+    time.sleep(0.1)
+  return [f'{p.pid} {_command_of(p)[:3]}' for p in left]
+
+
+def _kill(mark: str):
+  for process in _marked(mark):
+    with contextlib.suppress(psutil.NoSuchProcess):
+      process.kill()
+
+
+def _shared_memory(process: psutil.Process) -> set[tuple]:
+  """(device, inode) and name of the memory that a process shares."""
+  found = set()
+  with contextlib.suppress(OSError):
+    for line in pathlib.Path(f'/proc/{process.pid}/maps').read_text(
+        encoding='utf-8'
+    ).splitlines():
+      fields = line.split(maxsplit=5)
+      if len(fields) == 6 and fields[5].startswith(('/dev/shm/', '/memfd:')):
+        found.add((fields[3], fields[4], fields[5]))
+  return found
+
+
+def _memory_left(memory: set[tuple]) -> int:
+  """How much of shared memory some process or /dev/shm still holds."""
+  still = set()
+  for process in psutil.process_iter():
+    still |= _shared_memory(process)
+  named = {
+      entry for entry in memory
+      if entry[2].startswith('/dev/shm/') and os.path.exists(entry[2])
+  }
+  return len(memory & still | named)
+
+
+# ------------------------------------------------------------- disturbances
+
+
+def _disturb(run: Run, what: str, rng: random.Random) -> str:
+  """Does something to a living run.
+
+  Args:
+    run: it may have ended meanwhile.
+    what: one of `_DISTURBANCES`.
+    rng: for moments and choices.
+
+  Returns:
+    What was done: the same, or '' where there was no worker to do it to.
+  """
+  if what.startswith('worker'):
+    return what if _disturb_worker(run, what, rng) else ''
+  if what == 'parent killed':
+    run.send(signal.SIGKILL)
+    run.end((-signal.SIGKILL,))
+    return what
+  run.send(signal.SIGTERM)
+  # Before the interpreter has come as far as handling it, SIGTERM ends it.
+  expected = (0, -signal.SIGTERM)
+  if what == 'SIGTERM twice':
+    time.sleep(rng.uniform(0.0, 1.0))
+    run.send(signal.SIGTERM)
+    expected += (128 + signal.SIGTERM,)
+  run.end(expected)
+  return what
+
+
+def _disturb_worker(run: Run, what: str, rng: random.Random) -> bool:
+  workers = run.workers()
+  if not workers:
+    return False
+  worker = rng.choice(workers)
+  run.disturb_worker()
+  try:
+    if what == 'worker killed':
+      worker.kill()
+      return True
+    worker.suspend()
+    if what == 'worker stopped, goes on':
+      time.sleep(rng.uniform(0.0, _WORKER_TIMEOUT / 2))
+      worker.resume()
+    elif what == 'worker stopped, then killed':
+      time.sleep(rng.uniform(0.0, _WORKER_TIMEOUT / 2))
+      worker.kill()
+    elif what == 'worker stopped, parent killed':
+      time.sleep(rng.uniform(0.0, _WORKER_TIMEOUT / 2))
+      run.send(signal.SIGKILL)
+      run.end((-signal.SIGKILL,))
+    else:
+      _wait_for_the_end_of(worker, run)
+  except psutil.NoSuchProcess:
+    _note('the worker had ended by itself')
+  return True
+
+
+def _wait_for_the_end_of(worker: psutil.Process, run: Run):
+  """A worker that hangs is ended by its parent, sooner or later."""
+  try:
+    worker.wait(_PATIENCE)
+  except psutil.TimeoutExpired:
+    run.faults.append(f'start {run.starts}: a hung worker is not ended')
+    worker.kill()
+
+
+def _disturb_for(run: Run, rng: random.Random) -> dict[str, int]:
+  """Disturbs a run until the time, the kills or the iterations are up."""
+  counts = dict.fromkeys(_DISTURBANCES, 0)
+  end = time.monotonic() + 60 * _MINUTES.value
+  while time.monotonic() < end and _kills(counts) < _KILLS.value:
+    if not run.runs:
+      run.start(_ITERATIONS.value)
+      if rng.random() < 0.75:
+        _wait_for_a_row(run)
+    if run.wait(rng.uniform(0.0, _PAUSE.value)):
+      run.end((0,))
+      if run.rows() >= _ITERATIONS.value:
+        break
+      continue
+    run.watch_memory()
+    what, = rng.choices(list(_DISTURBANCES), list(_DISTURBANCES.values()))
+    if what.startswith('worker') and not run.has_checkpoint:
+      what = 'parent killed'  # The random agent's episodes are not repeated.
+    rows = run.rows()
+    done = _disturb(run, what, rng)
+    if done:
+      counts[done] += 1
+      _note(f'{_kills(counts)}: {done} at iteration {rows}')
+  if run.runs:
+    run.send(signal.SIGTERM)
+    run.end((0, -signal.SIGTERM))
+  return counts
+
+
+def _kills(counts: dict[str, int]) -> int:
+  return sum(n for what, n in counts.items() if what not in _NO_KILLS)
+
+
+def _wait_for_a_row(run: Run):
+  rows = run.rows()
+  deadline = time.monotonic() + _PATIENCE
+  while run.runs and time.monotonic() < deadline:
+    # After a kill rows are cut off before others follow.
+    if run.rows() != rows:
+      return
+    time.sleep(0.05)
+
+
+# -------------------------------------------------------------------- main
+
+
+def soak(folder: pathlib.Path) -> dict:
+  """Disturbs a run and compares it.
+
+  Args:
+    folder: for the runs, empty.
+
+  Returns:
+    Counts by name, and 'faults'.
+  """
+  began = time.monotonic()
+  run = Run(folder / 'disturbed', folder / 'disturbed.log')
+  twin = Run(folder / 'twin', folder / 'twin.log')
+  counts = _disturb_for(run, random.Random(_SEED.value))
+  disturbed_for = time.monotonic() - began
+  iterations = max(run.rows(), 1) + _LAST_ITERATIONS
+  for each in (run, twin):
+    _note(f'{each.folder.name}: up to iteration {iterations}')
+    each.start(iterations)
+    each.wait(max(_PATIENCE, 120 * _MINUTES.value))
+    each.end((0,))
+  result = {
+      'kills': _kills(counts), **counts, 'starts': run.starts,
+      'ended by their workers': run.ended_by_workers,
+      'iterations': iterations, 'iterations repeated': run.repeated,
+      'environment restarts': 0,
+      'minutes': round(disturbed_for / 60, 1),
+      'shared memory seen': len(run.memory),
+      'shared memory left': _memory_left(run.memory),
+  }
+  faults = run.faults + twin.faults
+  if result['shared memory left']:
+    faults.append('shared memory is left')
+  if all(_has_checkpoint(each.folder, iterations) for each in (run, twin)):
+    comparison = run_comparison.compare(run.folder, twin.folder, iterations)
+    rows = run_comparison.read_rows(run.folder)
+    result['environment restarts'] = int(rows[-1]['environment_restarts'])
+    result.update(comparison._asdict())
+    result['bit-identical'] = not comparison.faults()
+    faults += comparison.faults()
+  else:
+    faults.append('there is nothing to compare')
+  result['faults'] = faults
+  return result
+
+
+def _has_checkpoint(folder: pathlib.Path, iteration: int) -> bool:
+  return (folder / 'checkpoints' / f'iteration-{iteration}.index').exists()
+
+
+def main(_):
+  def stop(number, frame):
+    del frame
+    sys.exit(128 + number)
+
+  signal.signal(signal.SIGTERM, stop)
+  startup.quiet_imports()
+  logging.set_verbosity(logging.ERROR)
+  with contextlib.ExitStack() as stack:
+    folder = pathlib.Path(
+        _FOLDER.value
+        or stack.enter_context(tempfile.TemporaryDirectory(prefix='soak-'))
+    ).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+      result = soak(folder)
+    finally:
+      for mark in map(str, (folder / 'disturbed.log', folder / 'twin.log')):
+        _kill(mark)
+        _wait_until_gone(mark)
+  if _JSON.value:
+    print(json.dumps(result, indent=2))
+  else:
+    for name, value in result.items():
+      if name != 'faults':
+        print(f'{name.replace("_", " "):32} {value}')
+    for fault in result['faults']:
+      print(f'FAULT: {fault}')
+  sys.exit(1 if result['faults'] else 0)
+
+
+if __name__ == '__main__':
+  app.run(main)

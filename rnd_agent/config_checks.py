@@ -1,0 +1,119 @@
+"""Sizes that are checked before anything is built from them.
+
+What TensorFlow makes of them ends in many lines, in no memory, or, inside its
+native code, in the end of the process.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gin
+import psutil
+
+from rnd_agent.environments import suites
+from rnd_agent.gin_files import ConfigError
+
+# Sizes of layers, by how many lists they stand in.
+_LAYERS = {
+    'ActorCriticNetwork.fc_layer_params': 1,
+    'ActorCriticNetwork.final_layer_params': 1,
+    'ActorCriticNetwork.conv_layer_params': 2,
+    'RNDNetwork.hidden_units': 1,
+    'RNDNetwork.feature_dim': 0,
+    'RNDNetwork.fc_layer_params': 1,
+    'RNDNetwork.conv_layer_params': 2,
+    'RandomNetworkDistillation.feature_dim': 0,
+    'RandomNetworkDistillation.predictor_hidden_units': 1,
+    'GRUCell.units': 0,
+    'LSTMCell.units': 0,
+    'DNCCell.memory_size': 0,
+    'DNCCell.word_size': 0,
+    'DNCCell.num_read_heads': 0,
+    'DNCCell.controller_units': 0,
+    'DNCCell.output_units': 0,
+}
+_EXAMPLES = (
+    'a whole number, such as 256',
+    'a list of whole numbers, such as (256, 448)',
+    'a list of (filters, kernel, stride), such as ((32, 8, 4), (64, 4, 2))',
+)
+_LARGEST_LAYER = 2**16
+_LARGEST_OBSERVATION = 2**27  # numbers
+
+
+def check_layers():
+  """Checks the sizes of layers that gin binds.
+
+  Raises:
+    ConfigError: One is no whole number from 1 up, or larger than can be.
+  """
+  for name, depth in _LAYERS.items():
+    try:
+      value = gin.query_parameter(name)
+    except ValueError:  # Gin's way to say that it is not bound.
+      continue
+    if value is None or isinstance(value, gin.config.ConfigurableReference):
+      continue
+    for size in _sizes(name, value, value, depth):
+      if not 1 <= size <= _LARGEST_LAYER:
+        raise ConfigError(
+            f'{name} = {value!r}: choose sizes from 1 to {_LARGEST_LAYER}'
+        )
+
+
+def _sizes(name: str, value: Any, part: Any, depth: int) -> list[int]:
+  """The numbers in nested lists of a certain depth."""
+  if depth and isinstance(part, (list, tuple)):
+    if depth == 1 and name.endswith('conv_layer_params') and len(part) != 3:
+      raise ConfigError(f'{name} = {value!r}: choose {_EXAMPLES[2]}')
+    return [n for item in part for n in _sizes(name, value, item, depth - 1)]
+  if depth or isinstance(part, bool) or not isinstance(part, int):
+    raise ConfigError(f'{name} = {value!r}: choose {_EXAMPLES[_LAYERS[name]]}')
+  return [part]
+
+
+def check_observation(config: suites.EnvironmentConfig):
+  """Checks that an observation is no larger than can be.
+
+  Args:
+    config: How environments are preprocessed.
+
+  Raises:
+    ConfigError: It is.
+  """
+  pixels = math.prod(config.image_size or (1,))
+  frames = config.stacked_frames or 1
+  if pixels * frames > _LARGEST_OBSERVATION:
+    name = 'frame_size' if pixels > frames else 'stacked_frames'
+    raise ConfigError(
+        f'EnvironmentConfig.{name} = {getattr(config, name)!r}: an observation '
+        f'would have {pixels * frames} numbers and need too much memory: '
+        'choose a smaller one (images of the paper: 84 x 84, 4 in a stack)'
+    )
+
+
+def check_evaluation(observation_bytes: int, episodes: int):
+  """Checks that the environments of an evaluation find room in this machine.
+
+  Args:
+    observation_bytes: Of one observation.
+    episodes: Of an evaluation, which are played at once.
+
+  Raises:
+    ConfigError: They do not.
+  """
+  total = psutil.virtual_memory().total
+  # Observation, its last one, and where the environment keeps them.
+  needed = 4 * observation_bytes * episodes
+  if needed > total:
+    raise ConfigError(
+        f'train_eval.num_eval_episodes = {episodes}: that many environments '
+        f'would need {_amount(needed)} of memory, here are {_amount(total)}: '
+        'choose some 5 to 100'
+    )
+
+
+def _amount(number_of_bytes: int) -> str:
+  return f'{number_of_bytes / 2**30:.3g} GiB'

@@ -1,0 +1,127 @@
+"""The files of a run's folder, checked before any of them is written.
+
+The folder may come from anywhere. What the run writes lies in it and nowhere
+else: a link in the place of one of its files or folders is refused, and so is
+anything else that is not what a run leaves there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import stat
+
+from rnd_agent.gin_files import ConfigError
+
+_FILES = ('run.json', 'metrics.csv', 'operative_config.gin')
+_FOLDERS = ('checkpoints', 'train', 'eval', 'videos', 'policy')
+_FILE, _FOLDER = 'a file', 'a folder'
+# In checkpoints/ a link counts as damage, see `checkpoints`.
+_PASSED_OVER = re.compile(
+    r'iteration-\d+\.(?:index|sha256\.json|data-.*)(?:\.damaged)?'
+)
+_LARGEST_TEXT = 2**28  # bytes
+
+
+def check(folder: str | os.PathLike):
+  """Checks what a run will write into and over.
+
+  Args:
+    folder: Of the run; exists.
+
+  Raises:
+    ConfigError: Something in it is no file or folder of a run, or cannot be
+      read.
+  """
+  root = pathlib.Path(folder)
+  for path in sorted(root.iterdir()):
+    kind = _FOLDER if path.name in _FOLDERS else None
+    _check_kind(path, _FILE if path.name in _FILES else kind)
+    if kind:
+      _check_below(path)
+  for name in _FILES:
+    if (root / name).exists():
+      _check_readable(root / name)
+  if (root / 'run.json').exists():
+    _check_run_json(root / 'run.json')
+
+
+def check_nothing_is_lost(folder: str | os.PathLike, checkpoint_interval: int):
+  """Checks that a run without a checkpoint has none to miss.
+
+  A run that is killed before its first checkpoint begins anew, and its rows
+  with it; one with more rows than that had checkpoints.
+
+  Args:
+    folder: Of a run without checkpoints.
+    checkpoint_interval: Iterations between them.
+
+  Raises:
+    ConfigError: Rows would be lost.
+  """
+  path = pathlib.Path(folder, 'metrics.csv')
+  if not path.exists():
+    return
+  rows = path.read_bytes().count(b'\n') - 1
+  if rows > checkpoint_interval:
+    raise ConfigError(
+        f'{path} has {rows} rows, but there is no checkpoint to continue from: '
+        'put checkpoints/ back, move the file away, or choose another '
+        '--root_dir'
+    )
+
+
+def _check_kind(path: pathlib.Path, kind: str | None):
+  """Refuses links, pipes and the like, and what is not of a kind."""
+  mode = path.lstat().st_mode
+  if stat.S_ISLNK(mode):
+    raise ConfigError(
+        f'{path} is a link to {os.readlink(path)!r}: a run writes into its own '
+        'folder only; put the original there, or choose another --root_dir'
+    )
+  found = _FILE if stat.S_ISREG(mode) else _FOLDER
+  if (kind or found) != found or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+    raise ConfigError(
+        f'{path} is not {kind or "a file or folder"}: move it away, or choose '
+        'another --root_dir'
+    )
+
+
+def _check_readable(path: pathlib.Path):
+  try:
+    if path.stat().st_size > _LARGEST_TEXT:
+      raise ValueError(f'{path.stat().st_size} bytes are too many')
+    path.read_text(encoding='utf-8')
+  except OSError as error:
+    raise ConfigError(
+        f'{path} cannot be read ({error.strerror}): choose another --root_dir'
+    ) from error
+  except ValueError as error:
+    raise ConfigError(
+        f'{path} is damaged ({error}): move it away to continue this run'
+    ) from error
+
+
+def _check_below(folder: pathlib.Path):
+  """Looks at all that lies in a folder that is written."""
+  for parent, folders, files in os.walk(folder):
+    for name in (*folders, *files):
+      path = pathlib.Path(parent, name)
+      if not (path.is_symlink() and _PASSED_OVER.fullmatch(name)):
+        _check_kind(path, None)
+
+
+def _check_run_json(path: pathlib.Path):
+  """It keeps the list of all starts, which goes on."""
+  try:
+    content = json.loads(path.read_text(encoding='utf-8'))
+    if not isinstance(content, dict) or not isinstance(
+        content.get('starts'), list
+    ):
+      raise ValueError("it has no list of 'starts'")
+  except (ValueError, RecursionError) as error:
+    raise ConfigError(
+        f'{path} is damaged ({error}): move it away to continue this run'
+    ) from error

@@ -1,0 +1,272 @@
+"""What happens to the machine while a run goes on: expected line and status."""
+
+import contextlib
+import csv
+import functools
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from unittest import mock
+
+import command_line
+import pytest
+
+from rnd_agent import builders
+from rnd_agent import checkpoints
+from rnd_agent import collector
+from rnd_agent import trainer
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT / 'tests' / 'environments'))
+
+import toy_environments  # noqa: E402
+
+_SMALL_FILES = 4096  # bytes, with which a disk counts as full
+
+
+def _arguments(folder, *bindings):
+  return [f'--root_dir={folder}', *(
+      f'--gin_bindings={binding}'
+      for binding in (*command_line.TINY, *bindings)
+  )]
+
+
+def _rows(folder):
+  path = folder / 'metrics.csv'
+  if not path.exists():
+    return []
+  with open(path, newline='', encoding='utf-8') as file:
+    return [int(row['iteration']) for row in csv.DictReader(file)]
+
+
+@contextlib.contextmanager
+def _endless(folder):
+  """A run in a process of its own, when it has made some iterations."""
+  process = subprocess.Popen(
+      [sys.executable, str(_ROOT / 'train_eval.py'),
+       *_arguments(folder, 'train_eval.num_iterations = 0')],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_ROOT,
+      env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
+  )
+  try:
+    deadline = time.monotonic() + 120
+    while len(_rows(folder)) < 3:
+      assert process.poll() is None, process.communicate()
+      assert time.monotonic() < deadline
+      time.sleep(0.02)
+    yield process
+  finally:
+    process.kill()
+    process.communicate()
+
+
+def _ended(process):
+  output, error = process.communicate(timeout=120)
+  lines = [line for line in error.splitlines() if line]
+  assert 'Traceback' not in error, error
+  return process.returncode, output, lines
+
+
+def _assert_stopped_clearly_and_goes_on(folder, process, *parts):
+  """Status 1 with one line; then the same command continues."""
+  status, _, lines = _ended(process)
+  assert status == 1
+  assert len(lines) == 1 and lines[0].startswith('train_eval: error: '), lines
+  assert any(part in lines[0] for part in parts), lines
+  last = checkpoints.latest_iteration(str(folder))
+  assert last >= 1
+  return last
+
+
+def _assert_continues(folder, last):
+  end = last + 2
+  with mock.patch.object(trainer.Trainer, '_export'):
+    result = command_line.main(
+        _arguments(folder, f'train_eval.num_iterations = {end}')
+    )
+  assert result.status == 0, result.error
+  assert f'at iteration {last + 1}' in result.output
+  assert _rows(folder) == list(range(1, end + 1))
+
+
+def test_files_that_cannot_grow(tmp_path):
+  """As with a quota: the kernel refuses, for whoever runs it."""
+  folder = tmp_path / 'run'
+  with _endless(folder) as process:
+    limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(
+        process.pid, resource.RLIMIT_FSIZE, (_SMALL_FILES, limits[1])
+    )
+    last = _assert_stopped_clearly_and_goes_on(
+        folder, process, 'File too large'
+    )
+  _assert_continues(folder, last)
+
+
+@contextlib.contextmanager
+def _forbidden(folder):
+  """Nothing can be written there, not even by the superuser."""
+  folder.chmod(0o555)
+  user = os.geteuid()
+  if user == 0:
+    os.seteuid(65534)
+  try:
+    yield
+  finally:
+    os.seteuid(user)
+    folder.chmod(0o755)
+
+
+def test_a_folder_that_cannot_be_written_for_a_while():
+  """The run goes on, and saves again as soon as it can."""
+  with contextlib.ExitStack() as stack:
+    temporary = tempfile.TemporaryDirectory(prefix='test-faults-')
+    root = pathlib.Path(stack.enter_context(temporary))
+    root.chmod(0o755)
+    folder = root / 'run'
+    save = checkpoints.Checkpoints.save
+
+    def saving(self, iteration):
+      if iteration not in (3, 4):
+        return save(self, iteration)
+      with _forbidden(folder / 'checkpoints'):
+        return save(self, iteration)
+
+    stack.enter_context(mock.patch.object(trainer.Trainer, '_export'))
+    stack.enter_context(
+        mock.patch.object(checkpoints.Checkpoints, 'save', saving)
+    )
+    status, error, output = command_line.main(
+        _arguments(folder, 'train_eval.num_iterations = 6')
+    )
+    assert status == 0 and not error
+    lines = [x for x in output.splitlines() if 'could not be written' in x]
+    assert len(lines) == 2
+    assert 'the checkpoint of iteration 3' in lines[0]
+    assert 'Permission denied' in lines[0]
+    assert lines[0].endswith('checkpoints/iteration-2')
+    assert _rows(folder) == list(range(1, 7))
+    assert checkpoints.latest_iteration(str(folder)) == 6
+
+
+@pytest.fixture(name='small_disk')
+def _small_disk(tmp_path):
+  """A disk of 4 MiB, where the test may mount one."""
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  mounted = subprocess.run(
+      ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', str(disk)],
+      capture_output=True,
+  )
+  if mounted.returncode:
+    pytest.skip('a file system cannot be mounted here')
+  yield disk
+  subprocess.run(['umount', '-l', str(disk)], check=True)
+
+
+def _fill(disk):
+  with open(disk / 'ballast', 'wb', buffering=0) as file:
+    with contextlib.suppress(OSError):
+      while True:
+        file.write(bytes(4096))
+
+
+def test_a_full_disk(small_disk):
+  folder = small_disk / 'run'
+  with _endless(folder) as process:
+    _fill(small_disk)
+    last = _assert_stopped_clearly_and_goes_on(
+        folder, process, 'No space left on device'
+    )
+  (small_disk / 'ballast').unlink()
+  _assert_continues(folder, last)
+
+
+def test_a_nan_in_a_reward(tmp_path):
+  """The status is 3, and the line says what the last checkpoint is."""
+  folder = tmp_path / 'run'
+  collect, count = collector.Collector.collect, 0
+
+  def poisoned(self):
+    nonlocal count
+    count += 1
+    rollout = collect(self)
+    if count == 3:
+      rollout = rollout._replace(rewards=rollout.rewards * float('nan'))
+    return rollout
+
+  with mock.patch.object(collector.Collector, 'collect', poisoned):
+    status, error, _ = command_line.main(
+        _arguments(folder, 'train_eval.num_iterations = 5')
+    )
+  assert status == 3
+  lines = error.splitlines()
+  assert len(lines) == 1 and lines[0].startswith(
+      'train_eval: error: iteration 3 gave NaN or infinity in '
+  )
+  assert str(folder / 'checkpoints' / 'iteration-2') in lines[0]
+  assert 'PPOConfig.learning_rate' in lines[0]
+  _assert_continues(folder, 2)
+
+
+def _main_with(environment, folder, *bindings):
+  """Trains on an environment that no name stands for."""
+  build = builders.build_trainer
+
+  def building(root_dir, **settings):
+    return build(root_dir, **{**settings, 'env_name': environment})
+
+  with (
+      mock.patch.object(builders, 'build_trainer', building),
+      mock.patch.object(trainer.Trainer, '_export'),
+  ):
+    return command_line.main(_arguments(folder, *bindings))
+
+
+def test_an_environment_that_always_raises(tmp_path):
+  """Status 1, its traceback, and what was trained before is saved."""
+  folder, mark = tmp_path / 'run', tmp_path / 'failures'
+  mark.mkdir()
+  status, error, output = _main_with(
+      functools.partial(toy_environments.fragile, str(mark), 10**6),
+      folder, 'train_eval.num_iterations = 20',
+      'train_eval.checkpoint_interval = 1000',
+  )
+  assert status == 1
+  lines = error.splitlines()
+  assert lines[0].startswith('train_eval: error: environment ')
+  assert 'OSError: the cable is loose' in lines[0]
+  assert sum(line.startswith('train_eval: error') for line in lines) == 1
+  assert 'Traceback in the worker process:' in error
+  assert 'toy_environments.py' in error
+  assert output.count('the rollout is collected again') == 2
+  rows = _rows(folder)
+  assert rows and checkpoints.latest_iteration(str(folder)) == rows[-1]
+
+
+def test_an_environment_that_raises_once(tmp_path):
+  folders = []
+  for failures in (0, 1):
+    mark = tmp_path / str(failures)
+    mark.mkdir()
+    folders.append(tmp_path / f'run-{failures}')
+    status, error, output = _main_with(
+        functools.partial(toy_environments.fragile, str(mark), failures),
+        folders[-1], 'train_eval.num_iterations = 6',
+    )
+    assert status == 0, error
+    assert output.count('the rollout is collected again') == failures
+    assert 'new episodes' not in output
+  tables = []
+  for folder in folders:
+    with open(folder / 'metrics.csv', newline='', encoding='utf-8') as file:
+      tables.append([
+          {k: v for k, v in row.items() if k not in (
+              'wall_time_s', 'steps_per_second', 'environment_restarts'
+          )} for row in csv.DictReader(file)
+      ])
+  assert tables[0] == tables[1] and len(tables[0]) == 6
