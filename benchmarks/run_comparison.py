@@ -4,10 +4,13 @@ import collections
 import csv
 import json
 import pathlib
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
+# Tags in TensorBoard's files that every start writes: config, layout, HParams.
+_AT_EVERY_START = re.compile('config$|custom_scalars__config__$|_hparams_/')
 # What is not compared: time, and what happened to the processes.
 NOT_COMPARED = ('wall_time_s', 'steps_per_second', 'environment_restarts')
 
@@ -162,6 +165,6 @@ def _steps(folder: pathlib.Path) -> collections.Counter:
     for event in tf.compat.v1.train.summary_iterator(str(path)):
       counts.update(
           (value.tag, event.step) for value in event.summary.value
-          if value.tag != 'config'  # Written at every start.
+          if not _AT_EVERY_START.match(value.tag)
       )
   return counts
