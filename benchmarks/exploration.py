@@ -30,19 +30,35 @@ from rnd_agent import aggregate  # noqa: E402
 from rnd_agent import gin_files  # noqa: E402
 from rnd_agent import run_folder  # noqa: E402
 
-_CONFIG = flags.DEFINE_string('config', None, 'The config of both arms.')
-_SEEDS = flags.DEFINE_integer('seeds', 5, 'Seeds 1, 2, ...', lower_bound=1)
-_JOBS = flags.DEFINE_integer('jobs', 2, 'Runs side by side.', lower_bound=1)
+_FLAGS = flags.FlagValues()  # train_eval's have some of the same names.
+_CONFIG = flags.DEFINE_string(
+    'config', None, 'The config of both arms.',
+    flag_values=_FLAGS,
+)
+_SEEDS = flags.DEFINE_integer(
+    'seeds', 5, 'Seeds 1, 2, ...', lower_bound=1,
+    flag_values=_FLAGS,
+)
+_JOBS = flags.DEFINE_integer(
+    'jobs', 2, 'Runs side by side.', lower_bound=1,
+    flag_values=_FLAGS,
+)
 _ROOT_DIR = flags.DEFINE_string(
-    'root_dir', None, 'Folder of all runs; runs/exploration/<config name>.'
+    'root_dir', None, 'Folder of all runs; runs/exploration/<config name>.',
+    flag_values=_FLAGS,
 )
 _BINDINGS = flags.DEFINE_multi_string(
-    'gin_bindings', [], 'Of both arms; may repeat.'
+    'gin_bindings', [], 'Of both arms; may repeat.',
+    flag_values=_FLAGS,
 )
 _PICTURE = flags.DEFINE_string(
-    'picture', None, 'Where to draw; curves.png in the folder of the runs.'
+    'picture', None, 'Where to draw; curves.png in the folder of the runs.',
+    flag_values=_FLAGS,
 )
-_TITLE = flags.DEFINE_string('title', None, 'Of the picture; the config.')
+_TITLE = flags.DEFINE_string(
+    'title', None, 'Of the picture; the config.',
+    flag_values=_FLAGS,
+)
 
 ARMS = {
     'RND': (),
@@ -322,6 +338,11 @@ def main(_):
     sys.exit(2)
 
 
+def _parse_flags(argv):
+  flags.FLAGS(argv[:1])
+  return _FLAGS(argv)
+
+
 if __name__ == '__main__':
-  flags.mark_flag_as_required('config')
-  app.run(main)
+  flags.mark_flag_as_required('config', _FLAGS)
+  app.run(main, flags_parser=_parse_flags)

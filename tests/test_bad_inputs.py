@@ -369,8 +369,6 @@ _ENVIRONMENTS = (
     _binding("train_eval.env_name='minigrid:MiniGrid-Empy-5x5-v0'",
              'MiniGrid-Empty-5x5-v0'),
     _binding("train_eval.env_name='ple:PixelCoptr'", 'PixelCopter'),
-    _binding("train_eval.env_name='mario:SuperMarioBros-9-9-v0'",
-             'SuperMarioBros'),
     _binding("train_eval.env_name='os:system'", 'os'),
     Case(_bind("train_eval.env_name='minigrid:MiniGrid-Empty-5x5-v0'"),
          "pip install -e '.[minigrid]'", _minigrid_missing),

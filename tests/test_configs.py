@@ -98,7 +98,8 @@ def test_config_trains_two_iterations(name, tmp_path):
     rows = list(csv.DictReader(file))
   assert [row['env_steps'] for row in rows] == ['16', '32']
   assert int(rows[1]['episodes']) >= 6
-  assert all(float(row['intrinsic_reward_mean']) > 0 for row in rows)
+  # Empty where the intrinsic coefficient is 0.
+  assert all(float(row['intrinsic_reward_mean'] or 1) > 0 for row in rows)
   assert float(rows[1]['episode_length_mean']) <= 5
   has_places = 'montezuma' in name or 'minigrid' in name or name == 'pitfall'
   assert bool(rows[1]['rooms_mean']) == has_places

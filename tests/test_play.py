@@ -250,9 +250,9 @@ def _refused(folder, kind, match):
      'includes another file'),
     ('import os', gin_files.ConfigError, 'modules of rnd_agent only'),
     ('from subprocess import run', gin_files.ConfigError, 'rnd_agent only'),
-    ('ActorCriticNetwork.core = @ActorPolicy()', run_config.RefusedConfigError,
+    ('ActorCriticNetwork.core = @ActorPolicy', run_config.RefusedConfigError,
      'refers to @ActorPolicy in'),
-    ('ActorCriticNetwork.core = [@train_eval()]', run_config.RefusedConfigError,
+    ('ActorCriticNetwork.core = [@train_eval]', run_config.RefusedConfigError,
      'refers to'),
     ("train_eval.env_name = 'gymnasium:antigravity:X-v0'",
      run_config.RefusedConfigError, 'add --trust'),
@@ -271,7 +271,7 @@ def test_configs_that_ask_for_too_much(folder, line, kind, match):
 def test_foreign_references_are_refused(folder):
   """Whatever gin knows from TF-Agents could be called by a config."""
   with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
-    file.write('\nActorCriticNetwork.core = {"a": (1, @QPolicy())}\n')
+    file.write('\nActorCriticNetwork.core = {"a": (1, @QPolicy)}\n')
   _refused(folder, run_config.RefusedConfigError, 'refers to @QPolicy')
 
 

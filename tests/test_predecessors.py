@@ -107,7 +107,11 @@ def _registered():
 
 def _default(name):
   """Of a gin parameter; ConfigError where there is none of that name."""
-  gin_files.parse([], [f'{name} = %anything', 'anything = 0'])
+  try:
+    gin_files.parse([], [f'{name} = %anything', 'anything = 0'])
+  except gin_files.ConfigError as error:
+    if ' wants ' not in str(error):  # It is there, of another type.
+      raise
   gin.clear_config()
   owner, parameter = name.split('.')
   if owner == 'EnvironmentConfig':
