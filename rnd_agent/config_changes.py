@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Mapping
 
+from rnd_agent import operative_config
+
 # Parameters that make it another run: the world, and what learns there.
 _MEANING = re.compile(
     r'(?:.*/)?(?:train_eval\.(?:env_name|num_parallel_environments)'
@@ -19,31 +21,6 @@ _HARMLESS = re.compile(
 )
 
 
-def parameters(text: str) -> dict[str, str]:
-  """The parameters of an operative config, as gin writes it.
-
-  Args:
-    text: of `operative_config.gin`.
-
-  Returns:
-    Values as text, by 'Configurable.parameter'.
-  """
-  lines = [
-      line for line in text.splitlines()
-      if line.strip() and not line.lstrip().startswith('#')
-  ]
-  result = {}
-  name = None
-  for line in lines:
-    found = re.match(r'([\w./]+)\s*=\s*(.*)', line)
-    if found and not line[0].isspace():
-      name, value = found.groups()
-      result[name] = value.rstrip('\\').strip()
-    elif name is not None:
-      result[name] = f"{result[name]} {line.rstrip(chr(92)).strip()}".strip()
-  return result
-
-
 def changes(then: str, now: str) -> dict[str, tuple[str, str]]:
   """Parameters of both configs whose values differ.
 
@@ -54,7 +31,7 @@ def changes(then: str, now: str) -> dict[str, tuple[str, str]]:
   Returns:
     (value then, value now) by parameter, harmless ones left out.
   """
-  old, new = parameters(then), parameters(now)
+  old, new = operative_config.read(then), operative_config.read(now)
   return {
       name: (old[name], new[name]) for name in sorted(old)
       if name in new and old[name] != new[name]

@@ -1,6 +1,7 @@
 """What a run was started with, compared with what it is resumed with."""
 
 from rnd_agent import config_changes
+from rnd_agent import operative_config
 
 _THEN = """
 # Parameters for train_eval:
@@ -17,7 +18,7 @@ RNDNetwork.conv_layer_params = \\
 
 
 def test_parameters_are_read_with_their_further_lines():
-  assert config_changes.parameters(_THEN) == {
+  assert operative_config.read(_THEN) == {
       'train_eval.env_name': "'atari:Pong'",
       'train_eval.num_iterations': '5',
       'train_eval.seed': '1',
