@@ -77,7 +77,7 @@ _CLIPS = 3
 
 def _fail(error, status=2):
   """Ends the process with one line."""
-  from rnd_agent import run_folder
+  from rnd_agent.runs import run_folder
 
   # Gin appends to an error where it passed, on further lines; what a
   # stranger's file says may be part of it.
@@ -102,8 +102,8 @@ def _parse_flags(argv):
 
 def _check_flags():
   """Checks what can be checked before anything is loaded."""
-  from rnd_agent import film_files
-  from rnd_agent import window as window_lib
+  from rnd_agent.viewing import film_files
+  from rnd_agent.viewing import window as window_lib
 
   if not _ROOT_DIR.value:
     _fail("name the run's folder: --root_dir=runs/montezuma")
@@ -122,7 +122,7 @@ def _check_flags():
 
 def _play(player):
   """Plays all episodes and prints each; returns what they were."""
-  from rnd_agent import window as window_lib
+  from rnd_agent.viewing import window as window_lib
 
   window = None
   if _RENDER.value and player.shows_pictures:
@@ -178,8 +178,8 @@ def _summarized(outcomes):
 
 def _film(outcomes, frames_per_second):
   """Writes the film, and clips around the peaks; returns their paths."""
-  from rnd_agent import film_files
-  from rnd_agent import panel
+  from rnd_agent.viewing import film_files
+  from rnd_agent.viewing import panel
 
   path = pathlib.Path(_VIDEO.value)
   panels = [panel.Panel(outcome.trace) for outcome in outcomes]
@@ -200,7 +200,7 @@ def _film(outcomes, frames_per_second):
 
 def _clips(outcomes):
   """Episode and steps of every clip, the highest peak first."""
-  from rnd_agent import episode_trace
+  from rnd_agent.viewing import episode_trace
 
   found = []
   for episode, outcome in enumerate(outcomes):
@@ -213,8 +213,8 @@ def _clips(outcomes):
 
 def _run():
   """Restores, plays, writes."""
-  from rnd_agent import play_lib
-  from rnd_agent import run_folder
+  from rnd_agent.runs import run_folder
+  from rnd_agent.viewing import play_lib
 
   folder = run_folder.RunFolder(_ROOT_DIR.value)
   player = play_lib.Player(
@@ -249,20 +249,20 @@ def main(argv):
   """Plays a run as the flags say."""
   _parse_flags(argv)
   logging.set_verbosity(logging.WARNING)
-  from rnd_agent import film_files
-  from rnd_agent import run_folder
   from rnd_agent import startup
-  from rnd_agent import window as window_lib
+  from rnd_agent.runs import run_folder
+  from rnd_agent.viewing import film_files
+  from rnd_agent.viewing import window as window_lib
 
   try:
     _check_flags()
     run_folder.RunFolder(_ROOT_DIR.value)  # Before TensorFlow is loaded.
     startup.quiet_imports()
-    from rnd_agent import checkpoints
-    from rnd_agent import gin_files
-    from rnd_agent import play_lib
-    from rnd_agent import run_config
     from rnd_agent.environments import errors
+    from rnd_agent.runs import checkpoints
+    from rnd_agent.settings import gin_files
+    from rnd_agent.settings import run_config
+    from rnd_agent.viewing import play_lib
 
     try:
       _run()

@@ -12,19 +12,20 @@ status 2. TensorFlow is loaded only where an episode has to be played.
 """
 
 import pathlib
+import signal
 import sys
-import time
+import threading
 
 from absl import flags
 
-from rnd_agent import comparison
-from rnd_agent import curves
-from rnd_agent import episode_trace
-from rnd_agent import figures
-from rnd_agent import film_files
-from rnd_agent import pictures
-from rnd_agent import report
-from rnd_agent import run_folder
+from rnd_agent.runs import run_folder
+from rnd_agent.viewing import comparison
+from rnd_agent.viewing import curves
+from rnd_agent.viewing import episode_trace
+from rnd_agent.viewing import figures
+from rnd_agent.viewing import film_files
+from rnd_agent.viewing import pictures
+from rnd_agent.viewing import report
 
 _DEFAULT_METRICS = (
     'episode_return_mean', 'rooms_discovered', 'intrinsic_reward_mean',
@@ -122,17 +123,38 @@ def _curves(arguments):
   figures.check_name(output)
   metrics = list(dict.fromkeys(_METRICS.value))
   by_config = _GROUP.value == 'config'
-  while True:
+
+  def draw():
+    folders = [run_folder.RunFolder(name) for name in arguments]
+    _tell(draw_curves(folders, _X.value, metrics, by_config, output))
+
+  if not _WATCH.value:
+    draw()
+    return
+  stopped = _stop_on_interrupt()
+  while not stopped.is_set():
     try:
-      folders = [run_folder.RunFolder(name) for name in arguments]
-      _tell(draw_curves(folders, _X.value, metrics, by_config, output))
+      draw()
     except (run_folder.RunFolderError, curves.TooEarlyError) as error:
-      if not _WATCH.value:
-        raise
       print(f'plot: waiting: {error}', flush=True)
-    if not _WATCH.value:
-      return
-    time.sleep(_INTERVAL.value)
+    stopped.wait(_INTERVAL.value)
+
+
+def _stop_on_interrupt():
+  """An event that Ctrl-C sets; a second one ends the process at once.
+
+  The exception that Python raises by itself is lost where it strikes a callback
+  from C, of which drawing makes many.
+  """
+  stopped = threading.Event()
+
+  def stop(number, frame):
+    del frame
+    signal.signal(number, signal.SIG_DFL)
+    stopped.set()
+
+  signal.signal(signal.SIGINT, stop)
+  return stopped
 
 
 def _novelty(arguments):
@@ -210,11 +232,11 @@ def _play(folder):
   from rnd_agent import startup
 
   startup.quiet_imports()
-  from rnd_agent import checkpoints
-  from rnd_agent import gin_files
-  from rnd_agent import play_lib
-  from rnd_agent import run_config
   from rnd_agent.environments import errors
+  from rnd_agent.runs import checkpoints
+  from rnd_agent.settings import gin_files
+  from rnd_agent.settings import run_config
+  from rnd_agent.viewing import play_lib
 
   try:
     player = play_lib.Player(folder, seed=_SEED.value, trust=_TRUST.value)
@@ -294,7 +316,7 @@ def main(argv):
   ) as error:
     _fail(error)
   except KeyboardInterrupt:
-    sys.exit(0 if _WATCH.value else 130)
+    sys.exit(130)
 
 
 if __name__ == '__main__':

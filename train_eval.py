@@ -18,7 +18,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from rnd_agent import plain_text
+from rnd_agent.runs import plain_text
 
 _ROOT_DIR = flags.DEFINE_string(
     'root_dir', None, 'Folder of the run; runs/<config name> if not given.'
@@ -91,11 +91,11 @@ def main(_):
 
     startup.quiet_imports()
     from rnd_agent import builders  # noqa: F401, registers for gin
-    from rnd_agent import checkpoints
-    from rnd_agent import gin_files
     from rnd_agent import train_eval_lib
     from rnd_agent import trainer
     from rnd_agent.environments import errors
+    from rnd_agent.runs import checkpoints
+    from rnd_agent.settings import gin_files
 
     try:
       gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value)

@@ -9,7 +9,7 @@ that are finished are not repeated, runs that were interrupted go on. At the end
 a Markdown table, and the curves as a picture. The score of a run is the last
 `episode_return_mean` of its metrics.csv: the mean raw score of the last 100
 training episodes. Arms are compared by the interquartile mean over the seeds
-and its 95 % bootstrap interval (`rnd_agent/aggregate.py`).
+and its 95 % bootstrap interval (`rnd_agent/viewing/aggregate.py`).
 """
 
 from concurrent import futures
@@ -26,9 +26,9 @@ import numpy as np
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
-from rnd_agent import aggregate  # noqa: E402
-from rnd_agent import gin_files  # noqa: E402
-from rnd_agent import run_folder  # noqa: E402
+from rnd_agent.runs import run_folder  # noqa: E402
+from rnd_agent.settings import gin_files  # noqa: E402
+from rnd_agent.viewing import aggregate  # noqa: E402
 
 _FLAGS = flags.FlagValues()  # train_eval's have some of the same names.
 _CONFIG = flags.DEFINE_string(

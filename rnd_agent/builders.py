@@ -8,23 +8,23 @@ import numpy as np
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
-from rnd_agent import checkpoints
 from rnd_agent import compute
 from rnd_agent import config as config_lib
 from rnd_agent import dnc  # noqa: F401, registers DNCCell for gin
 from rnd_agent import evaluation
-from rnd_agent import gin_files
 from rnd_agent import machine
 from rnd_agent import networks
 from rnd_agent import optimizers
-from rnd_agent import recorder
 from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import trainer
-from rnd_agent import video
 from rnd_agent.environments import sharded
 from rnd_agent.environments import suites
+from rnd_agent.runs import checkpoints
+from rnd_agent.runs import recorder
+from rnd_agent.settings import gin_files
+from rnd_agent.viewing import video
 
 _EVALUATION_SEED = 1_000_003
 

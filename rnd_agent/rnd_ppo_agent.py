@@ -22,14 +22,13 @@ from tf_agents.utils import nest_utils
 
 from rnd_agent import compute
 from rnd_agent import config as config_lib
+from rnd_agent import distillation
 from rnd_agent import host
-from rnd_agent import losses
 from rnd_agent import minibatch_agent
 from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import rollout as rollout_lib
 from rnd_agent import targets as targets_lib
-from rnd_agent import updates
 
 RNDPPOLossInfo = minibatch_agent.RNDPPOLossInfo
 
@@ -144,6 +143,9 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         generator or tf.random.Generator.from_non_deterministic_state()
     )
     super().__init__(**arguments)
+    self._predictor_update = rnd and distillation.PredictorUpdate(
+        rnd, self._lanes, self._generator, self._num_epochs
+    )
     self._build_policies(arguments['greedy_eval'], epsilon_greedy)
     variables = self.trained_variables
     self._keras_optimizer = isinstance(
@@ -572,27 +574,9 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     )
 
   def _with_target_features(self, batch):
-    """Features under the new statistics, once: every epoch reads them.
-
-    Where all epochs together draw fewer steps than there are, they are
-    computed as they are drawn.
-    """
-    if self._rnd is None or self._draws_less_than_all(batch):
+    if self._predictor_update is None:
       return batch
-    return batch._replace(
-        target_features=self._rnd.all_target_features(batch.selected)
-    )
-
-  def _draws_less_than_all(self, batch) -> bool:
-    return self._num_epochs * self._proportion(batch) < 1.0
-
-  def _proportion(self, batch) -> float:
-    """The share of the steps that trains the predictor in each epoch."""
-    # Single steps, as the host's learner deals them, tell no environments.
-    sequences = isinstance(batch.length, int) and batch.length > 1
-    return self._rnd_config.proportion_for(
-        batch.num_environments if sequences else None
-    )
+    return self._predictor_update.with_target_features(batch)
 
   def _learn(self, rollout, targets):
     batch = self._training_batch(rollout, targets)
@@ -622,59 +606,13 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
   def _gradients(self, batches, sequences):
     """Adds the predictor's, on the minibatch's random subset of the steps."""
     gradients, metrics = super()._gradients(batches, sequences)
-    if self._rnd is None:
+    if self._predictor_update is None:
       return gradients, metrics
-    subset = self._predictor_subset(batches[0], sequences)
-    rows = subset.shape[0]
-    subset, weights = updates.in_parts(subset, self._lanes.rows_per_part(rows))
-    count = tf.reduce_sum(
-        weights * tf.gather(_steps(batches[0].selected_mask), subset)
-    )
-
-    def loss_of(batch):
-      return lambda i: self._predictor_loss(
-          batch, subset[i], weights[i], count
-      )
-
     # One after the other: each fills all lanes to its end.
     with tf.control_dependencies([metrics['loss']]):
-      more, predictor = self._lanes.accumulate(
-          loss_of, batches, subset.shape[0], self._rnd.trained_variables
+      more, loss = self._predictor_update.gradients(
+          batches, sequences, self._length_of_sequences(batches[0])
       )
-    loss = predictor['predictor_loss']
     return [*gradients, *more], dict(
         metrics, predictor_loss=loss, loss=metrics['loss'] + loss
     )
-
-  def _predictor_subset(self, batch, sequences) -> tf.Tensor:
-    """Steps that train the predictor this time, int32 `[n]` of `[B * T]`."""
-    length = self._length_of_sequences(batch)
-    first = tf.reshape(sequences, [-1]) * length
-    steps = _steps(first[:, tf.newaxis] + tf.range(length))
-    return tf.gather(steps, updates.random_subset(
-        tf.gather(_steps(batch.selected_mask), steps),
-        self._proportion(batch), self._generator,
-    ))
-
-  def _predictor_loss(self, batch, subset, weights, count):
-    """Distillation loss on a part of the subset, gathered before the pass."""
-    def gathered(x):
-      return tf.gather(_steps(x), subset)
-
-    features = batch.target_features
-    errors = self._rnd.loss(
-        gathered(batch.selected),
-        None if isinstance(features, tuple) else gathered(features),
-    )
-    loss = losses.masked_mean(
-        errors, weights * gathered(batch.selected_mask), count
-    )
-    return loss, dict(predictor_loss=loss)
-
-
-def _steps(x: tf.Tensor) -> tf.Tensor:
-  """`[B, T, ...]` as `[B * T, ...]`."""
-  sizes = x.shape[:2].as_list()
-  rows = None if None in sizes else sizes[0] * sizes[1]
-  flat = tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
-  return tf.ensure_shape(flat, [rows] + x.shape[2:].as_list())

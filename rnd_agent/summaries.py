@@ -19,7 +19,8 @@ from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.image import metadata as image_metadata
 import tensorflow as tf
 
-from rnd_agent import operative_config
+from rnd_agent import losses
+from rnd_agent.settings import operative_config
 
 # TensorBoard's group of every column of metrics.csv.
 TAGS = {
@@ -225,3 +226,45 @@ def _layout() -> layout_pb2.Layout:
       )
       for question, charts in _LAYOUT
   ])
+
+
+def training_figures(
+    rollout, rewards_int, targets, loss_info, with_bonus: bool
+) -> dict[str, float]:
+  """The columns of metrics.csv about learning.
+
+  Args:
+    rollout: `Rollout` that was learned from.
+    rewards_int: float32 `[B, T]`, normalized intrinsic rewards.
+    targets: its `Targets`.
+    loss_info: what the agent's `learn` returned.
+    with_bonus: whether there is a bonus; its columns are left out otherwise.
+
+  Returns:
+    Numbers by column.
+  """
+  extra, mask = loss_info.extra, targets.mask
+  figures = dict(
+      loss_policy=extra.policy_gradient_loss,
+      loss_value_ext=extra.value_loss_ext,
+      entropy=extra.entropy,
+      approx_kl=extra.approx_kl,
+      clip_fraction=extra.clip_fraction,
+      explained_variance_ext=losses.explained_variance(
+          rollout.values_ext[:, :-1], targets.returns_ext, mask
+      ),
+  )
+  if with_bonus:
+    mean = losses.masked_mean(rewards_int, mask)
+    figures.update(
+        intrinsic_reward_mean=mean,
+        intrinsic_reward_std=tf.sqrt(losses.masked_mean(
+            tf.math.squared_difference(rewards_int, mean), mask
+        )),
+        loss_value_int=extra.value_loss_int,
+        loss_predictor=extra.predictor_loss,
+        explained_variance_int=losses.explained_variance(
+            rollout.values_int[:, :-1], targets.returns_int, mask
+        ),
+    )
+  return {name: float(value.numpy()) for name, value in figures.items()}

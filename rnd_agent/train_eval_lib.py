@@ -10,16 +10,16 @@ import gin
 import gymnasium
 import numpy as np
 
-from rnd_agent import config_checks
 from rnd_agent import machine
-from rnd_agent import run_files
 from rnd_agent.config import ComputeConfig
 from rnd_agent.config import PPOConfig
 from rnd_agent.config import RNDConfig
 from rnd_agent.environments import suites
 from rnd_agent.environments.errors import MissingPackageError
 from rnd_agent.environments.errors import UnknownEnvironmentError
-from rnd_agent.gin_files import ConfigError
+from rnd_agent.runs import run_files
+from rnd_agent.settings import config_checks
+from rnd_agent.settings.gin_files import ConfigError
 
 PRECISIONS = ('float32', 'mixed_bfloat16')
 # The smallest allowed value of each whole number.

@@ -7,28 +7,25 @@ import pathlib
 import signal
 import time
 from typing import Any, Optional
-import warnings
 
-from absl import logging
 import gin
 import numpy as np
 import tensorflow as tf
-from tf_agents.policies import policy_saver
 
-from rnd_agent import checkpoints
 from rnd_agent import collector as collector_lib
-from rnd_agent import config_changes
 from rnd_agent import evaluation
-from rnd_agent import event_files
-from rnd_agent import gin_files
-from rnd_agent import losses
-from rnd_agent import progress as progress_lib
-from rnd_agent import recorder
-from rnd_agent import recovery
 from rnd_agent import rnd_ppo_agent
 from rnd_agent import summaries
-from rnd_agent import video
+from rnd_agent import warm_up
 from rnd_agent.environments import errors
+from rnd_agent.runs import checkpoints
+from rnd_agent.runs import event_files
+from rnd_agent.runs import export
+from rnd_agent.runs import progress as progress_lib
+from rnd_agent.runs import recorder
+from rnd_agent.runs import recovery
+from rnd_agent.runs import resume
+from rnd_agent.viewing import video
 
 
 class TrainingDivergedError(FloatingPointError):
@@ -196,12 +193,14 @@ class Trainer:
       self._places = recorder.PlacesFile(
           self._root / 'places.csv', last_iteration=self._iteration
       )
-      self._compare_machine(recorder.write_run_json(
+      run = recorder.write_run_json(
           self._root, self._seed, self._iteration,
           dict(env_steps=self._env_steps, **origin),
-      ))
+      )
     except ValueError as error:
       raise checkpoints.CheckpointError(str(error)) from error
+    if self._iteration:
+      resume.compare_machine(run['starts'], self._progress.note)
     (self._root / 'operative_config.gin').write_text(
         gin.operative_config_str(), encoding='utf-8'
     )
@@ -213,7 +212,10 @@ class Trainer:
     Returns:
       What run.json is to say of it.
     """
-    self._compare_config()
+    resume.compare_config(
+        self._root, gin.operative_config_str(), self._allow_config_change,
+        self._progress.note,
+    )
     if self._restore_checkpoint():
       self._saved_iteration = self._iteration
       self._progress.note(
@@ -243,43 +245,6 @@ class Trainer:
     if rate is not None:
       rate.assign(configured)
     return resumed
-
-  def _compare_config(self) -> None:
-    """Says what has changed since the run was started or resumed last.
-
-    Raises:
-      ConfigError: something that makes it another run.
-    """
-    path = self._root / 'operative_config.gin'
-    if not checkpoints.latest_iteration(str(self._root)) or not path.exists():
-      return
-    differences = config_changes.changes(
-        path.read_text(encoding='utf-8'), gin.operative_config_str()
-    )
-    other = config_changes.of_another_run(differences)
-    if other and not self._allow_config_change:
-      raise gin_files.ConfigError(
-          f'{self._root} holds another run: {config_changes.described(other)}: '
-          'restore the configuration, choose another --root_dir, or insist '
-          'with --allow_config_change'
-      )
-    if differences:
-      self._progress.note(
-          'the configuration has changed: '
-          + config_changes.described(differences)
-      )
-
-  def _compare_machine(self, run: dict[str, Any]) -> None:
-    """Says whether cores have changed, by which rounding may differ."""
-    then, now = (
-        (start.get('machine') or {}).get('usable_cores')
-        for start in [{}, *run['starts']][-2:]
-    )
-    if self._iteration and then not in (None, now):
-      self._progress.note(
-          f'{now} cores instead of {then}: sums are added in another order, so '
-          'the run goes on equal but for rounding'
-      )
 
   def _restore_environments(self) -> None:
     data, self._environment_state = self._environment_state, b''
@@ -313,7 +278,7 @@ class Trainer:
       raise
     self._save(last=True)
     if self._iteration > first:
-      self._export()
+      export.export_policies(self._root / 'policy', self._agent)
       if not self._stop_requested and not self._due(self._eval_interval):
         self._evaluate()
       if not self._stop_requested and not self._due(self._video_interval):
@@ -348,37 +313,19 @@ class Trainer:
     needed = self._agent.rnd is not None and not self._initial_weights
     if not needed or not self._random_rollouts:
       return True
-    update = tf.function(
-        lambda x: self._agent.rnd.update_observation_statistics(x[tf.newaxis]),
-        autograph=False,
-    )
-    batch = self._environment.batch_size
-    total = self._random_rollouts * self._rollout_length
-    rng = np.random.default_rng(self._seed)
-    done = 0  # Steps of single environments.
-
-    def observe(observations):
-      nonlocal done
-      update(observations)
-      done += observations.shape[0]
-      if done % (self._rollout_length * batch) == 0:
-        rollouts = done // (self._rollout_length * batch)
-        self._progress.bar('statistics', rollouts, self._random_rollouts)
-
-    while done < total * batch:
-      try:
-        collector_lib.random_steps(
-            self._environment, total - done // batch, rng, observe,
-            stop=lambda: self._stop_requested,
-        )
-      except collector_lib.CollectionStopped:
-        self._progress.note(
-            'stopped before the first iteration: nothing to save'
-        )
-        return False
-      except errors.EnvironmentWorkerError as error:
-        self._safe.survive(error)
-        done -= done % batch
+    try:
+      warm_up.gather_statistics(
+          self._agent.rnd, self._environment, self._random_rollouts,
+          self._rollout_length, self._seed,
+          survive=self._safe.survive,
+          stop=lambda: self._stop_requested,
+          show=lambda rollouts: self._progress.bar(
+              'statistics', rollouts, self._random_rollouts
+          ),
+      )
+    except collector_lib.CollectionStopped:
+      self._progress.note('stopped before the first iteration: nothing to save')
+      return False
     self._environment_episodes()  # The random agent's do not count.
     return True
 
@@ -436,8 +383,9 @@ class Trainer:
         steps_per_second=steps / seconds,
         environment_restarts=self._safe.restarts,
         **self._window.statistics(),
-        **_training_figures(
-            self._agent, rollout, rewards_int, targets, loss_info
+        **summaries.training_figures(
+            rollout, rewards_int, targets, loss_info,
+            with_bonus=self._agent.rnd is not None,
         ),
     )
     self._last_row = row
@@ -563,23 +511,6 @@ class Trainer:
       return
     self._saved_iteration = self._iteration
 
-  def _export(self) -> None:
-    """Writes the policies as SavedModels: `policy/greedy`, `policy/collect`."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # Pages of remarks on names.
-    try:
-      with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for name, policy in (
-            ('greedy', self._agent.policy),
-            ('collect', self._agent.collect_policy),
-        ):
-          policy_saver.PolicySaver(policy, batch_size=None).save(
-              str(self._root / 'policy' / name)
-          )
-    finally:
-      logging.set_verbosity(verbosity)
-
   def _close_files(self) -> None:
     self._metrics.close()
     self._places.close()
@@ -601,32 +532,3 @@ class _Clock:
   @property
   def total(self) -> float:
     return self._last - self._start
-
-
-def _training_figures(agent, rollout, rewards_int, targets, loss_info):
-  """The columns of metrics.csv about learning."""
-  extra, mask = loss_info.extra, targets.mask
-  figures = dict(
-      loss_policy=extra.policy_gradient_loss,
-      loss_value_ext=extra.value_loss_ext,
-      entropy=extra.entropy,
-      approx_kl=extra.approx_kl,
-      clip_fraction=extra.clip_fraction,
-      explained_variance_ext=losses.explained_variance(
-          rollout.values_ext[:, :-1], targets.returns_ext, mask
-      ),
-  )
-  if agent.rnd is not None:
-    mean = losses.masked_mean(rewards_int, mask)
-    figures.update(
-        intrinsic_reward_mean=mean,
-        intrinsic_reward_std=tf.sqrt(losses.masked_mean(
-            tf.math.squared_difference(rewards_int, mean), mask
-        )),
-        loss_value_int=extra.value_loss_int,
-        loss_predictor=extra.predictor_loss,
-        explained_variance_int=losses.explained_variance(
-            rollout.values_int[:, :-1], targets.returns_int, mask
-        ),
-    )
-  return {name: float(value.numpy()) for name, value in figures.items()}

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rnd_agent import aggregate
+from rnd_agent.viewing import aggregate
 
 
 def _slow_interquartile_mean(scores):

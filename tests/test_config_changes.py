@@ -1,7 +1,7 @@
 """What a run was started with, compared with what it is resumed with."""
 
-from rnd_agent import config_changes
-from rnd_agent import operative_config
+from rnd_agent.settings import config_changes
+from rnd_agent.settings import operative_config
 
 _THEN = """
 # Parameters for train_eval:

@@ -8,9 +8,9 @@ import gin
 import pytest
 
 from rnd_agent import builders  # noqa: F401, registers for gin
-from rnd_agent import gin_files
 from rnd_agent import train_eval_lib
-from rnd_agent import trainer
+from rnd_agent.runs import export
+from rnd_agent.settings import gin_files
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 # Bases, and what `test_end_to_end` trains.
@@ -79,7 +79,7 @@ def test_the_bonus_sees_whole_frames(tmp_path, monkeypatch, bindings, seen):
 @pytest.fixture(name='without_export')
 def _without_export(monkeypatch):
   """Leaves SavedModels out: slow here, and other tests look at them."""
-  monkeypatch.setattr(trainer.Trainer, '_export', lambda self: None)
+  monkeypatch.setattr(export, 'export_policies', lambda *unused: None)
 
 
 @pytest.mark.usefixtures('without_export')

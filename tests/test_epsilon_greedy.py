@@ -13,12 +13,12 @@ from tf_agents.trajectories import trajectory
 
 from rnd_agent import builders
 from rnd_agent import config
-from rnd_agent import gin_files
 from rnd_agent import losses
 from rnd_agent import networks
 from rnd_agent import rnd_ppo_agent
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import train_eval_lib
+from rnd_agent.settings import gin_files
 
 OBSERVATION = tf.TensorSpec([3], tf.float32)
 ACTION = tensor_spec.BoundedTensorSpec([], tf.int64, 0, 3)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from rnd_agent import recorder
+from rnd_agent.runs import recorder
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
 import exploration  # noqa: E402

@@ -16,9 +16,8 @@ import command_line
 import pytest
 
 from rnd_agent import builders
-from rnd_agent import checkpoints
 from rnd_agent import collector
-from rnd_agent import trainer
+from rnd_agent.runs import checkpoints
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT / 'tests' / 'environments'))
@@ -84,7 +83,7 @@ def _assert_stopped_clearly_and_goes_on(folder, process, *parts):
 
 def _assert_continues(folder, last):
   end = last + 2
-  with mock.patch.object(trainer.Trainer, '_export'):
+  with mock.patch('rnd_agent.runs.export.export_policies'):
     result = command_line.main(
         _arguments(folder, f'train_eval.num_iterations = {end}')
     )
@@ -136,7 +135,7 @@ def test_a_folder_that_cannot_be_written_for_a_while():
       with _forbidden(folder / 'checkpoints'):
         return save(self, iteration)
 
-    stack.enter_context(mock.patch.object(trainer.Trainer, '_export'))
+    stack.enter_context(mock.patch('rnd_agent.runs.export.export_policies'))
     stack.enter_context(
         mock.patch.object(checkpoints.Checkpoints, 'save', saving)
     )
@@ -222,7 +221,7 @@ def _main_with(environment, folder, *bindings):
 
   with (
       mock.patch.object(builders, 'build_trainer', building),
-      mock.patch.object(trainer.Trainer, '_export'),
+      mock.patch('rnd_agent.runs.export.export_policies'),
   ):
     return command_line.main(_arguments(folder, *bindings))
 

@@ -6,7 +6,7 @@ import gin
 import pytest
 
 from rnd_agent import config  # noqa: F401, registers PPOConfig and RNDConfig
-from rnd_agent import gin_files
+from rnd_agent.settings import gin_files
 
 
 @gin.configurable(module='rnd_agent.testing')

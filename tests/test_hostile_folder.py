@@ -11,9 +11,8 @@ import command_line
 import pytest
 import tensorflow as tf
 
-from rnd_agent import checkpoints
-from rnd_agent import trainer
 from rnd_agent.environments import states
+from rnd_agent.runs import checkpoints
 
 _STATE = 'environments/.ATTRIBUTES/py_state'
 _PROGRESS = 'progress/.ATTRIBUTES/py_state'
@@ -43,7 +42,7 @@ def _run(finished, tmp_path):
 @pytest.fixture(autouse=True, scope='module')
 def _no_export():
   """It takes seconds, and is nothing that the folder could lead astray."""
-  with mock.patch.object(trainer.Trainer, '_export'):
+  with mock.patch('rnd_agent.runs.export.export_policies'):
     yield
 
 

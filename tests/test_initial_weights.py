@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from rnd_agent import builders
-from rnd_agent import checkpoints
-from rnd_agent import gin_files
-from rnd_agent import recorder
 from rnd_agent import train_eval_lib
+from rnd_agent.runs import checkpoints
+from rnd_agent.runs import recorder
+from rnd_agent.settings import gin_files
 
 _BINDINGS = (
     "train_eval.env_name = 'toy:Corridor'",

@@ -11,8 +11,8 @@ import gin
 import pytest
 
 from rnd_agent import builders  # noqa: F401, registers for gin
-from rnd_agent import gin_files
 from rnd_agent import train_eval_lib
+from rnd_agent.settings import gin_files
 
 _CORES = {
     'gru': (),  # As in the config.

@@ -10,7 +10,7 @@ import gin
 import pytest
 
 import rnd_agent
-from rnd_agent import gin_files
+from rnd_agent.settings import gin_files
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGE = _ROOT / 'rnd_agent'
@@ -21,18 +21,19 @@ _CONFIGS = sorted((_ROOT / 'configs').glob('**/*.gin'))
 _LAYERS = (
     (
         'train_eval', 'play', 'plot', 'rnd_agent.train_eval_lib',
-        'rnd_agent.builders', 'rnd_agent.config_checks', 'rnd_agent.play_lib',
-        'rnd_agent.run_config',
+        'rnd_agent.builders', 'rnd_agent.settings.config_checks',
+        'rnd_agent.settings.run_config', 'rnd_agent.viewing.play_lib',
     ),
     (
-        'rnd_agent.trainer', 'rnd_agent.evaluation', 'rnd_agent.checkpoints',
-        'rnd_agent.video', 'rnd_agent.recovery', 'rnd_agent.event_files',
-        'rnd_agent.summaries',
+        'rnd_agent.trainer', 'rnd_agent.evaluation', 'rnd_agent.summaries',
+        'rnd_agent.runs.checkpoints', 'rnd_agent.runs.event_files',
+        'rnd_agent.runs.export', 'rnd_agent.runs.recovery',
+        'rnd_agent.runs.resume', 'rnd_agent.viewing.video', 'rnd_agent.warm_up',
     ),
     (
         'rnd_agent.rnd_ppo_agent', 'rnd_agent.rollout', 'rnd_agent.updates',
         'rnd_agent.collector', 'rnd_agent.minibatch_agent', 'rnd_agent.host',
-        'rnd_agent.targets', 'rnd_agent.compute',
+        'rnd_agent.targets', 'rnd_agent.compute', 'rnd_agent.distillation',
     ),
     ('rnd_agent.rnd_ppo_policy', 'rnd_agent.rnd'),
     ('rnd_agent.networks',),
@@ -40,11 +41,11 @@ _LAYERS = (
 )
 _LEAVES = (
     'rnd_agent.returns', 'rnd_agent.losses', 'rnd_agent.normalizers',
-    'rnd_agent.config', 'rnd_agent.progress', 'rnd_agent.run_json',
-    'rnd_agent.machine', 'rnd_agent.config_changes', 'rnd_agent.plain_text',
-    'rnd_agent.aggregate', 'rnd_agent.film_files',
-    'rnd_agent.operative_config', 'rnd_agent.episode_trace',
-    'rnd_agent.figures',
+    'rnd_agent.config', 'rnd_agent.machine', 'rnd_agent.runs.plain_text',
+    'rnd_agent.runs.progress', 'rnd_agent.runs.run_json',
+    'rnd_agent.settings.config_changes', 'rnd_agent.settings.operative_config',
+    'rnd_agent.viewing.aggregate', 'rnd_agent.viewing.episode_trace',
+    'rnd_agent.viewing.figures', 'rnd_agent.viewing.film_files',
 )
 _ENVIRONMENT_LAYERS = (
     ('rnd_agent.environments.sharded', 'rnd_agent.environments.single'),
@@ -177,10 +178,11 @@ def _loads_tensorflow(statement):
 @pytest.mark.parametrize('statement', [
     'import rnd_agent; dir(rnd_agent); rnd_agent.__version__',
     'from rnd_agent import PPOConfig, RNDConfig',
-    'import rnd_agent.recorder, rnd_agent.gin_files, rnd_agent.train_eval_lib',
+    'import rnd_agent.runs.recorder, rnd_agent.settings.gin_files',
+    'import rnd_agent.train_eval_lib',
     'import rnd_agent.environments.suites, rnd_agent.environments.wrappers',
     'import train_eval',
-    'import play, rnd_agent.panel, rnd_agent.window',
+    'import play, rnd_agent.viewing.panel, rnd_agent.viewing.window',
     'import plot',
 ])
 def test_no_tensorflow(statement):

@@ -13,14 +13,14 @@ import pytest
 
 import play
 import plot
-from rnd_agent import checkpoints
-from rnd_agent import episode_trace
-from rnd_agent import gin_files
-from rnd_agent import play_lib
-from rnd_agent import run_config
-from rnd_agent import run_folder
 from rnd_agent import train_eval_lib
 from rnd_agent.environments import suites
+from rnd_agent.runs import checkpoints
+from rnd_agent.runs import run_folder
+from rnd_agent.settings import gin_files
+from rnd_agent.settings import run_config
+from rnd_agent.viewing import episode_trace
+from rnd_agent.viewing import play_lib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SIZES = (

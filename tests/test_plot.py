@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 import plot
-from rnd_agent import aggregate
-from rnd_agent import comparison
-from rnd_agent import curves
-from rnd_agent import episode_trace
-from rnd_agent import figures
-from rnd_agent import film_files
-from rnd_agent import panel
-from rnd_agent import pictures
-from rnd_agent import recorder
-from rnd_agent import report
-from rnd_agent import run_folder
+from rnd_agent.runs import recorder
+from rnd_agent.runs import run_folder
+from rnd_agent.viewing import aggregate
+from rnd_agent.viewing import comparison
+from rnd_agent.viewing import curves
+from rnd_agent.viewing import episode_trace
+from rnd_agent.viewing import figures
+from rnd_agent.viewing import film_files
+from rnd_agent.viewing import panel
+from rnd_agent.viewing import pictures
+from rnd_agent.viewing import report
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _HOSTILE = '<script>alert(1)</script>\'"&$x_$'

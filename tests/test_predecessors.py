@@ -8,8 +8,8 @@ import re
 import gin
 import pytest
 
-from rnd_agent import gin_files
 from rnd_agent.environments import suites
+from rnd_agent.settings import gin_files
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What the flags are called, with the defaults that are known.

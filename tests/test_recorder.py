@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from rnd_agent import progress as progress_lib
-from rnd_agent import recorder
-from rnd_agent import run_json
+from rnd_agent.runs import progress as progress_lib
+from rnd_agent.runs import recorder
+from rnd_agent.runs import run_json
 
 COLUMNS = ('iteration', 'rooms_mean', 'loss_policy')
 HEADER = 'iteration,rooms_mean,loss_policy\n'

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rnd_agent import builders
-from rnd_agent import gin_files
 from rnd_agent.environments import errors
+from rnd_agent.settings import gin_files
 
 _SETTINGS = dict(
     env_name='CartPole-v1', num_parallel_environments=4, num_workers=2,

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from rnd_agent import operative_config
-from rnd_agent import recorder
-from rnd_agent import run_folder
+from rnd_agent.runs import recorder
+from rnd_agent.runs import run_folder
+from rnd_agent.settings import operative_config
 
 _CONFIG = """\
 # Parameters for PPOConfig:

@@ -11,8 +11,6 @@ from unittest import mock
 import command_line
 import pytest
 
-from rnd_agent import trainer
-
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT / 'benchmarks'))
 
@@ -45,7 +43,7 @@ def test_a_few_kills_and_nothing_is_left(tmp_path):
 @pytest.fixture(name='run', scope='module')
 def _run(tmp_path_factory):
   folder = tmp_path_factory.mktemp('compared') / 'run'
-  with mock.patch.object(trainer.Trainer, '_export'):
+  with mock.patch('rnd_agent.runs.export.export_policies'):
     result = command_line.main([
         f'--root_dir={folder}',
         *(f'--gin_bindings={b}' for b in command_line.TINY),

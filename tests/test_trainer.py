@@ -15,13 +15,13 @@ import pytest
 import tensorflow as tf
 
 from rnd_agent import builders
-from rnd_agent import checkpoints
-from rnd_agent import gin_files
-from rnd_agent import recorder
 from rnd_agent import summaries
 from rnd_agent import train_eval_lib
 from rnd_agent import trainer
 from rnd_agent.environments import corridor
+from rnd_agent.runs import checkpoints
+from rnd_agent.runs import recorder
+from rnd_agent.settings import gin_files
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _BINDINGS = (

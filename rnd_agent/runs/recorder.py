@@ -12,8 +12,8 @@ import os
 import statistics
 from typing import Any, Iterable, Mapping, Optional, Sequence, Union
 
-from rnd_agent.progress import Progress
-from rnd_agent.run_json import write_run_json
+from rnd_agent.runs.progress import Progress
+from rnd_agent.runs.run_json import write_run_json
 
 __all__ = [
     'COLUMNS',

@@ -10,9 +10,9 @@ from typing import Sequence
 
 import numpy as np
 
-from rnd_agent import episode_trace
-from rnd_agent import figures
-from rnd_agent import run_folder
+from rnd_agent.runs import run_folder
+from rnd_agent.viewing import episode_trace
+from rnd_agent.viewing import figures
 
 # Level 1 of Montezuma's Revenge, a pyramid: rooms of each row, from the top.
 _PYRAMID = (range(0, 3), range(3, 8), range(8, 15), range(15, 24))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Mapping
 
-from rnd_agent import operative_config
+from rnd_agent.settings import operative_config
 
 # Parameters that make it another run: the world, and what learns there.
 _MEANING = re.compile(

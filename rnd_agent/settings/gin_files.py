@@ -24,7 +24,7 @@ import gin
 from gin import config as gin_config
 from gin import config_parser
 
-from rnd_agent import gin_references
+from rnd_agent.settings import gin_references
 
 _PACKAGE = __name__.partition('.')[0]
 _MAX_SUGGESTIONS = 3

@@ -14,9 +14,9 @@ from typing import Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from rnd_agent import aggregate
-from rnd_agent import figures
-from rnd_agent import run_folder
+from rnd_agent.runs import run_folder
+from rnd_agent.viewing import aggregate
+from rnd_agent.viewing import figures
 
 X_LABELS = {
     'frames': 'frames of the game',

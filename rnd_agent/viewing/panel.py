@@ -10,8 +10,8 @@ from typing import Iterator, Optional, Sequence
 import cv2
 import numpy as np
 
-from rnd_agent import episode_trace
-from rnd_agent import film_files
+from rnd_agent.viewing import episode_trace
+from rnd_agent.viewing import film_files
 
 _WIDTH = 380
 _LOWEST = 420

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Callable, Mapping, Optional, Sequence, TextIO, Union
 
-from rnd_agent import plain_text
+from rnd_agent.runs import plain_text
 
 
 class Progress:

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from rnd_agent import film_files
+from rnd_agent.viewing import film_files
 
 _LOWEST = 420
 

@@ -14,10 +14,10 @@ import gin
 from gin import config as gin_config
 
 from rnd_agent import config as config_lib
-from rnd_agent import gin_files
-from rnd_agent import run_folder
 from rnd_agent import train_eval_lib
 from rnd_agent.environments import suites
+from rnd_agent.runs import run_folder
+from rnd_agent.settings import gin_files
 
 _PACKAGE = __name__.partition('.')[0]
 _OF_GIN = ('gin.macro', 'gin.constant', 'gin.singleton')

@@ -13,7 +13,7 @@ import pathlib
 import re
 import stat
 
-from rnd_agent.gin_files import ConfigError
+from rnd_agent.settings.gin_files import ConfigError
 
 _FILES = ('run.json', 'metrics.csv', 'operative_config.gin')
 _FOLDERS = ('checkpoints', 'train', 'eval', 'videos', 'policy')

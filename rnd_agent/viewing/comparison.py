@@ -6,8 +6,8 @@ import csv
 import io
 from typing import Sequence
 
-from rnd_agent import curves
-from rnd_agent import run_folder
+from rnd_agent.runs import run_folder
+from rnd_agent.viewing import curves
 
 _RESULTS = (
     'iteration', 'env_steps', 'hours', 'episode_return_mean',

@@ -12,13 +12,13 @@ import pathlib
 import tempfile
 from typing import NamedTuple, Optional, Sequence
 
-from rnd_agent import curves
-from rnd_agent import episode_trace
-from rnd_agent import figures
-from rnd_agent import film_files
-from rnd_agent import panel
-from rnd_agent import pictures
-from rnd_agent import run_folder
+from rnd_agent.runs import run_folder
+from rnd_agent.viewing import curves
+from rnd_agent.viewing import episode_trace
+from rnd_agent.viewing import figures
+from rnd_agent.viewing import film_files
+from rnd_agent.viewing import panel
+from rnd_agent.viewing import pictures
 
 _LARGEST_FILM = 24 * 2**20
 _CLIPS = 3

@@ -12,7 +12,7 @@ from tf_agents.policies import tf_policy
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
 
-from rnd_agent import film_files
+from rnd_agent.viewing import film_files
 
 # Most frames of the animation for TensorBoard, which loads it whole.
 _ANIMATION_FRAMES = 100

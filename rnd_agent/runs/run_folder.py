@@ -18,7 +18,7 @@ import re
 import stat
 from typing import Any, NamedTuple, Union
 
-from rnd_agent import operative_config
+from rnd_agent.settings import operative_config
 
 CONFIG = 'operative_config.gin'
 METRICS = 'metrics.csv'

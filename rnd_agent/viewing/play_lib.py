@@ -19,14 +19,14 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
 
 from rnd_agent import builders
-from rnd_agent import checkpoints
 from rnd_agent import compute
 from rnd_agent import config as config_lib
-from rnd_agent import episode_trace
-from rnd_agent import run_config
-from rnd_agent import run_folder
 from rnd_agent.environments import specs
 from rnd_agent.environments import suites
+from rnd_agent.runs import checkpoints
+from rnd_agent.runs import run_folder
+from rnd_agent.settings import run_config
+from rnd_agent.viewing import episode_trace
 
 
 class PlayError(ValueError):

@@ -13,7 +13,7 @@ import gin
 import psutil
 
 from rnd_agent.environments import suites
-from rnd_agent.gin_files import ConfigError
+from rnd_agent.settings.gin_files import ConfigError
 
 # Sizes of layers, by how many lists they stand in.
 _LAYERS = {

@@ -1,0 +1,1 @@
+"""A run's folder: checkpoints, metrics, progress, and what survives failures."""

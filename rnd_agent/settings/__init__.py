@@ -1,0 +1,1 @@
+"""What a config says: strict gin, checks, and what changed since."""

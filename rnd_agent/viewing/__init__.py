@@ -1,0 +1,1 @@
+"""See what it learned: play, films, curves, maps, reports."""
