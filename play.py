@@ -9,7 +9,9 @@ and exit status 2.
 """
 
 import pathlib
+import signal
 import sys
+import threading
 
 from absl import flags
 from absl import logging
@@ -121,28 +123,45 @@ def _check_flags():
 
 
 def _play(player):
-  """Plays all episodes and prints each; returns what they were."""
+  """Plays all episodes and prints each.
+
+  Ctrl-C cuts the episode and leaves out the rest: what has been played is
+  written all the same. A second one ends the process.
+
+  Returns:
+    The outcomes, and whether it was interrupted.
+  """
   from rnd_agent.viewing import window as window_lib
 
   window = None
   if _RENDER.value and player.shows_pictures:
     window = window_lib.Window(player.env_name, player.frames_per_second)
   outcomes = []
+  stopped = threading.Event()
+  previous = signal.signal(
+      signal.SIGINT, lambda number, _: _stop(number, stopped)
+  )
   try:
     for number in range(1, _EPISODES.value + 1):
       outcome = player.play(
           greedy=_GREEDY.value, max_steps=_MAX_STEPS.value,
           frames=bool(_VIDEO.value or _TRACE.value),
-          watch=window.show if window else None,
+          watch=window.show if window else None, stop=stopped.is_set,
       )
       outcomes.append(outcome)
       print(f'episode {number}: {_described(outcome)}', flush=True)
-      if window and not window.is_open:
+      if stopped.is_set() or window and not window.is_open:
         break
   finally:
+    signal.signal(signal.SIGINT, previous)
     if window:
       window.close()
-  return outcomes
+  return outcomes, stopped.is_set()
+
+
+def _stop(number, stopped):
+  signal.signal(number, signal.SIG_DFL)
+  stopped.set()
 
 
 def _described(outcome):
@@ -230,7 +249,7 @@ def _run():
         f'{folder.label}: {player.env_name} after iteration '
         f'{player.iteration}, {actions} actions', flush=True
     )
-    outcomes = _play(player)
+    outcomes, interrupted = _play(player)
   finally:
     player.close()
   if len(outcomes) > 1:
@@ -243,6 +262,8 @@ def _run():
     written += _film(outcomes, player.frames_per_second)
   for path in written:
     print(f'wrote {path}')
+  if interrupted:
+    raise KeyboardInterrupt
 
 
 def main(argv):

@@ -210,7 +210,7 @@ def build_trainer(
     agent = build_agent(
         time_step_spec, action_spec, num_epochs=num_epochs,
         num_minibatches=num_minibatches, precision=precision, seed=seed,
-        frame_channels=_frame_channels(env_name, time_step_spec.observation),
+        frame_channels=frame_channels(env_name, time_step_spec.observation),
     )
 
     return trainer.Trainer(
@@ -234,8 +234,16 @@ def _frames_per_step(env_name: str) -> int:
   return suites.resolved_config(env_name).frame_skip or 1
 
 
-def _frame_channels(env_name: str, observation_spec) -> int:
-  """Size of one frame along the last axis of an environment's observations."""
+def frame_channels(env_name: str, observation_spec) -> int:
+  """Size of one frame along the last axis of an environment's observations.
+
+  Args:
+    env_name: `suite:name`, preprocessed as gin binds `EnvironmentConfig`.
+    observation_spec: TensorSpec of its observations.
+
+  Returns:
+    How many of the last axis's numbers the newest frame has.
+  """
   stacked_frames = suites.resolved_config(env_name).stacked_frames or 1
   return observation_spec.shape[-1] // stacked_frames
 
@@ -258,6 +266,6 @@ def _evaluation(env_name, agent, num_episodes, num_workers, seed):
   )
   recorder = video.EpisodeRecorder(
       lambda: suites.make(env_name, seed=seed), policy,
-      60.0 / _frames_per_step(env_name),
+      _frames_per_step(env_name),
   )
   return evaluator, recorder

@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -13,8 +14,12 @@ import pytest
 
 import play
 import plot
+from rnd_agent import config as config_lib
 from rnd_agent import train_eval_lib
+from rnd_agent.environments import corridor
+from rnd_agent.environments import environment_config
 from rnd_agent.environments import suites
+from rnd_agent.environments import wrappers
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files
@@ -92,11 +97,19 @@ def _command():
   return run
 
 
-def _count_frames(path):
+def _film(path):
+  """Frames per second, width and number of frames of a film."""
   capture, count = cv2.VideoCapture(str(path)), 0
+  speed, width = (
+      capture.get(p) for p in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_WIDTH)
+  )
   while capture.read()[0]:
     count += 1
-  return count
+  return speed, width, count
+
+
+def _count_frames(path):
+  return _film(path)[-1]
 
 
 def test_it_prints_films_and_saves(folder, tmp_path, command, capsys):
@@ -111,8 +124,9 @@ def test_it_prints_films_and_saves(folder, tmp_path, command, capsys):
       lines[1]))
   assert lines[3].startswith('mean of 2 episodes: score 0 (0 to 0), 12 steps')
   # Two episodes of 12 steps have 13 observations each.
-  assert _count_frames(tmp_path / 'out.mp4') == 26
-  assert _count_frames(tmp_path / 'out-peak-1.mp4') == 13
+  # At the game's speed, 10 Hz, and of twice its width, beside the panel.
+  assert _film(tmp_path / 'out.mp4') == (10, 1020, 26)
+  assert _film(tmp_path / 'out-peak-1.mp4') == (10, 1020, 13)
   trace = episode_trace.load(tmp_path / 'out.npz')
   assert trace.length == 13 and len(trace.frames) == 13
   assert trace.place[0] == 0 and trace.action[-1] == -1
@@ -124,21 +138,117 @@ def test_it_prints_films_and_saves(folder, tmp_path, command, capsys):
 
 
 def test_it_restores_what_was_trained(trained, folder):
-  """The agent's numbers are those of the checkpoint, by their names."""
+  """The agent's numbers are those of the checkpoint, part by part."""
   import tensorflow as tf
 
   player = _player(folder)
   path = str(trained / 'checkpoints' / 'iteration-1')
   reader = tf.train.load_checkpoint(path)
-  saved = [reader.get_tensor(name) for name, _ in tf.train.list_variables(path)
-           if name.startswith('target/') and 'VARIABLE_VALUE' in name]
-  variables = player._agent.rnd.target.variables
-  assert len(saved) == len(variables) > 1
-  for variable in variables:
-    assert any(np.array_equal(variable, array) for array in saved
-               if array.shape == variable.shape)
+  parts = player._agent.checkpoint_items()
+  for part in ('actor_critic', 'predictor', 'target', 'rnd_observations',
+               'rnd_returns'):
+    saved = sorted(
+        reader.get_tensor(name).tobytes()
+        for name, _ in tf.train.list_variables(path)
+        if name.startswith(f'{part}/') and 'VARIABLE_VALUE' in name
+    )
+    restored = sorted(v.numpy().tobytes() for v in parts[part].variables)
+    assert len(saved) > 3 and restored == saved, part
   assert player.iteration == 1
   player.close()
+
+
+def test_stacked_vectors_are_restored_and_scores_are_the_games(
+    tmp_path, command, capsys
+):
+  """The bonus sees one frame, three of which make an observation."""
+  pytest.importorskip('pygame')
+  folder = _train(
+      tmp_path / 'run', "train_eval.env_name = 'gymnasium:CartPole-v1'",
+      'train_eval.rollout_length = 8', 'EnvironmentConfig.stacked_frames = 3',
+      'EnvironmentConfig.extrinsic_reward = False',
+  )
+  command(f'--root_dir={folder}', f'--trace={tmp_path}/out.npz', '--episodes=2',
+          f'--video={tmp_path}/out.mp4')
+  trace = episode_trace.load(tmp_path / 'out.npz')
+  steps = trace.length - 1  # A point each, none of which the agent gets.
+  assert trace.score[-1] == steps > 4
+  assert f'episode 1: score {steps}, {steps} steps' in capsys.readouterr().out
+  # 50 Hz, a picture of 400 x 600.
+  assert _film(tmp_path / 'out.mp4')[:2] == (50, 980)
+
+
+@pytest.mark.parametrize('env_name, bindings, last_axis, frame', [
+    ('atari:Venture', ('grayscale = False',), 12, 3),
+    ('minigrid:MiniGrid-Empty-5x5-v0', ('stacked_frames = 2',), 48, 24),
+])
+def test_a_frame_may_have_any_number_of_channels(
+    env_name, bindings, last_axis, frame
+):
+  if env_name.startswith('minigrid'):
+    pytest.importorskip('minigrid')
+  gin_files.parse([], [*_SIZES, *(f'EnvironmentConfig.{b}' for b in bindings)])
+  settings = run_config.Settings(env_name, 4, 2, 1, 'float32')
+  environment = suites.make(env_name)
+  assert environment.observation_space.shape[-1] == last_axis
+  agent = play_lib._build_agent(
+      environment, settings, config_lib.ComputeConfig()
+  )
+  statistics = agent.rnd.observation_normalizer.variables
+  assert {v.shape[-1] for v in statistics} == {frame}
+  environment.close()
+
+
+def test_actions_have_the_names_that_their_environment_gives():
+  def names(env_name, **config):
+    environment = suites.make(
+        env_name, environment_config.EnvironmentConfig(**config)
+    )
+    environment.close()
+    return wrappers.action_names(environment)
+
+  assert names('atari:Venture')[:3] == ('NOOP', 'FIRE', 'UP')
+  assert names('atari:Venture', actions=[2, 0]) == ('UP', 'NOOP')
+  assert names('toy:Corridor') == names('toy:Corridor', actions=[1, 0]) == ()
+
+
+def test_minigrid_names_its_actions():
+  pytest.importorskip('minigrid')
+  environment = suites.make('minigrid:MiniGrid-Empty-5x5-v0')
+  assert wrappers.action_names(environment) == (
+      'left', 'right', 'forward', 'pickup', 'drop', 'toggle', 'done')
+  environment.close()
+
+
+def test_sticky_actions_can_be_turned_off(folder, tmp_path, command):
+  def places(*arguments):
+    command(f'--root_dir={folder}', f'--trace={tmp_path}/out.npz', *arguments)
+    return episode_trace.load(tmp_path / 'out.npz').place.tolist()
+
+  without = places()
+  with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
+    file.write('\nEnvironmentConfig.sticky_action_probability = 0.9\n')
+  assert places() != without
+  assert places('--sticky=0') == without
+
+
+def test_clips_begin_with_the_highest_peak():
+  def outcome(*peaks):
+    reward = np.zeros(400, np.float32)
+    for step, height in peaks:
+      reward[step] = height
+    trace = episode_trace.EpisodeTrace(
+        'title', (), *[reward] * 4, *[reward.astype(np.int64)] * 3,
+        np.zeros((400, 0), np.float32), (),
+    )
+    return play_lib.Outcome(0.0, 399, None, True, trace)
+
+  clips = play._clips([
+      outcome((40, 2.0), (200, 5.0), (350, 1.0)), outcome((100, 3.0)),
+  ])
+  assert clips == [
+      (0, range(170, 231)), (1, range(70, 131)), (0, range(10, 71)),
+  ]
 
 
 def test_seeds_and_greedy_actions(folder):
@@ -359,6 +469,31 @@ def test_a_report_plays_an_episode(folder, tmp_path, monkeypatch):
   shutil.rmtree(folder / 'checkpoints')
   episode = plot._episode(run_folder.RunFolder(folder))
   assert episode.trace is None and 'no checkpoint' in episode.reason
+
+
+def test_what_was_played_until_ctrl_c_is_written(
+    folder, tmp_path, command, capsys, monkeypatch
+):
+  """The third picture of the second episode is the last one."""
+  render, seen = corridor.Corridor.render, []
+
+  def interrupted(self):
+    seen.append(self)
+    if len(seen) == 16:
+      signal.raise_signal(signal.SIGINT)
+    return render(self)
+
+  monkeypatch.setattr(corridor.Corridor, 'render', interrupted)
+  before = signal.getsignal(signal.SIGINT)
+  with pytest.raises(SystemExit) as error:
+    command(f'--root_dir={folder}', '--episodes=3',
+            f'--video={tmp_path}/out.mp4')
+  assert error.value.code == 130
+  assert signal.getsignal(signal.SIGINT) is before
+  assert _count_frames(tmp_path / 'out.mp4') == 13 + 3
+  out = capsys.readouterr().out
+  assert re.search(r'episode 2: score 0, 2 steps, .*cut\n', out)
+  assert 'episode 3' not in out and 'wrote' in out
 
 
 def test_the_script_starts_alone(folder, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import cv2
 import gin
 import gymnasium
 import numpy as np
@@ -150,6 +151,10 @@ def test_films_at_their_own_interval(tmp_path, interval, films):
       images += [v.tensor.string_val for v in event.summary.value
                  if v.tag == 'episode']
   assert len(images) == len(films)
+  for name in films:  # The corridor's own speed; twice its size.
+    film = cv2.VideoCapture(str(tmp_path / 'videos' / name))
+    assert film.get(cv2.CAP_PROP_FPS) == 10
+    assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 640
   for width, height, data in images:
     assert data.startswith(b'GIF8') and int(width) > int(height) > 0
 

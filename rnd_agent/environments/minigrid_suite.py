@@ -148,6 +148,10 @@ class OneHotCells(gymnasium.ObservationWrapper):
       planes[..., self._cells.shape[-1] :] = mission
     return planes
 
+  def get_action_meanings(self) -> list[str]:
+    """Returns what MiniGrid calls the actions."""
+    return [action.name for action in self._grid.actions]
+
   def _draw_agent(self, cells: np.ndarray):
     """Puts the agent, and what it carries, into its cell of the whole grid."""
     x, y = self._grid.agent_pos

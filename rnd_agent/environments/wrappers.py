@@ -338,6 +338,11 @@ class ActionSubset(gymnasium.ActionWrapper):
     """Returns the environment's number of an action."""
     return self._actions[action]
 
+  def get_action_meanings(self) -> list[str]:
+    """Returns the names of the actions that remain; [] if they have none."""
+    names = action_names(self.env)
+    return [names[action] for action in self._actions] if names else []
+
 
 class SameLayout(gymnasium.Wrapper):
   """Begins every episode with the same seed, so with the same layout.
@@ -550,6 +555,23 @@ class ClipReward(gymnasium.RewardWrapper):
   def reward(self, reward: float) -> float:
     """Returns the clipped reward."""
     return min(max(float(reward), -self._bound), self._bound)
+
+
+def action_names(env: gymnasium.Env) -> tuple[str, ...]:
+  """What an environment calls its actions, or its outermost wrapper that can.
+
+  Args:
+    env: Any environment. Its own method is `get_action_meanings`, as Atari
+      games have it.
+
+  Returns:
+    A name per discrete action; () where nobody has any.
+  """
+  while not hasattr(env, 'get_action_meanings'):
+    if not isinstance(env, gymnasium.Wrapper):
+      return ()
+    env = env.env
+  return tuple(str(name) for name in env.get_action_meanings())
 
 
 def is_image(space: gymnasium.Space) -> bool:

@@ -12,6 +12,11 @@ import numpy as np
 
 FORMATS = ('.mp4', '.gif')
 
+# What a small game is enlarged to at most, height and width in pixels.
+_LARGEST_ENLARGED = 420, 640
+# Of an environment that does not tell its own.
+_FRAMES_PER_SECOND = 30.0
+
 # One palette of 256 colours for a whole film; games have fewer.
 _PALETTE = 'split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse='
 _SETTINGS = {
@@ -145,6 +150,29 @@ def gif(frames: Iterable[np.ndarray], frames_per_second: float) -> bytes:
       for frame in frames:
         film.write(frame)
     return path.read_bytes()
+
+
+def frames_per_second(metadata, frames_per_step: int) -> float:
+  """Observations per second at the speed of the game itself.
+
+  Args:
+    metadata: of a gymnasium environment; `render_fps` is of its raw frames.
+    frames_per_step: raw frames that an action is held for.
+
+  Returns:
+    Frames per second of a film with one frame per observation.
+  """
+  raw = metadata.get('render_fps') or _FRAMES_PER_SECOND
+  return raw / frames_per_step
+
+
+def enlargement(height: int, width: int) -> int:
+  """By how much a small game is enlarged, in whole pixels; a large one is not.
+
+  Twice or more also keeps the encoder's halved colours on the pixels.
+  """
+  most_high, most_wide = _LARGEST_ENLARGED
+  return max(1, min(most_high // height, most_wide // width))
 
 
 def enlarged(frame: np.ndarray, factor: int) -> np.ndarray:

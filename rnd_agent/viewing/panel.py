@@ -46,8 +46,7 @@ class Panel:
       )
     self._trace = trace
     height, width, _ = trace.frame(0).shape
-    # Whole pixels for a small game, at most 640 pixels for a large one.
-    self._factor = max(1, min(_LOWEST // height, 640 // width) or 1)
+    self._factor = film_files.enlargement(height, width)
     self._game = (height * self._factor, width * self._factor)
     self._height = max(_LOWEST, self._game[0])
     places = trace.place[trace.place != episode_trace.NO_PLACE]

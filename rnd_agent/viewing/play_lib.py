@@ -23,10 +23,12 @@ from rnd_agent import compute
 from rnd_agent import config as config_lib
 from rnd_agent.environments import specs
 from rnd_agent.environments import suites
+from rnd_agent.environments import wrappers
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import run_config
 from rnd_agent.viewing import episode_trace
+from rnd_agent.viewing import film_files
 
 
 class PlayError(ValueError):
@@ -90,7 +92,9 @@ class Player:
     self._env_name = settings.env_name
     self._environment = _make_environment(settings.env_name, sticky, seed)
     try:
-      self._agent = _build_agent(self._environment, settings, compute_config)
+      self._agent = _build_agent(
+          self._environment, settings, compute_config
+      )
       self._iteration = _restore(
           folder, self._agent, settings.num_parallel_environments
       )
@@ -119,9 +123,10 @@ class Player:
   @property
   def frames_per_second(self) -> float:
     """Observations per second at the game's own speed."""
-    fps = self._environment.metadata.get('render_fps') or 30
-    skip = suites.resolved_config(self._env_name).frame_skip or 1
-    return fps / skip
+    return film_files.frames_per_second(
+        self._environment.metadata,
+        suites.resolved_config(self._env_name).frame_skip or 1,
+    )
 
   def play(
       self,
@@ -129,6 +134,7 @@ class Player:
       max_steps: int = 0,
       frames: bool = True,
       watch: Optional[Callable[[np.ndarray, float], bool]] = None,
+      stop: Callable[[], bool] = lambda: False,
   ) -> Outcome:
     """Plays an episode.
 
@@ -139,6 +145,7 @@ class Player:
       frames: whether the trace has them.
       watch: called with every frame, where there are any, and the score so
         far; False cuts the episode.
+      stop: asked before every step; True cuts the episode.
 
     Returns:
       The episode's `Outcome`.
@@ -167,7 +174,7 @@ class Player:
           pictures.append(episode_trace.encode(picture))
         if watch:
           going_on = watch(picture, score)
-      cut = not going_on or 0 < max_steps <= len(rows)
+      cut = not going_on or stop() or 0 < max_steps <= len(rows)
       rows.append(_row(seen, score, info, acts=not (ended or cut)))
       if ended or cut:
         break
@@ -224,7 +231,7 @@ class Player:
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     trace = episode_trace.EpisodeTrace(
         title=f'{self._env_name}, iteration {self._iteration}',
-        action_names=_action_names(self._environment),
+        action_names=wrappers.action_names(self._environment),
         frames=tuple(pictures),
         **columns,
     )
@@ -246,7 +253,7 @@ def _check_checkpoint_files(folder: run_folder.RunFolder) -> None:
 
 def _make_environment(env_name: str, sticky: Optional[float], seed: int):
   """An environment with scores as the game counts them."""
-  changes = dict(reward_clip=0.0)
+  changes = dict(reward_clip=0.0, extrinsic_reward=True)
   if sticky is not None:
     changes['sticky_action_probability'] = sticky
   try:
@@ -271,6 +278,9 @@ def _build_agent(environment, settings: run_config.Settings, compute_config):
         num_epochs=settings.num_epochs,
         num_minibatches=settings.num_minibatches,
         precision=settings.precision, compute_config=compute_config,
+        frame_channels=builders.frame_channels(
+            settings.env_name, observation_spec
+        ),
     )
   except ValueError as error:
     raise PlayError(str(error).splitlines()[0]) from error
@@ -322,9 +332,3 @@ def _action_for(space, action: np.ndarray):
   if action.ndim == 0:
     return int(action)
   return action.astype(space.dtype)
-
-
-def _action_names(environment) -> tuple[str, ...]:
-  """What the environment calls its actions; () if it does not say."""
-  meanings = getattr(environment.unwrapped, 'get_action_meanings', None)
-  return tuple(str(name) for name in meanings()) if meanings else ()

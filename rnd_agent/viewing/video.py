@@ -46,7 +46,7 @@ class EpisodeRecorder:
       self,
       make_environment: Callable[[], gymnasium.Env],
       policy: tf_policy.TFPolicy,
-      frames_per_second: float = 15.0,
+      frames_per_step: int = 1,
   ):
     """Records nothing yet.
 
@@ -54,12 +54,12 @@ class EpisodeRecorder:
       make_environment: gives an environment that has been reset; called for
         every recording.
       policy: whose actions are taken.
-      frames_per_second: of the film; 15 agent steps per second are the Atari
-        games' own speed (60 Hz, actions held for 4 frames).
+      frames_per_step: raw frames that an action is held for: the film has the
+        game's own speed, for Atari (60 Hz, 4 frames) 15 steps per second.
     """
     self._make_environment = make_environment
     self._policy = policy
-    self._frames_per_second = frames_per_second
+    self._frames_per_step = frames_per_step
     self._act = common.function(policy.action)
 
   def record(
@@ -88,14 +88,16 @@ class EpisodeRecorder:
       environment.close()
 
   def _film(self, environment, path, stop) -> Optional[Film]:
-    film = film_files.FilmFile(path, self._frames_per_second)
+    film = film_files.FilmFile(path, film_files.frames_per_second(
+        environment.metadata, self._frames_per_step
+    ))
     kept, every = [], 1
     try:
       for number, frame in enumerate(self._play(environment)):
         if stop():
           return None
-        # Twice the size: the encoder's halved colours stay on the pixels.
-        film.write(film_files.enlarged(frame, 2))
+        factor = film_files.enlargement(*frame.shape[:2])
+        film.write(film_files.enlarged(frame, factor))
         if number % every == 0:
           kept.append(frame)
         if len(kept) > _ANIMATION_FRAMES:
