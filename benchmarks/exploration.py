@@ -1,7 +1,7 @@
 """Does the bonus explore? The same agent with it and without, several seeds.
 
 python benchmarks/exploration.py --config=configs/mountain_car.gin --seeds=5 \
-  [--jobs=2] [--root_dir=runs/exploration/mountain_car] \
+  [--first_seed=1] [--jobs=2] [--root_dir=runs/exploration/mountain_car] \
   [--gin_bindings='train_eval.num_iterations=50'] [--picture=curves.png]
 
 Every run is a process of `train_eval.py` in `<root_dir>/<arm>-<seed>`; runs
@@ -36,7 +36,11 @@ _CONFIG = flags.DEFINE_string(
     flag_values=_FLAGS,
 )
 _SEEDS = flags.DEFINE_integer(
-    'seeds', 5, 'Seeds 1, 2, ...', lower_bound=1,
+    'seeds', 5, 'How many seeds.', lower_bound=1,
+    flag_values=_FLAGS,
+)
+_FIRST_SEED = flags.DEFINE_integer(
+    'first_seed', 1, 'The lowest seed; the others follow it.', lower_bound=0,
     flag_values=_FLAGS,
 )
 _JOBS = flags.DEFINE_integer(
@@ -314,7 +318,7 @@ def main(_):
   tasks = [
       Task(arm, seed, folder / f'{arm.replace(" ", "-")}-{seed}',
            (*_BINDINGS.value, *bindings))
-      for seed in range(1, _SEEDS.value + 1)
+      for seed in range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value)
       for arm, bindings in ARMS.items()
   ]
   try:
