@@ -71,7 +71,8 @@ _RENDER = flags.DEFINE_bool(
 )
 _TRUST = flags.DEFINE_bool(
     'trust', False,
-    "The run is yours: its environment's name may import modules.",
+    "The run is yours: its environment's name may import modules, and its "
+    'config refer to anything.',
     flag_values=_FLAGS,
 )
 _CLIPS = 3

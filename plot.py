@@ -82,7 +82,8 @@ _SEED = flags.DEFINE_integer(
 )
 _TRUST = flags.DEFINE_bool(
     'trust', False,
-    "The run is yours: its environment's name may import modules.",
+    "The run is yours: its environment's name may import modules, and its "
+    'config refer to anything.',
     flag_values=_FLAGS,
 )
 _MOST_STEPS = 18000

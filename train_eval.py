@@ -34,6 +34,11 @@ _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     'allow_config_change', False, 'Whether to continue a run although its '
     'environment or networks are configured otherwise than it was.'
 )
+_TRUST = flags.DEFINE_bool(
+    'trust', False,
+    'The gin files are yours: they may name environments in modules and refer '
+    'to anything; what --gin_bindings says always may.',
+)
 
 
 def _fail(error, status=2):
@@ -98,7 +103,7 @@ def main(_):
     from rnd_agent.settings import gin_files
 
     try:
-      gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value)
+      gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value, _TRUST.value)
       root_dir = _root_dir()
       train_eval_lib.train_eval(
           root_dir=root_dir, resume=_RESUME.value,

@@ -226,6 +226,7 @@ def check_configs():
       raise ConfigError(_first_line(error)) from error
   config_checks.check_observation(suites.EnvironmentConfig())
   config_checks.check_layers()
+  config_checks.check_given()
 
 
 def check_memory(

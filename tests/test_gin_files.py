@@ -260,3 +260,89 @@ def test_the_value_of_a_macro_has_the_type_that_is_wanted():
 
 def test_a_reference_in_place_of_a_number():
   assert 'wants int, not @Motor()' in _error('robot.legs = @Motor()')
+
+
+# ---------------------------------------------------------- strangers' files
+
+
+@gin.configurable(module='rnd_agent.testing')
+def played(env_name: str = 'toy:Corridor'):
+  return env_name
+
+
+def _file(folder, text):
+  (folder / 'x.gin').write_text(text)
+  return [str(folder / 'x.gin')]
+
+
+_OWN = 'gymnasium:mine:X-v0'
+
+
+@pytest.mark.parametrize('text, bindings, parts', [
+    (f"played.env_name = '{_OWN}'", (), ['x.gin:1', 'add --trust']),
+    (f"n = '{_OWN}'\nm = %n\nplayed.env_name = %m", (), ['x.gin:1']),
+    (f"n = '{_OWN}'", ('played.env_name = %n',), ['x.gin:1']),
+    ('Motor.part = [@robot()]', (), ['x.gin:1', '@robot, neither']),
+    ('m = @robot()\nMotor.part = %m', (), ['x.gin:1', '@robot']),
+    ('Motor.part = {"module": "os"}', (), ['any function']),
+    ('Motor.part = @gin.singleton()', (), ['@gin.singleton']),
+    ('Motor.part = @a/gin.macro()', (), ['write %a']),
+    ('a/gin.macro.value = 3\nMotor.part = @a/gin.macro()', (), ['write %a']),
+])
+def test_what_files_may_not_ask_for(tmp_path, text, bindings, parts):
+  message = _error(*bindings, files=_file(tmp_path, text))
+  for part in parts:
+    assert part in message
+
+
+def test_what_is_typed_or_trusted_may(tmp_path):
+  files = _file(tmp_path, "played.env_name = 'toy:Recall'")
+  gin_files.parse(files, [f"played.env_name = '{_OWN}'",
+                          'Motor.part = [@robot(), {"a": 1}]'])
+  assert played() == _OWN
+  gin.clear_config()
+  files = _file(tmp_path, f"played.env_name = '{_OWN}'\nMotor.part = @robot()")
+  gin_files.parse(files, trust=True)
+  assert played() == _OWN
+  gin.clear_config()
+  # What is overridden imports nothing.
+  gin_files.parse(
+      _file(tmp_path, f"played.env_name = '{_OWN}'"),
+      ["played.env_name = 'toy:Recall'"],
+  )
+  assert played() == 'toy:Recall'
+
+
+def _chain(length, use='%m{0}'):
+  lines = ['m0 = 1', *(f'm{i + 1} = {use.format(i)}' for i in range(length))]
+  return '\n'.join([*lines, f'Motor.part = %m{length}'])
+
+
+@pytest.mark.parametrize('text, part', [
+    ('Motor.part = ' + '[' * 3000 + ']' * 3000, 'nested'),
+    ('Motor.part = ' + '[' * 30 + ']' * 30, 'nested'),
+    ('Motor.part = ' + '-' * 100_000 + '1', 'x.gin:1'),
+    (_chain(3000), 'too much'),
+    (_chain(8, f'[{", ".join(10 * ["%m{0}"])}]'), 'too much'),
+    (_chain(60, '(%m{0}, %m{0})'), 'too much'),
+    ('# ' + 'x' * 2**20, 'too large'),
+])
+def test_values_without_end(tmp_path, text, part):
+  assert part in _error(files=_file(tmp_path, text))
+
+
+def test_files_that_include_each_other_without_end(tmp_path):
+  for i in range(300):
+    (tmp_path / f'{i}.gin').write_text(f"include '{i + 1}.gin'\n")
+  assert 'include each other' in _error(files=[str(tmp_path / '0.gin')])
+
+
+def test_a_circle_behind_many_ways():
+  """Each way is gone once: there are 2^40."""
+  ways = [f'm{i} = (%m{i + 1}, %m{i + 1}, %n{i})' for i in range(40)]
+  ways += [f'n{i} = %m{i + 1}' for i in range(40)]
+  assert '%m40 needs %m40' in _error(*ways, 'm40 = %m40', 'Motor.part = %m0')
+
+
+def test_required_is_no_value():
+  assert 'is no value' in _error('Motor.part = %gin.REQUIRED')

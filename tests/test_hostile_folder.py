@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import sys
 from unittest import mock
 import zlib
 
@@ -17,6 +18,7 @@ from rnd_agent.runs import checkpoints
 _STATE = 'environments/.ATTRIBUTES/py_state'
 _PROGRESS = 'progress/.ATTRIBUTES/py_state'
 _ESCAPES = '\x1b[2J\x1b]0;owned\x07<script>alert(1)</script>'
+_EVIL = "'gymnasium:evil:X-v0'"
 _WRITTEN = (
     'metrics.csv', 'run.json', 'operative_config.gin', 'train', 'eval',
     'videos', 'policy', 'checkpoints',
@@ -143,9 +145,18 @@ def test_a_pipe_is_refused(run, name):
 # ------------------------------------------------------------------ configs
 
 
-def test_what_the_recorded_config_imports_is_not_imported(run, tmp_path):
+@pytest.fixture(name='mark')
+def _mark(tmp_path, monkeypatch):
+  """A folder that appears when `evil` is imported, which Python would find."""
   mark = tmp_path / 'mark'
   (tmp_path / 'evil.py').write_text(f'import os; os.mkdir({str(mark)!r})\n')
+  (tmp_path / 'evil.gin').write_text('import evil\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.delitem(sys.modules, 'evil', raising=False)
+  return mark
+
+
+def test_what_the_recorded_config_imports_is_not_imported(run, tmp_path, mark):
   path = run / 'operative_config.gin'
   path.write_text(
       f"import evil\nimport os\ninclude '{tmp_path}/evil.gin'\n"
@@ -161,17 +172,38 @@ def test_what_the_recorded_config_imports_is_not_imported(run, tmp_path):
     ('import os', 'modules of rnd_agent only'),
     ('import rnd_agentx.evil', 'modules of rnd_agent only'),
     ('from subprocess import run', 'modules of rnd_agent only'),
+    ('import evil', 'modules of rnd_agent only, not evil'),
+    ("include '{folder}/evil.gin'", 'modules of rnd_agent only, not evil'),
+    (f'train_eval.env_name = {_EVIL}', 'add --trust'),
+    (f'name = {_EVIL}\ntrain_eval.env_name = %name', 'add --trust'),
+    ('ActorCriticNetwork.core = @ShardedPyEnvironment()\n'
+     f'ShardedPyEnvironment.env_name = {_EVIL}\n'
+     'ShardedPyEnvironment.num_environments = 1', '@ShardedPyEnvironment'),
     ('train_eval.seed = @os.getpid()', "no configurable named 'os.getpid'"),
     ("subprocess.run.args = 'true'", "no configurable named 'subprocess.run'"),
     ("include '/etc/passwd'", '/etc/passwd:1'),
 ])
-def test_a_config_from_the_folder_runs_nothing(run, line, part):
+def test_a_config_from_the_folder_runs_nothing(run, mark, line, part):
   path = run / 'operative_config.gin'
-  path.write_text(f'{line}\n{path.read_text()}')
+  line = line.replace('{folder}', str(mark.parent))
+  path.write_text(f'{path.read_text()}\n{line}\n')
   _assert_refused(command_line.main(
       [f'--gin_file={path}', f'--root_dir={run}2']
   ), part)
   assert not run.with_name('run2').exists()
+  assert not mark.exists()
+
+
+@pytest.mark.parametrize('arguments', [
+    ('--trust',), (f'--gin_bindings=train_eval.env_name={_EVIL}',),
+], ids=['trusted', 'typed'])
+def test_what_the_user_asks_for_is_imported(run, mark, arguments):
+  path = run / 'operative_config.gin'
+  path.write_text(f'{path.read_text()}\ntrain_eval.env_name = {_EVIL}\n')
+  _assert_refused(command_line.main(
+      [f'--gin_file={path}', f'--root_dir={run}2', *arguments]
+  ), "'X-v0'")
+  assert mark.exists()
 
 
 # ------------------------------------------------------------------ pickles

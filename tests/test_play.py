@@ -27,6 +27,12 @@ from rnd_agent.settings import run_config
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import play_lib
 
+# A module of the stranger's, where it would be found.
+_EVIL = 'gymnasium:planted:X-v0'
+_KERAS = (
+    "{'module': 'planted', 'class_name': 'f', 'config': {}, "
+    "'registered_name': None}"
+)
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SIZES = (
     'train_eval.num_parallel_environments = 4',
@@ -67,8 +73,14 @@ def _trained(tmp_path_factory):
 
 
 @pytest.fixture(name='folder')
-def _folder(trained, tmp_path):
-  """A run as a stranger would send it: config and checkpoint, nothing else."""
+def _folder(trained, tmp_path, monkeypatch):
+  """A run as a stranger would send it: config and checkpoint, nothing else.
+
+  Beside it, where Python finds it, lies a module that must not be imported.
+  """
+  (tmp_path / 'planted.py').write_text('def f(): pass\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.delitem(sys.modules, 'planted', raising=False)
   folder = tmp_path / 'run'
   folder.mkdir()
   shutil.copy(trained / 'operative_config.gin', folder)
@@ -360,12 +372,23 @@ def _refused(folder, kind, match):
      'includes another file'),
     ('import os', gin_files.ConfigError, 'modules of rnd_agent only'),
     ('from subprocess import run', gin_files.ConfigError, 'rnd_agent only'),
-    ('ActorCriticNetwork.core = @ActorPolicy', run_config.RefusedConfigError,
-     'refers to @ActorPolicy in'),
-    ('ActorCriticNetwork.core = [@train_eval]', run_config.RefusedConfigError,
+    ('ActorCriticNetwork.core = @ActorPolicy', gin_files.UntrustedError,
+     'refers to @ActorPolicy, neither'),
+    ('ActorCriticNetwork.core = [@train_eval]', gin_files.UntrustedError,
      'refers to'),
-    ("train_eval.env_name = 'gymnasium:antigravity:X-v0'",
-     run_config.RefusedConfigError, 'add --trust'),
+    ('ActorCriticNetwork.core = @ShardedPyEnvironment()\n'
+     f"ShardedPyEnvironment.env_name = '{_EVIL}'\n"
+     'ShardedPyEnvironment.num_environments = 1', gin_files.UntrustedError,
+     'refers to @ShardedPyEnvironment'),
+    (f"ShardedPyEnvironment.env_name = '{_EVIL}'", gin_files.UntrustedError,
+     'add --trust'),
+    ("ShardedPyEnvironment.env_name = 'toy:Recall'", gin_files.ConfigError,
+     'bind train_eval.env_name'),
+    ('GRUCell.units = 8\nActorCriticNetwork.core = @GRUCell()\n'
+     f'GRUCell.activation = {_KERAS}', gin_files.UntrustedError,
+     'can name any function'),
+    (f"train_eval.env_name = '{_EVIL}'", gin_files.UntrustedError,
+     'add --trust'),
     ("train_eval.env_name = 'toy:Nothing'", ValueError, 'Nothing'),
     ('train_eval.num_epochs = 0', gin_files.ConfigError, 'num_epochs'),
     ('train_eval.no_such_thing = 0', gin_files.ConfigError, 'no_such_thing'),
@@ -373,16 +396,28 @@ def _refused(folder, kind, match):
 def test_configs_that_ask_for_too_much(folder, line, kind, match):
   with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
     file.write(f'\n{line}\n')
-  before = set(sys.modules)
   _refused(folder, kind, match)
-  assert 'antigravity' not in set(sys.modules) - before
+  assert 'planted' not in sys.modules
+
+
+def test_what_is_planted_there_would_run(folder):
+  """So that the test above can fail."""
+  with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
+    file.write(f"\ntrain_eval.env_name = '{_EVIL}'\n")
+  with pytest.raises(ValueError, match='X-v0'):
+    _player(folder, trust=True)
+  assert 'planted' in sys.modules
 
 
 def test_foreign_references_are_refused(folder):
   """Whatever gin knows from TF-Agents could be called by a config."""
   with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
     file.write('\nActorCriticNetwork.core = {"a": (1, @QPolicy)}\n')
-  _refused(folder, run_config.RefusedConfigError, 'refers to @QPolicy')
+  _refused(folder, gin_files.UntrustedError, 'any function')
+  path = folder / 'operative_config.gin'
+  path.write_text(path.read_text().replace('{"a": (1, @QPolicy)}',
+                                           '["a", (1, @QPolicy)]'))
+  _refused(folder, gin_files.UntrustedError, 'refers to @QPolicy')
 
 
 def test_checkpoints_that_are_not_there_or_lie_elsewhere(folder, tmp_path):

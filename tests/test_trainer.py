@@ -442,7 +442,7 @@ def test_a_resumed_run_does_not_repeat_its_beginning(tmp_path):
 
 
 def test_groups_of_environments_train_and_evaluate(tmp_path):
-  _train(tmp_path, 'ShardedPyEnvironment.num_groups = 2')
+  _train(tmp_path, 'ComputeConfig.environment_groups = 2')
   assert len(_rows(tmp_path)) == 2
   assert _tags(tmp_path / 'eval')
 

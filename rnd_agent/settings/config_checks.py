@@ -39,8 +39,54 @@ _EXAMPLES = (
     'a list of whole numbers, such as (256, 448)',
     'a list of (filters, kernel, stride), such as ((32, 8, 4), (64, 4, 2))',
 )
+# Parameters that a run gives itself, so that gin's would be passed over in
+# silence, and where they come from.
+_GIVEN = {
+    'ShardedPyEnvironment.env_name': 'train_eval.env_name',
+    'ShardedPyEnvironment.num_environments':
+        'train_eval.num_parallel_environments',
+    'ShardedPyEnvironment.num_workers': 'train_eval.num_workers',
+    'ShardedPyEnvironment.seed': 'train_eval.seed',
+    'ShardedPyEnvironment.num_groups': 'ComputeConfig.environment_groups',
+    'ActorCriticNetwork.precision': 'train_eval.precision',
+    'RandomNetworkDistillation.precision': 'train_eval.precision',
+    'RandomNetworkDistillation.frame_channels':
+        'EnvironmentConfig.stacked_frames',
+    'RNDNetwork.precision': 'train_eval.precision',
+    'RNDNetwork.feature_dim': 'RandomNetworkDistillation.feature_dim',
+    'RNDNetwork.hidden_units':
+        'RandomNetworkDistillation.predictor_hidden_units',
+    'RNDPPOAgent.num_epochs': 'train_eval.num_epochs',
+    'RNDPPOAgent.num_minibatches': 'train_eval.num_minibatches',
+    'RNDPPOAgent.normalize_advantages': 'PPOConfig.normalize_advantages',
+    'RNDPPOAgent.shuffle_minibatches': 'PPOConfig.shuffle_minibatches',
+    'RNDPPOAgent.sequence_length': 'PPOConfig.sequence_length',
+    'RNDPPOAgent.epsilon_greedy': 'PPOConfig.epsilon_greedy',
+}
 _LARGEST_LAYER = 2**16
 _LARGEST_OBSERVATION = 2**27  # numbers
+
+
+def check_given():
+  """Checks that nothing is bound that a run takes from elsewhere.
+
+  Raises:
+    ConfigError: It is; with what to bind instead.
+  """
+  for name, source in _GIVEN.items():
+    value = _bound(name)
+    if value is not None:
+      raise ConfigError(
+          f'{name} = {value!r}: does nothing here: bind {source}'
+      )
+
+
+def _bound(name: str) -> Any:
+  """What gin binds a parameter to; None where it does not."""
+  try:
+    return gin.query_parameter(name)
+  except ValueError:  # Gin's way to say that it is not bound.
+    return None
 
 
 def check_layers():
@@ -50,10 +96,7 @@ def check_layers():
     ConfigError: One is no whole number from 1 up, or larger than can be.
   """
   for name, depth in _LAYERS.items():
-    try:
-      value = gin.query_parameter(name)
-    except ValueError:  # Gin's way to say that it is not bound.
-      continue
+    value = _bound(name)
     if value is None or isinstance(value, gin.config.ConfigurableReference):
       continue
     for size in _sizes(name, value, value, depth):

@@ -29,10 +29,25 @@ from rnd_agent.settings import gin_references
 _PACKAGE = __name__.partition('.')[0]
 _MAX_SUGGESTIONS = 3
 _SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
+# Of a gin file, bytes; configs/ have some 2 kB, an operative config 6.
+_LARGEST_FILE = 2**20
+_MOST_INCLUDES = 20
+_DEEPEST_VALUE = 20
+_TOO_DEEP = f'a value is nested more than {_DEEPEST_VALUE} deep'
+# What a file that may come from a stranger refers to. Of everything that gin
+# knows, TF-Agents' parts included, a file could have anything called.
+_REFERENCES_OF_FILES = (
+    gin_references.MACRO, f'{_PACKAGE}.GRUCell', f'{_PACKAGE}.LSTMCell',
+    f'{_PACKAGE}.DNCCell',
+)
 
 
 class ConfigError(ValueError):
   """A mistake in a config, in one line that says what to change."""
+
+
+class UntrustedError(ConfigError):
+  """A file that may come from a stranger asks for code to be run."""
 
 
 class _Origin(NamedTuple):
@@ -46,6 +61,7 @@ class _Origin(NamedTuple):
 
 
 class _Binding(NamedTuple):
+  typed: bool
   place: str
   scope: str
   selector: str
@@ -53,7 +69,11 @@ class _Binding(NamedTuple):
   value: Any
 
 
-def parse(gin_files: Sequence[str], bindings: Sequence[str] = ()):
+def parse(
+    gin_files: Sequence[str],
+    bindings: Sequence[str] = (),
+    trust: bool = False,
+):
   """Reads config files, then bindings, and applies them to gin.
 
   Later bindings override earlier ones. The modules that register configurables
@@ -61,16 +81,24 @@ def parse(gin_files: Sequence[str], bindings: Sequence[str] = ()):
   first, then in the working directory. An `import` may name modules of this
   package only.
 
+  A file may come from a stranger, as the operative config of a run does: it may
+  bind numbers, texts and lists and refer to recurrent cells and macros. Other
+  references and environments in modules of their own are for bindings, which
+  the user has typed, or for files that are trusted.
+
   Args:
     gin_files: Paths of gin files.
     bindings: Lines of gin, such as `train_eval.num_iterations = 10`.
+    trust: Whether the files are the user's own and may refer to anything.
 
   Raises:
     ConfigError: For an unknown configurable, parameter, reference or macro, a
       macro that nothing uses, a value of the wrong type, a syntax error, a file
-      that is missing or includes itself, a foreign import.
+      that is missing or includes itself, a foreign import, values that are
+      nested without end.
+    UntrustedError: For a file that asks for more than it may.
   """
-  reader = _Reader()
+  reader = _Reader(trust)
   for path in gin_files:
     reader.read_file(path, place='--gin_file', base=None)
   for text in bindings:
@@ -80,7 +108,7 @@ def parse(gin_files: Sequence[str], bindings: Sequence[str] = ()):
           f'{label}: is empty: give a binding such as train_eval.seed=2'
       )
     reader.read_text(text, _Origin(label))
-  for place, scope, selector, parameter, value in reader.finish():
+  for _, place, scope, selector, parameter, value in reader.finish():
     try:
       gin.bind_parameter((scope, selector, parameter), value)
     except ValueError as error:
@@ -96,20 +124,26 @@ class _Delegate(gin_config.ParserDelegate):
     self.macros_used = []
 
   def configurable_reference(self, scoped_selector, evaluate):
-    _find_configurable(scoped_selector.rpartition('/')[2])
+    scope, _, name = scoped_selector.rpartition('/')
+    if _find_configurable(name).selector == gin_references.MACRO:
+      # Its value might come from any scope around.
+      raise _NameProblem(f'@{scoped_selector}: write %{scope or "name"}')
     return super().configurable_reference(scoped_selector, evaluate)
 
   def macro(self, name):
     reference = super().macro(name)
-    if reference.selector == 'gin.macro':
+    if reference.selector == gin_references.MACRO:
       self.macros_used.append(name)
+    elif gin_config._CONSTANTS.get_match(name) is gin.REQUIRED:
+      raise _NameProblem(f'%{name} is no value: bind one')
     return reference
 
 
 class _Reader:
   """Collects and checks the statements of all files and bindings."""
 
-  def __init__(self):
+  def __init__(self, trust: bool):
+    self._trust = trust
     self._bindings = []
     self._macros_set = {}
     self._macros_used = {}
@@ -131,6 +165,12 @@ class _Reader:
       raise ConfigError(
           f'{final[circle.key].place}: refers to itself: {circle.text}'
       )
+    endless = gin_references.find_endless(values)
+    if endless:
+      raise ConfigError(
+          f'{final[endless].place}: its macros stand for too much: write the '
+          'value out'
+      )
     lacking = gin_references.missing(values, _required)
     if lacking:
       key, name, parameter = lacking
@@ -138,7 +178,45 @@ class _Reader:
           f'{final[key].place}: @{name}() needs {name}.{parameter}: bind it too'
       )
     self._check_what_macros_hold(final)
+    self._check_environment(final)
     return self._bindings
+
+  def _check_environment(self, final):
+    """Refuses an environment in a module of its own that a file names."""
+    for key, binding in final.items():
+      if key.parameter != 'env_name' or key.selector == gin_references.MACRO:
+        continue
+      while (name := gin_references.macro_name(binding.value)) is not None:
+        binding = final[
+            gin_references.Key(name, gin_references.MACRO, 'value')
+        ]
+      # 'suite:module:id', see `suites`.
+      if isinstance(binding.value, str) and binding.value.count(':') > 1:
+        self._refuse(
+            binding, f'the environment {binding.value!r} is imported from a '
+            'module of its own'
+        )
+
+  def _refuse(self, binding: _Binding, cause: str):
+    if not (self._trust or binding.typed):
+      raise UntrustedError(
+          f'{binding.place}: {cause}, which runs code: add --trust if the file '
+          'is yours'
+      )
+
+  def _check_file_value(self, binding: _Binding):
+    """Refuses what files may not hold."""
+    for leaf in gin_references.leaves(binding.value):
+      if isinstance(leaf, dict):
+        # Keras makes objects of them by the names of modules and classes.
+        self._refuse(binding, 'a value with {...} can name any function')
+      if isinstance(leaf, gin_config.ConfigurableReference) and (
+          leaf.config_key[1] not in _REFERENCES_OF_FILES
+      ):
+        self._refuse(
+            binding, f'it refers to @{leaf.selector}, neither a recurrent core '
+            'nor a macro'
+        )
 
   def _check_what_macros_hold(self, final):
     """Checks parameters once more, with the values of macros in them."""
@@ -176,9 +254,13 @@ class _Reader:
     identity = os.path.realpath(path)
     if identity in self._open_files:
       raise ConfigError(f'{place}: {name} includes itself')
+    if len(self._open_files) >= _MOST_INCLUDES:
+      raise ConfigError(
+          f'{place}: more than {_MOST_INCLUDES} files include each other'
+      )
     try:
       with open(path, encoding='utf-8') as file:
-        text = file.read()
+        text = file.read(_LARGEST_FILE + 1)
     except OSError as error:
       raise ConfigError(
           f'{place}: cannot read {path} ({error.strerror})'
@@ -188,6 +270,8 @@ class _Reader:
           f'{place}: {path} is not text in UTF-8 ({error.reason} at byte '
           f'{error.start})'
       ) from error
+    if len(text) > _LARGEST_FILE:
+      raise ConfigError(f'{place}: {path} is too large for a config')
     self._open_files.append(identity)
     self.read_text(text, _Origin(path, path))
     self._open_files.pop()
@@ -214,17 +298,22 @@ class _Reader:
     elif isinstance(statement, config_parser.BlockDeclaration):
       _find_configurable(statement.selector)
     else:
-      self._add_binding(statement, place)
+      self._add_binding(statement, place, typed=origin.path is None)
 
-  def _add_binding(self, statement, place: str):
+  def _add_binding(self, statement, place: str, typed: bool):
     scope, selector, parameter, value, _ = statement
+    if gin_references.depth(value) > _DEEPEST_VALUE:
+      raise _NameProblem(_TOO_DEEP)
     if not parameter or selector == 'macro':
       name = scope if parameter else '/'.join(filter(None, (scope, selector)))
       self._macros_set[name] = place
-      binding = _Binding(place, name, gin_references.MACRO, 'value', value)
+      binding = _Binding(
+          typed, place, name, gin_references.MACRO, 'value', value
+      )
     else:
       _check_parameter(_find_configurable(selector), parameter, value)
-      binding = _Binding(place, scope, selector, parameter, value)
+      binding = _Binding(typed, place, scope, selector, parameter, value)
+    self._check_file_value(binding)
     self._bindings.append(binding)
 
 
@@ -249,6 +338,9 @@ def _statements(text: str, origin: _Origin, delegate: _Delegate):
         f'{origin.at(line)}: cannot be read ({cause}): is a bracket or a quote '
         'left open?'
     ) from None
+  except (RecursionError, MemoryError):  # Python's parser has either.
+    line = parser.current_token.start[0] if parser else None
+    raise ConfigError(f'{origin.at(line)}: {_TOO_DEEP}') from None
   except (_NameProblem, ValueError) as error:
     # Gin appends the place to an error, as further lines.
     line = parser.current_token.start[0] if parser else None

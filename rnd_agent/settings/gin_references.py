@@ -11,6 +11,10 @@ from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional
 from gin import config as gin_config
 
 MACRO = 'gin.macro'
+# What a value may become when macros are replaced: numbers in it, macros that
+# lead to each other.
+_MOST_LEAVES = 10_000
+_LONGEST_CHAIN = 50
 
 
 class Key(NamedTuple):
@@ -50,7 +54,7 @@ def without_macros(value: Any, macros: Mapping[str, Any]) -> Any:
     The value; macros that are not known stay.
   """
   if isinstance(value, gin_config.ConfigurableReference):
-    name = _macro_name(value)
+    name = macro_name(value)
     return without_macros(macros[name], macros) if name in macros else value
   if type(value) in (list, tuple):
     return type(value)(without_macros(item, macros) for item in value)
@@ -71,11 +75,83 @@ def find_circle(values: Mapping[Key, Any]) -> Optional[Circle]:
       target = _needed(reference, key, values)
       if target:
         needs.setdefault(source, {})[target] = key
+  return _circle_in(needs)
+
+
+def _circle_in(
+    needs: Mapping[str, Mapping[str, Key]]
+) -> Optional[Circle]:
+  """The first circle in what needs what."""
+  done = set()
   for source in needs:
-    circle = _follow(source, needs, ())
-    if circle:
-      return circle
+    path, ways = [source], [iter(needs[source])]
+    while path:
+      target = next(ways[-1], None)
+      if target is None:
+        ways.pop()
+        done.add(path.pop())
+      elif target in path:
+        return _described(needs, [*path[path.index(target):], target])
+      elif target not in done:
+        path.append(target)
+        ways.append(iter(needs.get(target, ())))
   return None
+
+
+def _described(needs, names: list[str]) -> Circle:
+  shown = [
+      n if n.startswith('%') else f'@{n.rpartition(".")[2]}()' for n in names
+  ]
+  return Circle(needs[names[-2]][names[-1]], ' needs '.join(shown))
+
+
+def find_endless(values: Mapping[Key, Any]) -> Optional[Key]:
+  """The first value whose macros stand for more than gin could work through.
+
+  Ten macros, each of which names the next ten times, are 10^10 values.
+
+  Args:
+    values: all that are bound, without circles.
+
+  Returns:
+    Its key, None where there is none.
+  """
+  sizes: dict[Key, tuple[int, int]] = {}
+
+  def size(key: Key) -> tuple[int, int]:
+    """Leaves, and the length of the longest chain."""
+    return sizes.get(key, (1, 0))
+
+  for key in _innermost_first(values):
+    parts = [size(k) for k in _macro_keys(values[key])]
+    count = 1 + len(list(leaves(values[key]))) + sum(n for n, _ in parts)
+    chain = 1 + max((n for _, n in parts), default=0)
+    if count > _MOST_LEAVES or chain > _LONGEST_CHAIN:
+      return key
+    sizes[key] = count, chain
+  return None
+
+
+def _macro_keys(value: Any) -> list[Key]:
+  names = map(macro_name, leaves(value))
+  return [Key(name, MACRO, 'value') for name in names if name is not None]
+
+
+def _innermost_first(values: Mapping[Key, Any]) -> Iterable[Key]:
+  """Keys, each after those of the macros in its value."""
+  done, waiting = set(), list(reversed(list(values)))
+  while waiting:
+    key = waiting[-1]
+    needed = {
+        k for k in _macro_keys(values[key]) if k in values and k not in done
+    }
+    if key in done or not needed:
+      waiting.pop()
+      if key not in done:
+        done.add(key)
+        yield key
+    else:
+      waiting += needed
 
 
 def missing(
@@ -94,7 +170,7 @@ def missing(
   """
   for key, value in values.items():
     for reference in _references(value):
-      if not reference.evaluate or _macro_name(reference):
+      if not reference.evaluate or macro_name(reference):
         continue
       selector = reference.config_key[1]
       scopes = [
@@ -109,7 +185,7 @@ def missing(
 
 def _needed(reference, key: Key, values: Mapping[Key, Any]) -> Optional[str]:
   """What evaluating a reference evaluates; None for nothing."""
-  name = _macro_name(reference)
+  name = macro_name(reference)
   if name:
     return f'%{name}'
   overridden = key._replace(scope='/'.join(reference.scopes)) in values
@@ -118,32 +194,43 @@ def _needed(reference, key: Key, values: Mapping[Key, Any]) -> Optional[str]:
   return reference.config_key[1]
 
 
-def _follow(node, needs, path) -> Optional[Circle]:
-  """A circle that a way from the end of a path closes."""
-  if node in path:
-    names = [*path[path.index(node):], node]
-    shown = [
-        n if n.startswith('%') else f'@{n.rpartition(".")[2]}()' for n in names
-    ]
-    return Circle(needs[path[-1]][node], ' needs '.join(shown))
-  for target in needs.get(node, ()):
-    circle = _follow(target, needs, (*path, node))
-    if circle:
-      return circle
-  return None
-
-
 def _references(value: Any) -> list[gin_config.ConfigurableReference]:
   """The references in a nest of gin's values."""
-  if isinstance(value, gin_config.ConfigurableReference):
-    return [value]
-  if isinstance(value, dict):
-    value = [*value, *value.values()]
-  if isinstance(value, (list, tuple, set)):
-    return [found for item in value for found in _references(item)]
-  return []
+  return [
+      leaf for leaf in leaves(value)
+      if isinstance(leaf, gin_config.ConfigurableReference)
+  ]
 
 
-def _macro_name(reference) -> Optional[str]:
-  scope, selector = reference.config_key
+def leaves(value: Any) -> Iterable[Any]:
+  """What a nest of gin's values is made of; a dict, then what is in it."""
+  waiting = [value]
+  while waiting:
+    part = waiting.pop()
+    if isinstance(part, (list, tuple, set)):
+      waiting += reversed(list(part))
+      continue
+    if isinstance(part, dict):
+      waiting += reversed([*part, *part.values()])
+    yield part
+
+
+def depth(value: Any) -> int:
+  """How many lists or the like stand within each other."""
+  deepest, waiting = 0, [(value, 0)]
+  while waiting:
+    part, level = waiting.pop()
+    deepest = max(deepest, level)
+    if isinstance(part, dict):
+      part = [*part, *part.values()]
+    if isinstance(part, (list, tuple, set)):
+      waiting += [(inner, level + 1) for inner in part]
+  return deepest
+
+
+def macro_name(value: Any) -> Optional[str]:
+  """The name of the macro that a value is; None: it is none."""
+  if not isinstance(value, gin_config.ConfigurableReference):
+    return None
+  scope, selector = value.config_key
   return scope if selector == MACRO else None
