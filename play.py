@@ -11,7 +11,6 @@ and exit status 2.
 import pathlib
 import signal
 import sys
-import threading
 
 from absl import flags
 from absl import logging
@@ -138,7 +137,7 @@ def _play(player):
   if _RENDER.value and player.shows_pictures:
     window = window_lib.Window(player.env_name, player.frames_per_second)
   outcomes = []
-  stopped = threading.Event()
+  stopped = []
   previous = signal.signal(
       signal.SIGINT, lambda number, _: _stop(number, stopped)
   )
@@ -147,22 +146,22 @@ def _play(player):
       outcome = player.play(
           greedy=_GREEDY.value, max_steps=_MAX_STEPS.value,
           frames=bool(_VIDEO.value or _TRACE.value),
-          watch=window.show if window else None, stop=stopped.is_set,
+          watch=window.show if window else None, stop=lambda: bool(stopped),
       )
       outcomes.append(outcome)
       print(f'episode {number}: {_described(outcome)}', flush=True)
-      if stopped.is_set() or window and not window.is_open:
+      if stopped or window and not window.is_open:
         break
   finally:
     signal.signal(signal.SIGINT, previous)
     if window:
       window.close()
-  return outcomes, stopped.is_set()
+  return outcomes, bool(stopped)
 
 
 def _stop(number, stopped):
   signal.signal(number, signal.SIG_DFL)
-  stopped.set()
+  stopped.append(number)
 
 
 def _described(outcome):

@@ -14,23 +14,26 @@ status 2. TensorFlow is loaded only where an episode has to be played.
 import pathlib
 import signal
 import sys
-import threading
+import time
 
 from absl import flags
 
 from rnd_agent.runs import run_folder
 from rnd_agent.viewing import comparison
+from rnd_agent.viewing import curve_panels
 from rnd_agent.viewing import curves
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import figures
 from rnd_agent.viewing import film_files
+from rnd_agent.viewing import own_files
 from rnd_agent.viewing import pictures
 from rnd_agent.viewing import report
 
 _DEFAULT_METRICS = (
-    'episode_return_mean', 'rooms_discovered', 'intrinsic_reward_mean',
-    'entropy', 'explained_variance_int', 'explained_variance_ext',
-    'loss_predictor', 'loss_value_int', 'approx_kl', 'steps_per_second',
+    'episode_return_mean', 'rooms_discovered', 'furthest_x_max',
+    'intrinsic_reward_mean', 'entropy', 'explained_variance_int',
+    'explained_variance_ext', 'loss_predictor', 'loss_value_int', 'approx_kl',
+    'steps_per_second',
 )
 # Flags of its own: more than one script can be imported at once.
 _FLAGS = flags.FlagValues()
@@ -42,12 +45,14 @@ _OUTPUT = flags.DEFINE_string(
     flag_values=_FLAGS,
 )
 _X = flags.DEFINE_enum(
-    'x', 'frames', list(curves.X_LABELS), 'The horizontal axis of curves.',
+    'x', 'frames', list(curve_panels.X_LABELS),
+    'The horizontal axis of curves.',
     flag_values=_FLAGS,
 )
 _METRICS = flags.DEFINE_multi_string(
     'metric', list(_DEFAULT_METRICS),
-    'A column of metrics.csv; may repeat, one panel each.',
+    'A column of metrics.csv; may repeat, one panel each. By default the most '
+    'telling ones, as far as a run has them.',
     flag_values=_FLAGS,
 )
 _GROUP = flags.DEFINE_enum(
@@ -93,11 +98,11 @@ class UsageError(ValueError):
   """What was asked for cannot be done; one line."""
 
 
-def draw_curves(folders, x, metrics, by_config, output):
+def draw_curves(runs, x, metrics, by_config, output):
   """Draws runs as curves, with their table beside.
 
   Args:
-    folders: of `run_folder.RunFolder`.
+    runs: of `curves.read`.
     x: column of the horizontal axis.
     metrics: columns to draw.
     by_config: whether the seeds of a config make one curve.
@@ -109,50 +114,96 @@ def draw_curves(folders, x, metrics, by_config, output):
   Raises:
     RunFolderError, CurvesError, FigureError: it cannot be drawn.
   """
-  runs = [curves.read(folder) for folder in folders]
   panels = {m: curves.curves(runs, x, m, by_config) for m in metrics}
   output = pathlib.Path(output)
-  figures.save(curves.figure(panels, x), output)
-  beside = output.with_suffix('.csv'), output.with_suffix('.md')
+  beside = _beside(output)
+  figures.save(curve_panels.figure(panels, x, curves.place_word(runs)), output)
   figures.write_text(beside[0], curves.table(panels, x))
   figures.write_text(beside[1], curves.summary(panels, x))
   return [output, *beside]
 
 
+def _beside(picture):
+  """Where the tables of a picture go: CSV and Markdown."""
+  picture = pathlib.Path(picture)
+  return picture.with_suffix('.csv'), picture.with_suffix('.md')
+
+
 def _curves(arguments):
   output = _OUTPUT.value or 'curves.png'
   figures.check_name(output)
-  metrics = list(dict.fromkeys(_METRICS.value))
+  for path in _beside(output):
+    own_files.check(path)
   by_config = _GROUP.value == 'config'
+  noted = set()
 
   def draw():
-    folders = [run_folder.RunFolder(name) for name in arguments]
-    _tell(draw_curves(folders, _X.value, metrics, by_config, output))
+    runs = _read(arguments, by_config, noted)
+    metrics = list(dict.fromkeys(_METRICS.value))
+    if _FLAGS['metric'].using_default_value:
+      metrics = curves.known_metrics(runs, metrics) or metrics
+    _tell(draw_curves(runs, _X.value, metrics, by_config, output))
 
   if not _WATCH.value:
     draw()
     return
   stopped = _stop_on_interrupt()
-  while not stopped.is_set():
+  while not stopped:
     try:
       draw()
     except (run_folder.RunFolderError, curves.TooEarlyError) as error:
       print(f'plot: waiting: {error}', flush=True)
-    stopped.wait(_INTERVAL.value)
+    due = time.monotonic() + _INTERVAL.value
+    while not stopped and time.monotonic() < due:
+      time.sleep(0.1)
+
+
+def _read(names, with_config=False, noted=None):
+  """The runs that can be drawn; the others are left out, with a note.
+
+  Args:
+    names: of folders.
+    with_config: whether a run without its config is left out, too.
+    noted: what has been noted before, and is not again.
+
+  Returns:
+    `curves.Run`s, at least one.
+
+  Raises:
+    RunFolderError, CurvesError: of the first one, if none is left.
+  """
+  noted = set() if noted is None else noted
+  runs, mistakes = [], []
+  for name in names:
+    try:
+      run = curves.read(run_folder.RunFolder(name))
+      if with_config:
+        curves.check_config(run)
+      runs.append(run)
+    except (run_folder.RunFolderError, curves.CurvesError) as error:
+      mistakes.append(error)
+  if not runs:
+    raise mistakes[0]
+  for error in mistakes:
+    if str(error) not in noted:
+      print(f'plot: left out: {_printable(error)}', file=sys.stderr, flush=True)
+      noted.add(str(error))
+  return runs
 
 
 def _stop_on_interrupt():
-  """An event that Ctrl-C sets; a second one ends the process at once.
+  """A list that Ctrl-C fills; a second one ends the process at once.
 
   The exception that Python raises by itself is lost where it strikes a callback
-  from C, of which drawing makes many.
+  from C, of which drawing makes many. A `threading.Event` would lock for ever
+  where the signal meets its `wait` half-way.
   """
-  stopped = threading.Event()
+  stopped = []
 
   def stop(number, frame):
     del frame
     signal.signal(number, signal.SIG_DFL)
-    stopped.set()
+    stopped.append(number)
 
   signal.signal(signal.SIGINT, stop)
   return stopped
@@ -180,25 +231,27 @@ def _rooms(arguments):
 
 
 def _compare(arguments):
-  runs = [
-      curves.read(run_folder.RunFolder(name)) for name in _some_runs(arguments)
-  ]
-  header, rows = comparison.table(runs)
-  print(comparison.as_markdown(header, rows), end='')
+  output = pathlib.Path(_OUTPUT.value or '.md')
+  if output.suffix.lower() not in ('.csv', '.md') and _OUTPUT.value:
+    raise UsageError(f'{output}: comparisons end in .csv or .md')
   if _OUTPUT.value:
-    as_text = {
-        '.csv': comparison.as_csv, '.md': comparison.as_markdown
-    }.get(pathlib.Path(_OUTPUT.value).suffix.lower())
-    if as_text is None:
-      raise UsageError(f'{_OUTPUT.value}: comparisons end in .csv or .md')
-    figures.write_text(_OUTPUT.value, as_text(header, rows))
-    _tell([_OUTPUT.value])
+    own_files.check(output)
+  runs = _read(_some_runs(arguments), with_config=True)
+  text = comparison.as_markdown(*comparison.table(runs, exact=False))
+  print(text, end='')
+  if not _OUTPUT.value:
+    return
+  if output.suffix.lower() == '.csv':
+    text = comparison.as_csv(*comparison.table(runs))
+  figures.write_text(output, text)
+  _tell([output])
 
 
 def _report(arguments):
   output = pathlib.Path(_OUTPUT.value or 'report.html')
   if output.suffix.lower() not in ('.html', '.htm'):
     raise UsageError(f'{output}: reports end in .html')
+  own_files.check(output)
   figures.pyplot()  # Before an episode is played for nothing.
   folder = _one_run(arguments)
   folder.metrics()  # Likewise.
@@ -282,10 +335,13 @@ _COMMANDS = {
 
 
 def _fail(error):
-  # What a stranger's file says may be part of it.
-  text = run_folder.printable(' '.join(str(error).split()))
-  print(f'plot: error: {text}', file=sys.stderr)
+  print(f'plot: error: {_printable(error)}', file=sys.stderr)
   sys.exit(2)
+
+
+def _printable(error):
+  # What a stranger's file says may be part of it.
+  return run_folder.printable(' '.join(str(error).split()))
 
 
 def _parse_flags(argv):
@@ -312,8 +368,8 @@ def main(argv):
     _COMMANDS[command](arguments)
   except (
       UsageError, run_folder.RunFolderError, curves.CurvesError,
-      figures.FigureError, episode_trace.TraceError, film_files.FilmError,
-      OSError,
+      figures.FigureError, own_files.NotOwnError, episode_trace.TraceError,
+      film_files.FilmError, OSError,
   ) as error:
     _fail(error)
   except KeyboardInterrupt:

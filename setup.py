@@ -14,11 +14,9 @@ _BOX2D = ['gymnasium[box2d]>=1.3']
 
 _EXTRAS = {
     'test': [
-        'pytest>=7.4', 'pytest-xdist>=3.3', 'matplotlib>=3.7', *_MINIGRID,
-        *_BOX2D,
+        'pytest>=7.4', 'pytest-xdist>=3.3', *_MINIGRID, *_BOX2D,
     ],
     'lint': ['ruff>=0.4'],
-    'plot': ['matplotlib>=3.7'],
     'minigrid': _MINIGRID,
     'box2d': _BOX2D,
     # Its emulator, nes-py, is built from source: needs a C++ compiler.
@@ -60,6 +58,8 @@ setuptools.setup(
         'opencv-python-headless>=4.8,<4.12',
         # Brings its own encoder: no system ffmpeg is needed.
         'imageio-ffmpeg>=0.4.9',
+        # For plot.py.
+        'matplotlib>=3.7',
         # TensorBoard 2.15 imports pkg_resources, which later releases lack.
         'setuptools<81',
     ],

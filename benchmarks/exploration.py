@@ -29,6 +29,7 @@ sys.path.insert(0, str(_ROOT))
 from rnd_agent.runs import run_folder  # noqa: E402
 from rnd_agent.settings import gin_files  # noqa: E402
 from rnd_agent.viewing import aggregate  # noqa: E402
+from rnd_agent.viewing import curves as curves_lib  # noqa: E402
 
 _FLAGS = flags.FlagValues()  # train_eval's have some of the same names.
 _CONFIG = flags.DEFINE_string(
@@ -70,8 +71,6 @@ ARMS = {
 }
 _COLORS = {'RND': 'tab:blue', 'coefficient 0': 'tab:gray'}
 _SCORE = 'episode_return_mean'
-_WINDOW = 100  # Episodes in a score.
-_POINTS = 200  # Of a curve.
 
 
 class UsageError(ValueError):
@@ -101,11 +100,7 @@ class Plan(NamedTuple):
       return False
     if run['iteration'][-1] >= self.num_iterations:
       return True
-    return (
-        self.target_return is not None
-        and run['episodes'][-1] >= _WINDOW
-        and run[_SCORE][-1] >= self.target_return
-    )
+    return curves_lib.has_reached(run, self.target_return)
 
 
 def read_run(folder) -> dict[str, list[float]]:
@@ -233,27 +228,25 @@ def _range(values, form) -> str:
   return low if low == high else f'{low} to {high}'
 
 
-def curves(of_seeds, points=_POINTS):
+def curves(of_seeds):
   """Scores of all seeds on common agent steps.
 
-  A run that reached its target stopped: its last score goes on.
+  All runs are over: one that is shorter than another reached its target, and
+  its last score goes on.
 
   Args:
     of_seeds: `read_run` results.
-    points: how many steps.
 
   Returns:
-    Agent steps `[points]` and scores `[seeds, points]`, from where every run
-    has one.
+    Agent steps `[n]` and scores `[seeds, n]`, from where every run has one.
   """
-  known = [
-      [(s, v) for s, v in zip(run['env_steps'], run[_SCORE]) if v == v]
-      for run in of_seeds
-  ]
-  first = max(pairs[0][0] for pairs in known)
-  last = max(pairs[-1][0] for pairs in known)
-  steps = np.linspace(first, last, points)
-  return steps, np.array([np.interp(steps, *zip(*p)) for p in known])
+  steps, scores = curves_lib.aligned(
+      [np.asarray(run['env_steps']) for run in of_seeds],
+      [np.asarray(run[_SCORE]) for run in of_seeds],
+      goes_on=[True] * len(of_seeds),
+  )
+  known = ~np.isnan(scores).any(0)
+  return steps[known], scores[:, known]
 
 
 def draw(runs, title, output) -> None:
@@ -283,7 +276,7 @@ def draw(runs, title, output) -> None:
         linewidth=1.8, label=f'{arm} ({len(of_seeds)} seeds)',
     )
   axis.set_xlabel('agent steps')
-  axis.set_ylabel(f'return, last {_WINDOW} episodes')
+  axis.set_ylabel(f'return, last {curves_lib.WINDOW} episodes')
   axis.xaxis.set_major_formatter(
       matplotlib.ticker.FuncFormatter(lambda x, _: f'{x / 1000:g} k')
   )

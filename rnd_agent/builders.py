@@ -222,7 +222,9 @@ def build_trainer(
         rollout_length=rollout_length, eval_interval=eval_interval, seed=seed,
         num_iterations=num_iterations,
         frames_per_step=_frames_per_step(env_name),
-        progress=recorder.Progress(num_iterations, enabled=progress),
+        progress=recorder.Progress(
+            num_iterations, enabled=progress, env_name=env_name
+        ),
         **settings,
     )
   except BaseException:
@@ -249,7 +251,11 @@ def frame_channels(env_name: str, observation_spec) -> int:
 
 
 def _evaluation(env_name, agent, num_episodes, num_workers, seed):
-  """Plays and films episodes, with environments and actions of their own."""
+  """Plays and films episodes, with environments and actions of their own.
+
+  Returns:
+    An `Evaluator`, and an `EpisodeRecorder`; None where nothing is to be seen.
+  """
   # A generator of its own: evaluations leave training as it is.
   generator = tf.random.Generator.from_seed(seed)
   policy = rnd_ppo_policy.RNDPPOPolicy(
@@ -264,8 +270,16 @@ def _evaluation(env_name, agent, num_episodes, num_workers, seed):
       ),
       policy, generator, seed,
   )
-  recorder = video.EpisodeRecorder(
+  if not _shows_pictures(env_name):
+    return evaluator, None
+  return evaluator, video.EpisodeRecorder(
       lambda: suites.make(env_name, seed=seed), policy,
       _frames_per_step(env_name),
   )
-  return evaluator, recorder
+
+
+def _shows_pictures(env_name: str) -> bool:
+  environment = suites.make(env_name)
+  environment.close()
+  return environment.render_mode == 'rgb_array'
+

@@ -21,7 +21,6 @@ from rnd_agent.environments import errors
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import event_files
 from rnd_agent.runs import export
-from rnd_agent.runs import progress as progress_lib
 from rnd_agent.runs import recorder
 from rnd_agent.runs import recovery
 from rnd_agent.runs import resume
@@ -157,10 +156,10 @@ class Trainer:
       self._start()
       try:
         self._train()
-        self._progress.close()
-        self._progress.note(progress_lib.conclusion(
-            self._root, self._last_row, self._stop_requested
-        ))
+        self._progress.conclude(
+            self._root, self._last_row, self._stop_requested,
+            films=self._film is not None,
+        )
       finally:
         self._close_files()
     finally:

@@ -3,6 +3,7 @@ import importlib
 import importlib.util
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -43,6 +44,7 @@ _LEAVES = (
     'rnd_agent.returns', 'rnd_agent.losses', 'rnd_agent.normalizers',
     'rnd_agent.config', 'rnd_agent.machine', 'rnd_agent.runs.plain_text',
     'rnd_agent.runs.progress', 'rnd_agent.runs.run_json',
+    'rnd_agent.runs.wording',
     'rnd_agent.settings.config_changes', 'rnd_agent.settings.operative_config',
     'rnd_agent.viewing.aggregate', 'rnd_agent.viewing.episode_trace',
     'rnd_agent.viewing.figures', 'rnd_agent.viewing.film_files',
@@ -253,3 +255,12 @@ def test_own_configurables_can_be_checked_strictly():
     if not entry.selector.startswith('rnd_agent.testing.'):
       kinds = {p.kind for p in gin_files._parameters(entry).values()}
       assert inspect.Parameter.VAR_KEYWORD not in kinds, entry.selector
+
+
+def test_what_plot_draws_with_is_an_ordinary_requirement():
+  tree = ast.parse((_ROOT / 'setup.py').read_text())
+  lists = [keyword.value for keyword in ast.walk(tree)
+           if isinstance(keyword, ast.keyword)
+           and keyword.arg == 'install_requires']
+  names = [re.split(r'[<>=~!]', name)[0] for name in ast.literal_eval(lists[0])]
+  assert 'matplotlib' in names and 'tf-agents' in names

@@ -496,7 +496,6 @@ def test_a_window_needs_a_display(folder, monkeypatch, command, capsys):
 
 
 def test_a_report_plays_an_episode(folder, tmp_path, monkeypatch):
-  pytest.importorskip('matplotlib')
   monkeypatch.chdir(tmp_path)
   plot._FLAGS.mark_as_parsed()
   episode = plot._episode(run_folder.RunFolder(folder))

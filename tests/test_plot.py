@@ -17,6 +17,7 @@ from rnd_agent.runs import recorder
 from rnd_agent.runs import run_folder
 from rnd_agent.viewing import aggregate
 from rnd_agent.viewing import comparison
+from rnd_agent.viewing import curve_panels
 from rnd_agent.viewing import curves
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import figures
@@ -29,19 +30,25 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _HOSTILE = '<script>alert(1)</script>\'"&$x_$'
 
 
-def _run(folder, seed=1, rate='0.0001', iterations=7, offset=0.0):
+def _run(
+    folder, seed=1, rate='0.0001', iterations=7, offset=0.0, more='',
+    scores=None,
+):
   """A run whose entropy and score are known; its first score is missing."""
+  if scores is None:
+    scores = [100 * i + 7 * seed if i > 1 else None
+              for i in range(1, iterations + 1)]
   folder.mkdir(parents=True)
   (folder / 'operative_config.gin').write_text(
       f"PPOConfig.learning_rate = {rate}\ntrain_eval.seed = {seed}\n"
-      "train_eval.env_name = 'atari:MontezumaRevenge'\n"
+      f"train_eval.env_name = 'atari:MontezumaRevenge'\n{more}\n"
   )
   with recorder.MetricsFile(folder / 'metrics.csv') as file:
     for i in range(1, iterations + 1):
       file.write(dict(
           iteration=i, env_steps=8 * i, frames=32 * i, wall_time_s=1800 * i,
-          entropy=2.5 - offset - i / 7 * seed,
-          episode_return_mean=None if i == 1 else 100 * i + 7 * seed,
+          entropy=2.5 - offset - i / 7 * seed, episodes=100 + i,
+          episode_return_mean=scores[i - 1],
       ))
   return folder
 
@@ -79,11 +86,10 @@ def _frames(path):
 
 
 def test_the_table_of_a_figure_is_metrics_csv(tmp_path):
-  pytest.importorskip('matplotlib')
   folder = _run(tmp_path / 'a')
   output = tmp_path / 'curves.svg'
   written = plot.draw_curves(
-      [run_folder.RunFolder(folder)], 'frames',
+      _read(folder), 'frames',
       ['entropy', 'episode_return_mean'], False, output,
   )
   assert [path.suffix for path in written] == ['.svg', '.csv', '.md']
@@ -132,13 +138,16 @@ def test_runs_that_write_at_other_steps_meet_at_the_last_row_before():
   np.testing.assert_array_equal(
       curves._at(np.array([2.0, 3.9, 4.0, 7.0, 9.0]), xs, ys), [1, 1, 2, 2, 3]
   )
-  grid = curves._common_grid([np.arange(1.0, 1001), np.arange(5.0, 2001)])
+  grid = curves._common_grid(
+      [np.arange(1.0, 1001), np.arange(5.0, 2001)], [False, False]
+  )
   assert (grid[0], grid[-1], grid.size) == (5, 1000, 200)
 
 
 def test_groups_are_named_by_what_differs(tmp_path):
   runs = _read(
-      _run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2),
+      _run(tmp_path / 'a'),
+      _run(tmp_path / 'b', seed=2, more='train_eval.progress = False'),
       _run(tmp_path / 'c', rate='0.0003'),
   )
   groups = curves.group(runs)
@@ -147,12 +156,54 @@ def test_groups_are_named_by_what_differs(tmp_path):
   }
 
 
+def test_groups_are_named_by_their_environment_first_and_networks_last():
+  def run(env_name, units, rate, coefficient):
+    return curves.Run('x', {'frames': [1.0]}, {
+        'ActorCriticNetwork.units': units, 'PPOConfig.gae_lambda': rate,
+        'RNDConfig.intrinsic_coefficient': coefficient,
+        'train_eval.env_name': f"'{env_name}'",
+    })
+
+  assert list(curves.group([
+      run('toy:Corridor', '8', '0.1', '1.0'),
+      run('toy:Recall', '16', '0.2', '0.5'),
+  ])) == [
+      'toy:Corridor, intrinsic_coefficient=1.0, gae_lambda=0.1, units=8',
+      'toy:Recall, intrinsic_coefficient=0.5, gae_lambda=0.2, units=16',
+  ]
+
+
+def test_a_run_that_reached_its_target_goes_on(tmp_path):
+  """Of three, one succeeds at 3, one at 5; the third goes on without."""
+  target = 'train_eval.target_return = 0.6'
+
+  def run(name, scores, more=target):
+    return _run(tmp_path / name, more=more, iterations=len(scores),
+                scores=scores)
+
+  runs = _read(run('a', [0.0, 0.0, 0.9]), run('b', [0.0, 0.0, 0.1, 0.2, 0.6]))
+  curve, = curves.curves(runs, 'frames', 'episode_return_mean', True)
+  np.testing.assert_array_equal(curve.x, runs[1].columns['frames'])
+  np.testing.assert_allclose(curve.y, [0.0, 0.0, 0.5, 0.55, 0.75])
+  runs += _read(run('c', [0.0, 0.0, 0.0, 0.3]))  # The shortest that goes on.
+  curve, = curves.curves(runs, 'frames', 'episode_return_mean', True)
+  np.testing.assert_array_equal(curve.x, runs[2].columns['frames'])
+  np.testing.assert_allclose(curve.y[-1], (0.9 + 0.2 + 0.3) / 3)
+  others = [r._replace(config=dict(
+      r.config, **{'train_eval.target_return': 'None'})) for r in runs[:2]]
+  curve, = curves.curves(others, 'frames', 'episode_return_mean', True)
+  assert len(curve.x) == 3
+  # 50 episodes: their score is no mean of 100 yet, and training went on.
+  early = {'episodes': [50.0], 'episode_return_mean': [0.9]}
+  assert not curves.has_reached(early, 0.6)
+
+
 def test_what_cannot_be_drawn_is_one_line(tmp_path):
   runs = _read(_run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2))
   with pytest.raises(curves.CurvesError, match="no column 'score'"):
     curves.curves(runs, 'frames', 'score')
   bare = [run._replace(config=None) for run in runs]
-  with pytest.raises(curves.CurvesError, match='to group it by'):
+  with pytest.raises(curves.CurvesError, match='to compare it by'):
     curves.curves(bare, 'frames', 'entropy', by_config=True)
   apart = [run._replace(columns=dict(run.columns, frames=[f] * 7))
            for run, f in zip(runs, (1.0, 2.0))]
@@ -164,13 +215,76 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path):
     figures.check_name(tmp_path / 'none' / 'x.png')
 
 
+def test_what_is_drawn_is_the_table(tmp_path):
+  folders = [_run(tmp_path / str(seed), seed) for seed in (1, 2, 3)]
+  for by_config in (False, True):
+    metrics = ['entropy', 'episode_return_mean']
+    panels = {m: curves.curves(_read(*folders), 'frames', m, by_config)
+              for m in metrics}
+    drawing = curve_panels.figure(panels, 'frames', 'rooms')
+    points = list(csv.DictReader(io.StringIO(curves.table(panels, 'frames'))))
+    for axis, metric in zip(drawing.axes, metrics):
+      for line, curve in zip(axis.lines, panels[metric], strict=True):
+        rows = [p for p in points
+                if (p['metric'], p['curve']) == (metric, curve.label)]
+        x, y = (np.array([float(row[name] or 'nan') for row in rows])
+                for name in ('frames', 'value'))
+        np.testing.assert_allclose(line.get_xdata(), x)
+        np.testing.assert_allclose(line.get_ydata(), y, rtol=1e-7)
+      assert len(axis.collections) == by_config  # The band.
+    if by_config:
+      band = drawing.axes[0].collections[0].get_paths()[0].vertices
+      low, high = (np.array([float(p[name]) for p in points
+                             if p['metric'] == 'entropy'])
+                   for name in ('low', 'high'))
+      assert (low < high).all()
+      np.testing.assert_allclose(band[1:8, 1], low, rtol=1e-6)
+      np.testing.assert_allclose(band[15:8:-1, 1], high, rtol=1e-6)
+    figures.png(drawing)
+
+
+def test_a_legend_of_many_runs_tells_them_apart(tmp_path):
+  folders = [_run(tmp_path / 'runs' / f'seed-{i}-of-a-long-name')
+             for i in range(12)]
+  panels = {'entropy': curves.curves(_read(*folders), 'frames', 'entropy')}
+  drawing = curve_panels.figure(panels, 'frames')
+  looks = {(line.get_color(), line.get_linestyle())
+           for line in drawing.axes[0].lines}
+  assert len(looks) == 12
+  legend, = drawing.legends
+  assert [t.get_text() for t in legend.texts] == [f.name for f in folders]
+  drawing.canvas.draw()
+  inside = drawing.bbox
+  box = legend.get_window_extent()
+  assert inside.x0 <= box.x0 < box.x1 <= inside.x1
+  assert inside.y0 <= box.y0 < box.y1 < drawing.axes[0].bbox.y0
+  assert drawing.axes[0].bbox.height / drawing.dpi > 1.5  # Inches.
+  figures.png(drawing)
+
+
+def test_the_legend_says_what_a_band_is_and_counts_are_whole(tmp_path):
+  runs = _read(_run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2))
+  for run in runs:
+    run.columns['rooms_discovered'] = [1.0, 1, 1, 2, 2, 3, 3]
+  metrics = ['rooms_discovered']
+  panels = {m: curves.curves(runs, 'frames', m, True) for m in metrics}
+  drawing = curve_panels.figure(panels, 'frames', curves.place_word(runs))
+  legend, = drawing.legends
+  assert legend.get_title().get_text() == (
+      'interquartile mean, 95 % bootstrap interval')
+  axis = drawing.axes[0]
+  assert axis.get_title('left') == 'rooms discovered'
+  drawing.canvas.draw()
+  assert all(tick == round(tick) for tick in axis.get_yticks())
+  figures.png(drawing)
+
+
 def test_a_picture_of_two_runs_and_names_that_are_no_mathematics(tmp_path):
-  pytest.importorskip('matplotlib')
   cv2 = pytest.importorskip('cv2')
   folders = [_run(tmp_path / n) for n in ('_$a', '$x^{')]
   path = tmp_path / 'curves.png'
   plot.draw_curves(
-      [run_folder.RunFolder(f) for f in folders], 'frames',
+      _read(*folders), 'frames',
       ['entropy', 'frames', 'episode_return_mean'], False, path,
   )
   image = cv2.imread(str(path))
@@ -189,6 +303,10 @@ def test_the_comparison_names_what_differs(tmp_path):
   assert 'train_eval.env_name' not in column
   parsed = list(csv.reader(io.StringIO(comparison.as_csv(header, rows))))
   assert parsed == [header, *rows]
+  runs[0].columns['env_steps'][-1] = 12345678.0
+  header, rows = comparison.table(runs, exact=False)
+  assert '12,345,678' in rows[0] and '3.5' in rows[0]  # Hours.
+  assert '12345678' in comparison.table(runs)[1][0]
   assert 'learning_rate' in comparison.as_markdown(header, rows)
 
 
@@ -295,7 +413,6 @@ def test_the_pyramid_has_every_room_once():
 
 @pytest.mark.parametrize('env_name', ['atari:MontezumaRevenge', 'toy:Corridor'])
 def test_rooms_are_drawn_as_they_were_counted(env_name):
-  pytest.importorskip('matplotlib')
   places = [run_folder.Place(1, 1, 1, 128, 999, 3),
             run_folder.Place(6, 2, 4, 51200, 1, 1)]
   drawing = pictures.rooms(places, env_name)
@@ -330,7 +447,6 @@ def _page(folder, trace=None):
 
 
 def test_the_report_needs_nothing_else_and_escapes_all(tmp_path):
-  pytest.importorskip('matplotlib')
   folder = _run(tmp_path / _HOSTILE.replace('/', '_'))
   with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
     file.write(f'x.y = "{_HOSTILE}"\n')
@@ -359,7 +475,6 @@ def test_the_report_needs_nothing_else_and_escapes_all(tmp_path):
 
 
 def test_the_report_says_what_it_lacks(tmp_path):
-  pytest.importorskip('matplotlib')
   text = _page(_run(tmp_path / 'a'))
   for part in ('No episode: there is none.', 'The run has no places.csv.',
                'The trainer has filmed nothing yet.',
@@ -374,7 +489,6 @@ def test_the_report_says_what_it_lacks(tmp_path):
 @pytest.fixture(name='command')
 def _command(tmp_path, monkeypatch):
   """Runs plot.main in this process, since a start takes a second."""
-  pytest.importorskip('matplotlib')
   monkeypatch.chdir(tmp_path)
   plot._FLAGS.mark_as_parsed()
   before = plot._FLAGS.flag_values_dict()
@@ -388,6 +502,58 @@ def _command(tmp_path, monkeypatch):
         plot._FLAGS[name].using_default_value = True
 
   return run
+
+
+def test_nothing_but_its_own_files_is_replaced(tmp_path, command, capsys):
+  a = _run(tmp_path / 'a')
+  (tmp_path / 'README.md').write_text('# Mine\n')
+  (tmp_path / 'mine.html').write_text('<!DOCTYPE html>\n<html>mine</html>')
+  before = {p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}
+  for arguments, part in (
+      ((a, '--output=a/metrics.png'), 'metrics.csv is a file of the run'),
+      ((a, '--output=a/places.svg'), 'places.csv is a file of the run'),
+      ((a, '--output=README.png'), 'README.md would be replaced'),
+      (('compare', a, '--output=a/metrics.csv'), 'a file of the run'),
+      (('compare', a, '--output=README.md'), 'README.md would be replaced'),
+      (('report', a, '--output=mine.html'), 'mine.html would be replaced'),
+  ):
+    with pytest.raises(SystemExit) as error:
+      command(*arguments)
+    assert error.value.code == 2 and part in capsys.readouterr().err
+  assert before == {
+      p: p.read_bytes() for p in tmp_path.rglob('*') if p.is_file()}
+  for arguments in (
+      (a, '--metric=entropy', '--output=a/curves.png'),
+      (a, '--metric=entropy', '--output=x.png', '--x=hours'),
+      ('compare', a, '--output=c.csv'), ('compare', a, '--output=c.md'),
+      ('compare', a, a, a, a, a, a, a, a, a, '--output=d.md'),
+      ('report', a, '--noepisode', '--metric=entropy', '--output=r.html'),
+  ):
+    command(*arguments)
+    command(*arguments)  # Its own are.
+
+
+def test_a_run_that_is_not_ready_is_left_out(tmp_path, command, capsys):
+  a, b = _run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2)
+  (b / 'operative_config.gin').unlink()
+  (tmp_path / 'empty').mkdir()
+  (tmp_path / 'notes.txt').write_text('')
+  for arguments, names in (
+      (('--metric=entropy',), ('empty', 'notes.txt')),
+      (('--group=config',), ('empty', 'notes.txt', 'b')),
+  ):
+    command('empty', 'notes.txt', a, b, *arguments)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(': ')[2].split()[0] for line in lines] == [
+        name if name != 'b' else str(b) for name in names]
+    assert all(line.startswith('plot: left out: ') for line in lines)
+  with open(tmp_path / 'curves.csv', encoding='utf-8') as file:
+    points = list(csv.DictReader(file))
+  # No column of places or of a furthest x has a number.
+  assert {p['metric'] for p in points} == {'episode_return_mean', 'entropy'}
+  with pytest.raises(SystemExit):
+    command('empty', 'notes.txt')
+  assert 'plot: error: empty is not a run' in capsys.readouterr().err
 
 
 def test_commands(tmp_path, command, capsys):
@@ -437,7 +603,6 @@ def test_mistakes_are_one_line_and_status_2(
 
 
 def test_watching_draws_again(tmp_path):
-  pytest.importorskip('matplotlib')
   process = subprocess.Popen(
       [sys.executable, str(_ROOT / 'plot.py'), 'a', '--watch',
        '--interval=0.2', '--metric=entropy'],

@@ -9,6 +9,7 @@ import pytest
 from rnd_agent.runs import progress as progress_lib
 from rnd_agent.runs import recorder
 from rnd_agent.runs import run_json
+from rnd_agent.runs import wording
 
 COLUMNS = ('iteration', 'rooms_mean', 'loss_policy')
 HEADER = 'iteration,rooms_mean,loss_policy\n'
@@ -226,15 +227,15 @@ def test_log_lines_are_limited():
 
 def test_line_says_how_far_how_fast_how_long():
   stream, clock = io.StringIO(), _Clock()
-  progress = recorder.Progress(30, stream, clock=clock)
+  progress = recorder.Progress(30, stream, clock=clock, env_name='toy:Corridor')
   progress.update(1)
   clock.now = 90.0
   progress.update(10, steps_per_second=1234.5, episode_return=400.0, rooms=7,
                   bonus=0.01234, furthest_x=3161.0)
   assert stream.getvalue().splitlines() == [
       'iteration 1/30',
-      'iteration 10/30  1,234 steps/s  3m20s left  return 400  rooms 7  '
-      'bonus 0.01234  furthest x 3161',
+      'iteration 10/30  1,234 steps/s  3m20s left  return 400  places 7  '
+      'bonus 0.0123  furthest x 3,161',
   ]
 
 
@@ -260,7 +261,7 @@ def test_terminal_line_is_rewritten_and_fits(monkeypatch):
   assert max(map(len, lines)) <= 40
   assert lines == [
       '',
-      '1/1000  900 steps/s  return 1  rooms 2',
+      '1/1000  900 steps/s  return 1  places 2',
       lines[2],
       'checkpoint\n',
       lines[2] + '\n',
@@ -272,36 +273,52 @@ def test_terminal_line_is_rewritten_and_fits(monkeypatch):
 def test_all_of_a_long_run_fits_into_80_columns(monkeypatch):
   monkeypatch.setenv('TERM', 'xterm')
   stream, clock = _Terminal(), _Clock()
-  progress = recorder.Progress(30000, stream, clock=clock)
+  progress = recorder.Progress(
+      30000, stream, clock=clock, env_name='atari:MontezumaRevenge'
+  )
   progress.update(12344)
   clock.now = 75.0
-  progress.update(12345, 1234.5, 1234.0, 15, 0.007914123)
+  progress.update(12345, 1234.5, 12345.6, 15, 0.007914123)
   line = stream.getvalue().rpartition('\x1b[K')[2]
   assert line == (
-      '12345/30000  1,234 steps/s  15d07h left  return 1234  rooms 15  '
-      'bonus 0.007914'
+      '12345/30000  1,234 steps/s  15d07h left  return 12,346  rooms 15  '
+      'bonus 0.00791'
   )
   assert len(line) < 80
 
 
-def test_conclusions():
+def test_conclusions(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'executable', str(tmp_path / '.venv/bin/python'))
   row = dict(
       iteration=30000, frames=1966080000, wall_time_s=579000.4, episodes=98765,
-      episode_return_mean=6123.25, episode_return_max=8000, rooms_discovered=22,
+      episode_return_mean=16123.25, episode_return_max=28000,
+      rooms_discovered=22, furthest_x_max=None,
   )
-  text = progress_lib.conclusion('runs/montezuma', row, interrupted=False)
+  montezuma = dict(interrupted=False, env_name='atari:MontezumaRevenge')
+  text = progress_lib.conclusion('runs/montezuma', row, **montezuma)
   assert text.splitlines() == [
       'finished after iteration 30000, 1,966,080,000 frames, 6d16h of training',
-      'return 6123 (best 8000) in the last 100 episodes, 22 rooms discovered',
-      'watch:  python play.py --root_dir=runs/montezuma --video=episode.mp4',
-      'report: python plot.py report runs/montezuma',
+      'return 16,123 (best 28,000) in the last 100 episodes, 22 rooms '
+      'discovered',
+      'watch:  .venv/bin/python play.py --root_dir=runs/montezuma '
+      '--video=episode.mp4',
+      'report: .venv/bin/python plot.py report runs/montezuma',
   ]
+  assert 'play.py --root_dir=runs/montezuma\n' in progress_lib.conclusion(
+      'runs/montezuma', row, films=False, **montezuma
+  )
+  row.update(rooms_discovered=1, furthest_x_max=3161.0)
+  assert ', 1 place discovered, furthest x 3,161\n' in progress_lib.conclusion(
+      'x', row, False, env_name='mario:SuperMarioBros-v0'
+  )
+  monkeypatch.setattr(sys, 'executable', '/elsewhere/bin/python')
   row.update(iteration=1, episodes=0, episode_return_mean=None,
-             rooms_discovered=None)
+             rooms_discovered=None, furthest_x_max=None)
   lines = progress_lib.conclusion('a b', row, interrupted=True).splitlines()
   assert lines[0].startswith('stopped after iteration 1,')
   assert lines[1] == 'the same command continues'
-  assert lines[3] == "report: python plot.py report 'a b'"
+  assert lines[3] == "report: /elsewhere/bin/python plot.py report 'a b'"
   assert all(len(line) < 80 for line in text.splitlines() + lines)
   assert 'num_iterations' in progress_lib.conclusion('x', None, False)
   assert 'before the first' in progress_lib.conclusion('x', None, True)
@@ -383,3 +400,19 @@ def test_source_version_tells_commit_and_changes(tmp_path, monkeypatch):
   assert run_json._source_version() == {'commit': commit, 'dirty': False}
   source.write_text('2\n')
   assert run_json._source_version() == {'commit': commit, 'dirty': True}
+
+
+@pytest.mark.parametrize('value, text', [
+    (28000.0, '28,000'), (1234567.8, '1,234,568'), (-12345.6, '-12,346'),
+    (999.0, '999'), (0.0, '0'), (0.0123456, '0.01235'), (123.456, '123.5'),
+    (float('nan'), '-'), (float('inf'), 'inf'),
+])
+def test_numbers_have_no_exponents(value, text):
+  assert wording.number(value) == text
+
+
+def test_places_are_rooms_where_they_are():
+  assert wording.places('MontezumaRevengeNoFrameskip-v4', 1) == 'room'
+  assert wording.places('ALE/Pitfall-v5') == 'rooms'
+  assert wording.places('minigrid:MiniGrid-FourRooms-v0', 1) == 'place'
+  assert wording.places('toy:Corridor', 0) == 'places'

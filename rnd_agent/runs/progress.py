@@ -9,6 +9,7 @@ import time
 from typing import Callable, Mapping, Optional, Sequence, TextIO, Union
 
 from rnd_agent.runs import plain_text
+from rnd_agent.runs import wording
 
 
 class Progress:
@@ -24,6 +25,7 @@ class Progress:
       interval_s: float = 10.0,
       clock: Callable[[], float] = time.monotonic,
       enabled: bool = True,
+      env_name: str = '',
   ):
     """Writes nothing yet.
 
@@ -34,8 +36,10 @@ class Progress:
         first three and the last are written at once.
       clock: Returns the time in seconds.
       enabled: Whether anything but notes is shown.
+      env_name: The environment, which tells whether its places are rooms.
     """
     self._enabled = enabled
+    self._env_name = env_name
     self._total = total
     self._stream = sys.stdout if stream is None else stream
     self._interval_s = interval_s
@@ -62,7 +66,7 @@ class Progress:
       iteration: Its number, from 1.
       steps_per_second: Agent steps per second over all environments.
       episode_return: Mean score of the last episodes.
-      rooms: Number of rooms discovered.
+      rooms: Number of rooms or places discovered.
       bonus: Mean intrinsic reward.
       furthest_x: The furthest that the run got in a level.
     """
@@ -74,11 +78,14 @@ class Progress:
     if (left_s := self._time_left(iteration)) is not None:
       parts.append(f'{_duration(left_s)} left')
     for name, value in (
-        ('return', episode_return), ('rooms', rooms), ('bonus', bonus),
-        ('furthest x', furthest_x),
+        ('return', episode_return),
+        (wording.places(self._env_name), rooms),
+        ('bonus', bonus), ('furthest x', furthest_x),
     ):
       if value is not None:
-        parts.append(f'{name} {value:.4g}')
+        # A digit less for the bonus: 80 columns hold all of a long run.
+        shown = f'{value:.3g}' if name == 'bonus' else wording.number(value)
+        parts.append(f'{name} {shown}')
     self._show('iteration', parts, is_last=iteration == self._total)
 
   def bar(self, label: str, done: int, total: int):
@@ -101,6 +108,17 @@ class Progress:
       self._write(f'\r\x1b[K{text}\n{self._line}')
     else:
       self._write(f'{text}\n')
+
+  def conclude(
+      self,
+      root_dir: Union[str, os.PathLike],
+      row: Optional[Mapping[str, Optional[float]]],
+      interrupted: bool,
+      films: bool = True,
+  ):
+    """Ends the live line and says how training ended; see `conclusion`."""
+    self.close()
+    self.note(conclusion(root_dir, row, interrupted, films, self._env_name))
 
   def close(self):
     """Ends the live line, so that what follows begins on a new one."""
@@ -149,6 +167,8 @@ def conclusion(
     root_dir: Union[str, os.PathLike],
     row: Optional[Mapping[str, Optional[float]]],
     interrupted: bool,
+    films: bool = True,
+    env_name: str = '',
 ) -> str:
   """What is said when training ends.
 
@@ -156,6 +176,8 @@ def conclusion(
     root_dir: The run's folder.
     row: The last row of metrics.csv of this process; None if it has none.
     interrupted: Whether training was asked to stop.
+    films: Whether the environment can be filmed.
+    env_name: The environment, which tells whether its places are rooms.
 
   Returns:
     A few lines, of at most 80 columns where the folder's name is short.
@@ -177,22 +199,32 @@ def conclusion(
     count = min(int(row['episodes']), 100)
     of = f'{count} episodes' if count > 1 else 'episode'
     results.append(
-        f'return {row["episode_return_mean"]:.4g} (best '
-        f'{row["episode_return_max"]:.4g}) in the last {of}'
+        f'return {wording.number(row["episode_return_mean"])} (best '
+        f'{wording.number(row["episode_return_max"])}) in the last {of}'
     )
   if row['rooms_discovered'] is not None:
-    rooms = int(row['rooms_discovered'])
-    results.append(f'{rooms} room{"s" * (rooms > 1)} discovered')
+    count = int(row['rooms_discovered'])
+    results.append(f'{count:,} {wording.places(env_name, count)} discovered')
+  if row['furthest_x_max'] is not None:
+    results.append(f'furthest x {wording.number(row["furthest_x_max"])}')
   if results:
     lines.append(', '.join(results))
   folder = shlex.quote(os.fspath(root_dir))
   if interrupted:
     lines.append('the same command continues')
+  python = shlex.quote(_interpreter())
   lines += [
-      f'watch:  python play.py --root_dir={folder} --video=episode.mp4',
-      f'report: python plot.py report {folder}',
+      f'watch:  {python} play.py --root_dir={folder}'
+      + ' --video=episode.mp4' * films,
+      f'report: {python} plot.py report {folder}',
   ]
   return '\n'.join(lines)
+
+
+def _interpreter() -> str:
+  """This Python as it is called from here: .venv/bin/python, say."""
+  inside = os.path.relpath(sys.executable)
+  return sys.executable if inside.startswith(os.pardir) else inside
 
 
 def _fitting(parts: Sequence[str], width: int) -> str:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from typing import Sequence
 
 from rnd_agent.runs import run_folder
+from rnd_agent.runs import wording
 from rnd_agent.viewing import curves
 
 _RESULTS = (
     'iteration', 'env_steps', 'hours', 'episode_return_mean',
-    'episode_return_max', 'rooms_discovered',
+    'episode_return_max', 'rooms_discovered', 'furthest_x_max',
 )
 
 
-def table(runs: Sequence[curves.Run]) -> tuple[list[str], list[list[str]]]:
+def table(
+    runs: Sequence[curves.Run], exact: bool = True
+) -> tuple[list[str], list[list[str]]]:
   """What differs between runs, and the last row of each one's metrics.
 
   Args:
     runs: of `curves.read`, each with its config.
+    exact: whether numbers are for programs; otherwise for people.
 
   Returns:
     The header and a row per run, as text.
@@ -28,21 +33,25 @@ def table(runs: Sequence[curves.Run]) -> tuple[list[str], list[list[str]]]:
     CurvesError: a run has no operative config.
   """
   for run in runs:
-    if run.config is None:
-      raise curves.CurvesError(
-          f'{run.label} has no {run_folder.CONFIG} to compare'
-      )
+    curves.check_config(run)
   names = curves.differing([run.config for run in runs])
   if len({run.config.get('train_eval.seed') for run in runs}) > 1:
     names.append('train_eval.seed')
-  header = ['run', *map(run_folder.printable, names), *_RESULTS]
+  last = {
+      name: [run.columns.get(name, [math.nan])[-1] for run in runs]
+      for name in _RESULTS
+  }
+  # What no run has is of no interest, such as rooms where there are none.
+  results = [name for name in _RESULTS if not all(map(math.isnan, last[name]))]
+  header = ['run', *map(run_folder.printable, names), *results]
   rows = []
-  for run in runs:
-    last = [run.columns[name][-1] if name in run.columns else float('nan')
-            for name in _RESULTS]
+  for i, run in enumerate(runs):
     settings = [run.config.get(name, '-') for name in names]
-    rows.append([run.label, *map(run_folder.printable, settings),
-                 *map(_number, last)])
+    rows.append([
+        run.label, *map(run_folder.printable, settings),
+        *(curves.number(last[name][i]) if exact
+          else _for_people(name, last[name][i]) for name in results),
+    ])
   return header, rows
 
 
@@ -64,5 +73,5 @@ def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   return curves.markdown(cells[0], cells[1:])
 
 
-def _number(value: float) -> str:
-  return '' if value != value else f'{value:.8g}'
+def _for_people(name: str, value: float) -> str:
+  return (wording.hours if name == 'hours' else wording.number)(value)

@@ -1,8 +1,7 @@
-"""Learning curves of runs: grouped, aggregated, drawn, and as tables.
+"""Learning curves of runs: grouped, aggregated, and as tables.
 
 A group of runs is summed up by the interquartile mean and a percentile
-bootstrap interval (`aggregate`, rliable's definitions). matplotlib is imported
-when a figure is drawn.
+bootstrap interval (`aggregate`, rliable's definitions). `curve_panels` draws.
 """
 
 from __future__ import annotations
@@ -15,32 +14,10 @@ from typing import Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from rnd_agent.runs import run_folder
+from rnd_agent.runs import wording
+from rnd_agent.settings import operative_config
 from rnd_agent.viewing import aggregate
-from rnd_agent.viewing import figures
 
-X_LABELS = {
-    'frames': 'frames of the game',
-    'env_steps': 'agent steps',
-    'hours': 'hours of training',
-    'iteration': 'iterations',
-}
-# What the panels are called; other columns by their own name.
-_TITLES = {
-    'episode_return_mean': 'score, mean of the last 100 episodes',
-    'episode_return_max': 'score, best of the last 100 episodes',
-    'episode_length_mean': 'length of episodes, agent steps',
-    'rooms_discovered': 'rooms discovered',
-    'rooms_mean': 'rooms per episode',
-    'intrinsic_reward_mean': 'intrinsic reward',
-    'entropy': 'entropy of the policy, nats',
-    'explained_variance_int': 'explained variance of V_int',
-    'explained_variance_ext': 'explained variance of V_ext',
-    'loss_predictor': 'loss of the predictor',
-    'loss_value_int': 'loss of V_int',
-    'approx_kl': 'KL of an update, nats',
-    'steps_per_second': 'agent steps per second',
-}
-_COLUMNS = 2
 # Of an aggregated curve; a single run is drawn in full.
 _MOST_POINTS = 200
 _REPETITIONS = 2000
@@ -51,7 +28,15 @@ _NO_DIFFERENCE = (
     'train_eval.eval_interval', 'train_eval.num_eval_episodes',
     'train_eval.checkpoint_interval', 'train_eval.checkpoints_to_keep',
     'train_eval.summary_interval', 'train_eval.video_interval',
+    'train_eval.progress',
 )
+# What differs is named in this order, all other settings after it.
+_ORDER = ('train_eval.env_name', 'train_eval.', 'RNDConfig.', 'PPOConfig.',
+          'EnvironmentConfig.')
+# Episodes in a score.
+WINDOW = 100
+_SCORE = 'episode_return_mean'
+_ENV_NAME = 'train_eval.env_name'
 _MACHINES_OWN = ('ComputeConfig.', 'ShardedPyEnvironment.')
 
 
@@ -60,7 +45,7 @@ class CurvesError(ValueError):
 
 
 class TooEarlyError(CurvesError):
-  """The runs of a group have no point in common, yet."""
+  """There is nothing to draw, or the runs of a group do not meet, yet."""
 
 
 class Run(NamedTuple):
@@ -110,6 +95,23 @@ def read(folder: run_folder.RunFolder) -> Run:
   return Run(folder.label, folder.metrics(), config)
 
 
+def known_metrics(
+    runs: Sequence[Run], metrics: Sequence[str]
+) -> list[str]:
+  """Those metrics of which at least one run has a number."""
+  return [
+      name for name in metrics
+      if not all(np.isnan(run.columns.get(name, math.nan)).all()
+                 for run in runs)
+  ]
+
+
+def place_word(runs: Sequence[Run]) -> str:
+  """'rooms' where the places of all runs are rooms, else 'places'."""
+  names = {(run.config or {}).get(_ENV_NAME, '') for run in runs}
+  return 'rooms' if all(map(wording.has_rooms, names)) else 'places'
+
+
 def curves(
     runs: Sequence[Run], x: str, metric: str, by_config: bool = False
 ) -> list[Curve]:
@@ -122,18 +124,20 @@ def curves(
     by_config: whether runs of one config, whatever their seeds, make one line.
 
   Returns:
-    A `Curve` per run or group, in their order.
+    A `Curve` per run or group, in their order; of a run without the metric, it
+    is unknown everywhere.
 
   Raises:
-    CurvesError: a column is missing, or runs of a group have nothing in common.
+    CurvesError: a run has no column x, or none has the metric, or runs of a
+      group have nothing in common.
   """
-  for run in runs:
-    for name in (x, metric):
-      if name not in run.columns:
-        raise CurvesError(
-            f"{run.label} has no column '{name}'; there are: "
-            + ', '.join(run_folder.printable(c) for c in run.columns)
-        )
+  for name, has_it in ((x, all), (metric, any)):
+    lacking = [run for run in runs if name not in run.columns]
+    if lacking and not has_it(name in run.columns for run in runs):
+      raise CurvesError(
+          f"{lacking[0].label} has no column '{name}'; there are: "
+          + ', '.join(run_folder.printable(c) for c in lacking[0].columns)
+      )
   groups = group(runs) if by_config else {run.label: [run] for run in runs}
   return [
       _curve(label, members, x, metric) for label, members in groups.items()
@@ -149,57 +153,102 @@ def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
     CurvesError: a run without operative config.
   """
   for run in runs:
-    if run.config is None:
-      raise CurvesError(
-          f'{run.label} has no {run_folder.CONFIG} to group it by'
-      )
+    check_config(run)
   names = differing([run.config for run in runs])
   groups = {}
   for run in runs:
     key = tuple(run.config.get(name, '-') for name in names)
     groups.setdefault(key, []).append(run)
   shown = [
-      name for name in names if name.rpartition('.')[2] != 'name'
+      name for name in names
+      if name.rpartition('.')[2] != 'name' and name != _ENV_NAME
   ]
   labels = {}
   for key, members in groups.items():
     values = dict(zip(names, key))
-    text = ', '.join(
+    env_name = members[0].config.get(_ENV_NAME, 'all runs').strip("'\"")
+    text = ', '.join([env_name] * (_ENV_NAME in names or not shown) + [
         f'{name.rpartition(".")[2]}={values[name]}' for name in shown
-    ) or members[0].config.get('train_eval.env_name', 'all runs').strip("'\"")
+    ])
     text = run_folder.printable(text)
-    text = text if len(text) <= 60 else text[:57] + '...'
+    text = text if len(text) <= 70 else text[:67] + '...'
     while text in labels:
       text += "'"
     labels[text] = members
   return labels
 
 
+def check_config(run: Run) -> None:
+  """Raises CurvesError for a run without operative config."""
+  if run.config is None:
+    raise CurvesError(
+        f'{run.label} has no {run_folder.CONFIG} to compare it by'
+    )
+
+
 def differing(configs: Sequence[Mapping[str, str]]) -> list[str]:
-  """Names of the settings in which configs differ, as far as they matter."""
+  """Names of the settings in which configs differ, as far as they matter.
+
+  Args:
+    configs: values by name.
+
+  Returns:
+    The environment's name first, then what is often changed, networks last.
+  """
   names = dict.fromkeys(name for config in configs for name in config)
-  return [
-      name for name in names
-      if name not in _NO_DIFFERENCE
-      and not name.startswith(_MACHINES_OWN)
-      and len({config.get(name) for config in configs}) > 1
-  ]
+  return sorted(
+      (
+          name for name in names
+          if name not in _NO_DIFFERENCE
+          and not name.startswith(_MACHINES_OWN)
+          and len({config.get(name) for config in configs}) > 1
+      ),
+      key=lambda name: next(
+          (i for i, part in enumerate(_ORDER) if name.startswith(part)),
+          len(_ORDER),
+      ),
+  )
+
+
+def has_reached(
+    columns: Mapping[str, Sequence[float]], target: Optional[float]
+) -> bool:
+  """Whether a run has reached its train_eval.target_return, where it stops.
+
+  Args:
+    columns: of its metrics.csv.
+    target: mean score of the last episodes; None for no target.
+
+  Returns:
+    True if the last row's score is of a full window and high enough.
+  """
+  if target is None or not all(n in columns for n in ('episodes', _SCORE)):
+    return False
+  return columns['episodes'][-1] >= WINDOW and columns[_SCORE][-1] >= target
+
+
+def _is_at_its_target(run: Run) -> bool:
+  target = operative_config.plain(
+      (run.config or {}).get('train_eval.target_return', 'None')
+  )
+  known = isinstance(target, (int, float))
+  return has_reached(run.columns, target if known else None)
 
 
 def _curve(label: str, runs: Sequence[Run], x: str, metric: str) -> Curve:
-  columns = [
-      (np.asarray(run.columns[x]), np.asarray(run.columns[metric]))
-      for run in runs
+  all_x = [np.asarray(run.columns[x]) for run in runs]
+  all_y = [
+      np.asarray(run.columns.get(metric, np.full(xs.size, np.nan)))
+      for run, xs in zip(runs, all_x)
   ]
   if len(runs) == 1:
-    return Curve(label, 1, *columns[0], None, None)
-  grid = _common_grid([xs for xs, _ in columns])
+    return Curve(label, 1, all_x[0], all_y[0], None, None)
+  grid, scores = aligned(all_x, all_y, [_is_at_its_target(r) for r in runs])
   if not grid.size:
     raise TooEarlyError(
         f'the runs of {label} have no part of {x} in common: wait, or choose '
         'another --x'
     )
-  scores = np.stack([_at(grid, xs, ys) for xs, ys in columns])
   known = ~np.isnan(scores).any(0)
   middle, low, high = np.full([3, grid.size], np.nan)
   if known.any():
@@ -211,12 +260,36 @@ def _curve(label: str, runs: Sequence[Run], x: str, metric: str) -> Curve:
   return Curve(label, len(runs), grid, middle, low, high)
 
 
-def _common_grid(all_x: Sequence[np.ndarray]) -> np.ndarray:
-  """Points of the shortest run that all the others have reached."""
+def aligned(
+    all_x: Sequence[np.ndarray],
+    all_y: Sequence[np.ndarray],
+    goes_on: Sequence[bool],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Several runs' numbers at points that they have in common.
+
+  Args:
+    all_x: float64 `[n]` of each run, ascending.
+    all_y: float64 `[n]` of each run.
+    goes_on: whether a run goes on with its last number, because it was stopped
+      where it had reached its target; the others end there.
+
+  Returns:
+    Points, `[m]`, and each run's numbers at them, `[runs, m]`.
+  """
+  grid = _common_grid(all_x, goes_on)
+  return grid, np.stack([_at(grid, xs, ys) for xs, ys in zip(all_x, all_y)])
+
+
+def _common_grid(
+    all_x: Sequence[np.ndarray], goes_on: Sequence[bool]
+) -> np.ndarray:
+  """Points of the shortest run that ends, or of the longest if none does."""
   first = max(xs[0] for xs in all_x)
-  last = min(xs[-1] for xs in all_x)
-  shortest = min(all_x, key=lambda xs: xs[-1])
-  grid = shortest[(shortest >= first) & (shortest <= last)]
+  ending = [xs for xs, on in zip(all_x, goes_on) if not on]
+  chosen = min(ending, key=lambda xs: xs[-1]) if ending else max(
+      all_x, key=lambda xs: xs[-1]
+  )
+  grid = chosen[chosen >= first]
   if grid.size > _MOST_POINTS:
     grid = grid[np.linspace(0, grid.size - 1, _MOST_POINTS).round().astype(int)]
   return grid
@@ -247,10 +320,10 @@ def table(
       for i, position in enumerate(line.x):
         bounds = ('', '')
         if line.low is not None:
-          bounds = (_number(line.low[i]), _number(line.high[i]))
+          bounds = (number(line.low[i]), number(line.high[i]))
         writer.writerow([
-            metric, line.label, line.runs, _number(position),
-            _number(line.y[i]), *bounds,
+            metric, line.label, line.runs, number(position),
+            number(line.y[i]), *bounds,
         ])
   return text.getvalue()
 
@@ -260,12 +333,14 @@ def summary(panels: Mapping[str, Sequence[Curve]], x: str) -> str:
   metrics = list(panels)
   rows = []
   for lines in zip(*panels.values()):
+    last_x = lines[0].x[-1]
     cells = [_escape(lines[0].label), str(lines[0].runs),
-             _number(lines[0].x[-1])]
+             wording.hours(last_x) if x == 'hours' else wording.number(last_x)]
     for line in lines:
-      cell = _short(line.y[-1])
+      cell = wording.number(line.y[-1])
       if line.low is not None and not math.isnan(line.y[-1]):
-        cell += f' [{_short(line.low[-1])}, {_short(line.high[-1])}]'
+        cell += (f' [{wording.number(line.low[-1])}, '
+                 f'{wording.number(line.high[-1])}]')
       cells.append(cell)
     rows.append(cells)
   return markdown(['curve', 'runs', x, *metrics], rows) + (
@@ -284,64 +359,11 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   )
 
 
-def figure(panels: Mapping[str, Sequence[Curve]], x: str):
-  """Draws one panel per metric.
-
-  Args:
-    panels: curves by metric.
-    x: column of the horizontal axis.
-
-  Returns:
-    A matplotlib figure.
-  """
-  plt = figures.pyplot()
-  metrics = list(panels)
-  columns = min(_COLUMNS, len(metrics))
-  rows = -(-len(metrics) // columns)
-  drawing, axes = plt.subplots(
-      rows, columns, figsize=(5.2 * columns, 2.3 * rows + 0.3), squeeze=False,
-      sharex=True, layout='constrained',
-  )
-  for axis, metric in zip(axes.flat, metrics):
-    for line in panels[metric]:
-      drawn, = axis.plot(line.x, line.y, linewidth=1.3, label=_legend(line))
-      if line.low is not None:
-        axis.fill_between(line.x, line.low, line.high, alpha=0.2, linewidth=0,
-                          color=drawn.get_color())
-    axis.set_title(_TITLES.get(metric, metric), fontsize=9, loc='left')
-    known = np.concatenate([line.y for line in panels[metric]])
-    known = known[np.isfinite(known)]
-    if known.size and known.min() == known.max():  # A flat line, such as 0.
-      axis.set_ylim(min(1.2 * known[0], -0.05), max(1.2 * known[0], 1.0))
-    if not known.size:
-      axis.text(0.5, 0.5, 'nothing yet', ha='center', va='center',
-                transform=axis.transAxes, color='grey')
-    figures.tidy(axis, x == 'hours')
-  for axis in axes.flat[len(metrics):]:
-    axis.set_visible(False)
-  for i, axis in enumerate(axes.flat[:len(metrics)]):
-    if i + columns >= len(metrics):
-      axis.set_xlabel(X_LABELS.get(x, x), fontsize=9)
-      axis.tick_params(labelbottom=True)
-  lines = panels[metrics[0]]
-  if len(lines) > 1 or lines[0].runs > 1:
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc='outside lower center', fontsize=8,
-                   ncols=min(len(lines), 3), frameon=False)
-  return drawing
-
-
-def _legend(line: Curve) -> str:
-  # A label that begins with _ would be left out of the legend.
-  label = line.label.lstrip('_').replace('$', r'\$') or 'run'
-  return f'{label}, {line.runs} runs' if line.runs > 1 else label
-
-
 def _escape(text: str) -> str:
   return text.replace('|', '\\|')
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
   """A number as metrics.csv has it; empty for NaN."""
   if math.isnan(value):
     return ''
@@ -349,6 +371,3 @@ def _number(value: float) -> str:
     return str(int(value))
   return f'{value:.8g}'
 
-
-def _short(value: float) -> str:
-  return '-' if math.isnan(value) else f'{value:.4g}'

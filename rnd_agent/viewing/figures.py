@@ -25,7 +25,7 @@ def pyplot():
     import matplotlib
   except ImportError as error:
     raise FigureError(
-        "figures need matplotlib: pip install -e '.[plot]'"
+        "figures need matplotlib: pip install -e ."
     ) from error
   matplotlib.use('Agg')
   from matplotlib import pyplot as plt

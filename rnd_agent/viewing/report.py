@@ -13,6 +13,7 @@ import tempfile
 from typing import NamedTuple, Optional, Sequence
 
 from rnd_agent.runs import run_folder
+from rnd_agent.viewing import curve_panels
 from rnd_agent.viewing import curves
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import figures
@@ -83,7 +84,7 @@ def page(
   run = curves.read(folder)
   env_name = (run.config or {}).get('train_eval.env_name', 'an environment')
   env_name = env_name.strip('\'"')
-  shown = [name for name in metrics if name in run.columns]
+  shown = curves.known_metrics([run], metrics)
   parts = [
       f'<h1>{_text(folder.label)}</h1>\n<p class="note">{_text(env_name)}</p>',
       _facts(run),
@@ -127,7 +128,8 @@ def _curves(run: curves.Run, metrics: Sequence[str]) -> str:
   panels = {m: curves.curves([run], x, m) for m in metrics}
   if not panels:
     return _note('metrics.csv has none of the columns that are drawn.')
-  return _image(figures.png(curves.figure(panels, x)), 'learning curves')
+  drawing = curve_panels.figure(panels, x, curves.place_word([run]))
+  return _image(figures.png(drawing), 'learning curves')
 
 
 def _places(folder: run_folder.RunFolder, env_name: str) -> str:
