@@ -49,34 +49,32 @@ TAGS = {
     'environment_restarts': 'time/environment_restarts',
 }
 
-# The tab "Custom Scalars": a question, and the charts that answer it.
-# Two charts fit beside each other, so that one screen answers all three.
+# The tab "Custom Scalars": a question, and the charts that answer it. Two stand
+# beside each other, so that a window of 1280 x 800 shows all four of the first
+# one. Evaluations have the same tags: no title speaks of training alone.
 _LAYOUT = (
-    ('Is it learning?', (
-        ('score, mean of the last 100 episodes', 'return/episode_return_mean'),
-        ('score, best of the last 100 episodes', 'return/episode_return_max'),
-    )),
-    ('Is it exploring?', (
-        ('rooms discovered', 'explore/rooms_discovered'),
-        ('intrinsic reward', 'rnd/intrinsic_reward_mean'),
-    )),
-    ('Is it healthy?', (
-        ('entropy of the policy', 'ppo/entropy'),
-        ('how much of the intrinsic returns V_int explains',
-         'rnd/explained_variance_int'),
+    ('Is it learning, is it exploring, is it healthy?', (
+        ('score, mean and best',
+         ('return/episode_return_mean', 'return/episode_return_max')),
+        ('rooms or places discovered', ('explore/rooms_discovered',)),
+        ('intrinsic reward', ('rnd/intrinsic_reward_mean',)),
+        ('entropy of the policy', ('ppo/entropy',)),
     )),
     ('If it is not', (
-        ('share of clipped ratios', 'ppo/clip_fraction'),
-        ('loss of the predictor', 'rnd/loss_predictor'),
-        ('rooms per episode', 'explore/rooms_mean'),
-        ('agent steps per second', 'time/steps_per_second'),
+        ('how much of the intrinsic returns V_int explains',
+         ('rnd/explained_variance_int',)),
+        ('share of clipped ratios', ('ppo/clip_fraction',)),
+        ('loss of the predictor', ('rnd/loss_predictor',)),
+        ('rooms or places per episode', ('explore/rooms_mean',)),
+        ('furthest x in a level', ('explore/furthest_x_max',)),
+        ('agent steps per second', ('time/steps_per_second',)),
     )),
 )
 
-# Parts of the config that make hyperparameters; TensorBoard sorts by name.
+# Parts of the config that make hyperparameters. TensorBoard sorts by name, so
+# that the networks' sizes would stand before what is changed.
 _HYPERPARAMETERS = (
     'train_eval', 'PPOConfig', 'RNDConfig', 'EnvironmentConfig',
-    'ActorCriticNetwork', 'RandomNetworkDistillation',
 )
 
 # What is set against them.
@@ -112,7 +110,8 @@ class Summaries:
               for tag in _RESULTS
           ],
       )
-      hparams_api.hparams(values)
+      # Otherwise a number made of the values, the same for equal configs.
+      hparams_api.hparams(values, trial_id=root.resolve().name)
       tf.summary.experimental.write_raw_pb(
           custom_scalar.pb(_layout()).SerializeToString()
       )
@@ -217,11 +216,11 @@ def _layout() -> layout_pb2.Layout:
               layout_pb2.Chart(
                   title=title,
                   multiline=layout_pb2.MultilineChartContent(
-                      # Regular expressions; evaluations have the same tags.
-                      tag=[f'^{tag}$']
+                      # Regular expressions.
+                      tag=[f'^{tag}$' for tag in tags]
                   ),
               )
-              for title, tag in charts
+              for title, tags in charts
           ],
       )
       for question, charts in _LAYOUT

@@ -13,6 +13,8 @@ import gin
 import gymnasium
 import numpy as np
 import pytest
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 import tensorflow as tf
 
 from rnd_agent import builders
@@ -112,6 +114,21 @@ def _tags_of_the_manual():
   return tags
 
 
+def _custom_scalars_and_trial(folder):
+  """The layout of the first screen, and the trial's name among the HParams."""
+  found = {}
+  for path in folder.glob('events*'):
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+      found |= {value.tag: value for value in event.summary.value}
+  layout = layout_pb2.Layout.FromString(
+      found['custom_scalars__config__'].tensor.string_val[0]
+  )
+  session = plugin_data_pb2.HParamsPluginData.FromString(
+      found['_hparams_/session_start_info'].metadata.plugin_data.content
+  ).session_start_info
+  return layout, session.group_name
+
+
 def test_tensorboard_holds_what_the_manual_names_and_no_more(tmp_path):
   _train(tmp_path, 'train_eval.num_iterations = 30',
          'train_eval.eval_interval = 30')
@@ -124,16 +141,23 @@ def test_tensorboard_holds_what_the_manual_names_and_no_more(tmp_path):
     assert tags == expected[name], (name, tags ^ expected[name])
   assert set(summaries.TAGS.values()) <= _tags_of_the_manual()['train']
   assert set(summaries.TAGS) < set(recorder.COLUMNS)
-  for category, charts in summaries._LAYOUT:
-    for title, tag in charts:
-      assert tag in expected['train'], (category, title)
+  layout, trial = _custom_scalars_and_trial(tmp_path / 'train')
+  first, second = layout.category  # The first one fits a screen.
+  assert 'learning' in first.title and len(first.chart) == 4
+  assert list(first.chart[0].multiline.tag) == [
+      '^return/episode_return_mean$', '^return/episode_return_max$']
+  for chart in (*first.chart, *second.chart):
+    assert '100' not in chart.title  # Evaluations are in it, too.
+    for tag in chart.multiline.tag:
+      assert tag[1:-1] in _tags_of_the_manual()['train'], chart.title
+  assert trial == tmp_path.name
   values = summaries.hyperparameters(
       (tmp_path / 'operative_config.gin').read_text()
   )
   assert values['train_eval.num_epochs'] == 2
   assert values['RNDConfig.discount_ext'] == 0.999
   assert values['train_eval.env_name'] == 'toy:Corridor'
-  assert not any(name.startswith('ActorPolicy') for name in values)
+  assert not any(name.startswith('ActorCritic') for name in values)
 
 
 @pytest.mark.parametrize('interval, films', [
