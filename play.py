@@ -290,7 +290,7 @@ def main(argv):
     except (
         checkpoints.CheckpointError, gin_files.ConfigError,
         play_lib.PlayError, run_config.RefusedConfigError,
-        errors.UnknownEnvironmentError,
+        errors.UnknownEnvironmentError, errors.MissingPackageError,
     ) as error:
       _fail(error)
   except (

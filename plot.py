@@ -297,6 +297,7 @@ def _play(folder):
   except (
       checkpoints.CheckpointError, gin_files.ConfigError, play_lib.PlayError,
       run_config.RefusedConfigError, errors.UnknownEnvironmentError,
+      errors.MissingPackageError,
   ) as error:
     text = str(error).partition('\n  In call to')[0]
     raise UsageError(' '.join(text.split())) from error

@@ -14,6 +14,7 @@ from rnd_agent import machine
 from rnd_agent.config import ComputeConfig
 from rnd_agent.config import PPOConfig
 from rnd_agent.config import RNDConfig
+from rnd_agent.environments import errors as environment_errors
 from rnd_agent.environments import suites
 from rnd_agent.environments.errors import MissingPackageError
 from rnd_agent.environments.errors import UnknownEnvironmentError
@@ -47,6 +48,7 @@ _MAY_BE_NONE = ('num_workers', 'video_interval')
 # What a checkpoint's files are called, and TensorFlow's list of them.
 _INDEX_OF_CHECKPOINT = '.index'
 _LISTS_OF_CHECKSUMS = 'iteration-*.sha256.json'
+_ADDED_BY_GIN = '\n  In call to'
 _MEANING_OF_ZERO = {
     'num_iterations': 'endless',
     'random_steps': 'no statistics',
@@ -144,7 +146,7 @@ def train_eval(
   except (ConfigError, UnknownEnvironmentError):
     raise
   except ValueError as error:  # What only shows when the parts are built.
-    raise ConfigError(_first_line(error)) from error
+    raise ConfigError(_in_one_line(error)) from error
   run.run()
 
 
@@ -223,7 +225,7 @@ def check_configs():
     try:
       config()
     except ValueError as error:
-      raise ConfigError(_first_line(error)) from error
+      raise ConfigError(_in_one_line(error)) from error
   config_checks.check_observation(suites.EnvironmentConfig())
   config_checks.check_layers()
   config_checks.check_given()
@@ -278,15 +280,17 @@ def _check_environment(env_name: str) -> gymnasium.spaces.Box:
     return suites.check_environment(env_name)
   except UnknownEnvironmentError:
     raise
-  except (ValueError, MissingPackageError) as error:
-    raise ConfigError(
-        f'train_eval.env_name = {env_name!r}: {_first_line(error)}'
-    ) from error
+  except Exception as error:  # Environments are other people's code.
+    if isinstance(error, (ValueError, MissingPackageError)):
+      cause = _in_one_line(error)
+    else:
+      cause = environment_errors.in_one_line(error)
+    raise ConfigError(f'train_eval.env_name = {env_name!r}: {cause}') from error
 
 
-def _first_line(error: Exception) -> str:
+def _in_one_line(error: Exception) -> str:
   """The message without what gin appends, the configurables' names."""
-  return str(error).partition('\n')[0]
+  return ' '.join(str(error).partition(_ADDED_BY_GIN)[0].split())
 
 
 def prepare_root_dir(root_dir: str, resume: bool):

@@ -97,6 +97,18 @@ def _minigrid_missing(folder):
   return mock.patch.dict(sys.modules, {'minigrid': None})
 
 
+def _own_game(folder):
+  """own_game.py registers Own-v0, whose constructor wants a file"""
+  (folder / 'own_game.py').write_text(
+      'import gymnasium\n'
+      'class Own(gymnasium.Env):\n'
+      '  def __init__(self):\n'
+      '    open("no-such-level.txt")\n'
+      'gymnasium.register("Own-v0", entry_point=Own)\n'
+  )
+  return mock.patch.object(sys, 'path', [str(folder), *sys.path])
+
+
 def _a_run(folder):
   """x holds a run"""
   shutil.copytree(_finished_run(), folder / 'x', symlinks=True)
@@ -366,6 +378,13 @@ _ENVIRONMENTS = (
     _binding("train_eval.env_name='CartPoole-v1'", 'CartPole-v1'),
     _binding("train_eval.env_name='gymnasium:CartPole-v9'", 'CartPole'),
     _binding("train_eval.env_name='gymnasium:Blackjack-v1'", 'Tuple'),
+    _binding("train_eval.env_name='gymnasium:no.such:Own-v0'",
+             "'no.such' cannot be imported"),
+    _binding("train_eval.env_name='gym:no.such:Own-v0'",
+             "'no.such' cannot be imported"),
+    _binding("train_eval.env_name='gymnasium:.x:X'", 'relative to nothing'),
+    Case(_bind("train_eval.env_name='gymnasium:own_game:Own-v0'"),
+         'FileNotFoundError', _own_game),
     _binding("train_eval.env_name='minigrid:MiniGrid-Empy-5x5-v0'",
              'MiniGrid-Empty-5x5-v0'),
     _binding("train_eval.env_name='ple:PixelCoptr'", 'PixelCopter'),

@@ -530,6 +530,32 @@ def test_what_was_played_until_ctrl_c_is_written(
   assert 'episode 3' not in out and 'wrote' in out
 
 
+@pytest.mark.parametrize('package, name, command_line', [
+    ('ple', 'ple:PixelCopter', 'pip install git'),
+    ('gym_super_mario_bros', 'SuperMarioBros-1-1-v0',
+     "pip install -e '.[mario]'"),
+])
+def test_a_run_whose_package_is_missing(
+    trained, folder, tmp_path, monkeypatch, command, capsys, package, name,
+    command_line,
+):
+  pytest.importorskip('matplotlib')
+  config = folder / 'operative_config.gin'
+  config.write_text(config.read_text().replace('toy:Corridor', name))
+  shutil.copy(trained / 'metrics.csv', folder)
+  monkeypatch.setitem(sys.modules, package, None)
+  with pytest.raises(SystemExit) as error:
+    command(f'--root_dir={folder}')
+  assert error.value.code == 2
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 1 and command_line in lines[0], lines
+  monkeypatch.chdir(tmp_path)
+  plot._FLAGS.mark_as_parsed()
+  plot.main(['plot.py', 'report', str(folder)])
+  assert 'the report has no episode' in capsys.readouterr().out
+  assert 'which is not installed' in (tmp_path / 'report.html').read_text()
+
+
 def test_the_script_starts_alone(folder, tmp_path):
   """As a user calls it, elsewhere, without a display."""
   result = subprocess.run(

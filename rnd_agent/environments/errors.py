@@ -1,8 +1,12 @@
 """Errors of the environments package."""
 
+import contextlib
 import difflib
+import importlib
 import importlib.util
-from typing import Iterable, Optional
+import pathlib
+import traceback
+from typing import Iterable, Iterator, Optional
 
 
 class UnknownEnvironmentError(ValueError):
@@ -11,6 +15,10 @@ class UnknownEnvironmentError(ValueError):
 
 class MissingPackageError(ImportError):
   """An environment needs a package that is not installed."""
+
+
+class EnvironmentFailedError(ValueError):
+  """An environment raised when it was made or first reset; one line."""
 
 
 class EnvironmentWorkerError(RuntimeError):
@@ -56,6 +64,82 @@ def unknown_name(
     examples = sorted(by_lower.values())[:6]
     hint = 'no name is near it; known are, for example: ' + ', '.join(examples)
   return UnknownEnvironmentError(f"unknown {kind} '{name}'; {hint}")
+
+
+def spelt_as_known(name: str, known: Iterable[str]) -> str:
+  """Returns a name as it is known, whatever its upper and lower case.
+
+  Args:
+    name: As somebody wrote it.
+    known: All names.
+
+  Returns:
+    The only known name that differs in nothing but case; else `name`.
+  """
+  known = set(known)
+  if name in known:
+    return name
+  same = [each for each in known if each.lower() == name.lower()]
+  return same[0] if len(same) == 1 else name
+
+
+def import_module(module: str, name: str):
+  """Imports the module that the name of an environment begins with.
+
+  Args:
+    module: 'package.module'.
+    name: The environment's name.
+
+  Raises:
+    UnknownEnvironmentError: It cannot be imported; one line with the cause.
+  """
+  try:
+    if module.startswith('.'):
+      raise ImportError('a name that begins with a dot is relative to nothing')
+    importlib.import_module(module)
+  except Exception as error:  # Of a module that is not ours, it can be any.
+    hint = ''
+    if isinstance(error, ModuleNotFoundError):
+      hint = ': it must lie in the working directory or on the PYTHONPATH'
+    raise UnknownEnvironmentError(
+        f"{name}: the module '{module}' cannot be imported, "
+        f'{in_one_line(error)}{hint}'
+    ) from error
+
+
+@contextlib.contextmanager
+def one_line_of_any() -> Iterator[None]:
+  """Makes one line of whatever an environment raises that is not ours.
+
+  Raises:
+    EnvironmentFailedError: With type, cause and place of what was raised.
+  """
+  try:
+    yield
+  except (UnknownEnvironmentError, MissingPackageError, EnvironmentFailedError):
+    raise
+  except Exception as error:
+    raise EnvironmentFailedError(
+        f'it cannot be made: {in_one_line(error)}'
+    ) from error
+
+
+def in_one_line(error: Exception) -> str:
+  """Returns type, message and place of an exception that is not ours."""
+  text = ': '.join(
+      part for part in (type(error).__name__, ' '.join(str(error).split()))
+      if part
+  )
+  for frame in reversed(traceback.extract_tb(error.__traceback__)):
+    path = pathlib.Path(frame.filename)
+    if frame.filename.startswith('<') or 'importlib' in path.parts:
+      continue  # Python's own way to a module.
+    if frame.filename != __file__:
+      parts = 2 if path.name == '__init__.py' else 1
+      name = '/'.join(path.parts[-parts:])
+      text += f' ({name}, line {frame.lineno})'
+    break
+  return text
 
 
 def require_package(package: str, command: str, what: str):

@@ -1,6 +1,5 @@
 """Environments of the old gym (0.23) behind gymnasium's interface."""
 
-import importlib
 import inspect
 from typing import Any, Optional
 
@@ -26,8 +25,9 @@ def find(name: str) -> tuple[str, Optional[int]]:
   """
   module, _, env_id = name.rpartition(':')
   if module:
-    importlib.import_module(module)
+    errors.import_module(module, f'gym:{name}')
   specs = {spec.id: spec for spec in registration.registry.all()}
+  env_id = errors.spelt_as_known(env_id, specs)
   if env_id not in specs:
     raise errors.unknown_name('gym environment', env_id, specs)
   return env_id, specs[env_id].max_episode_steps

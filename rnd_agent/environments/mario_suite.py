@@ -18,10 +18,16 @@ def names() -> list[str]:
   return sorted(s.id for s in specs if s.id.startswith('SuperMarioBros'))
 
 
-def check_name(env_id: str):
-  """Raises UnknownEnvironmentError, with the nearest names, for other ids."""
-  if env_id not in names():
+def find(env_id: str) -> str:
+  """Returns the id of a game, written in upper or lower case.
+
+  Raises:
+    UnknownEnvironmentError: No such game; names the nearest ones.
+  """
+  found = errors.spelt_as_known(env_id, names())
+  if found not in names():
     raise errors.unknown_name('Super Mario game', env_id, names())
+  return found
 
 
 class SuperMario(gymnasium.Env):

@@ -28,10 +28,16 @@ def names() -> list[str]:
   return sorted(i for i in gymnasium.registry if i.startswith(_PREFIXES))
 
 
-def check_name(env_id: str):
-  """Raises UnknownEnvironmentError, with the nearest names, for other ids."""
-  if env_id not in names():
+def find(env_id: str) -> str:
+  """Returns the id of an environment, written in upper or lower case.
+
+  Raises:
+    UnknownEnvironmentError: No such environment; names the nearest ones.
+  """
+  found = errors.spelt_as_known(env_id, names())
+  if found not in names():
     raise errors.unknown_name('MiniGrid environment', env_id, names())
+  return found
 
 
 def make(
@@ -51,12 +57,13 @@ def make(
     ValueError: There are too many missions to encode.
     MissingPackageError: It needs a package that is not installed.
   """
-  try:
-    env = gymnasium.make(
-        env_id, disable_env_checker=True, render_mode='rgb_array'
-    )
-  except gymnasium.error.DependencyNotInstalled as error:
-    raise errors.MissingPackageError(f'{env_id}: {error}') from error
+  with errors.one_line_of_any():
+    try:
+      env = gymnasium.make(
+          env_id, disable_env_checker=True, render_mode='rgb_array'
+      )
+    except gymnasium.error.DependencyNotInstalled as error:
+      raise errors.MissingPackageError(f'{env_id}: {error}') from error
   return OneHotCells(env, full_view, encode_mission)
 
 

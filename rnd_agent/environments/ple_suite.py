@@ -42,10 +42,15 @@ def find_game(name: str) -> str:
   Raises:
     UnknownEnvironmentError: No such game; names the nearest ones.
   """
-  by_lower = {game.lower(): game for game in GAMES}
-  if name.lower() not in by_lower:
+  found = errors.spelt_as_known(name, GAMES)
+  if found not in GAMES:
     raise errors.unknown_name('PLE game', name, GAMES)
-  return by_lower[name.lower()]
+  return found
+
+
+def is_game(name: str) -> bool:
+  """Whether there is a game of this name, upper or lower case."""
+  return errors.spelt_as_known(name, GAMES) in GAMES
 
 
 class PleGame(gymnasium.Env):

@@ -19,7 +19,6 @@ tells how to install one that is missing.
 
 from collections.abc import Callable
 import dataclasses
-import importlib
 import re
 from typing import Any, NamedTuple
 
@@ -39,10 +38,13 @@ EnvironmentConfig = environment_config.EnvironmentConfig
 # A name, or an importable callable: seed -> environment.
 EnvironmentSource = str | Callable[[int], gymnasium.Env]
 
-_ATARI_IDS = re.compile(r'(?:ALE/)?(\w+?)(?:NoFrameskip)?-v[045]')
-_PLE_IDS = re.compile(r'(\w+)-v0')
-_MINIGRID_PREFIXES = ('MiniGrid-', 'BabyAI-')
-_MARIO_PREFIX = 'SuperMarioBros'
+# Ids are read in upper or lower case.
+_ATARI_IDS = re.compile(
+    r'(?:ALE/)?(\w+?)(?:NoFrameskip)?-v[045]', re.IGNORECASE
+)
+_PLE_IDS = re.compile(r'(\w+)-v0', re.IGNORECASE)
+_MINIGRID_PREFIXES = ('minigrid-', 'babyai-')
+_MARIO_PREFIX = 'supermariobros'
 
 # Ids of gym that gymnasium has under a later version only.
 _LATER_VERSIONS = {
@@ -98,6 +100,7 @@ def make(
   Raises:
     UnknownEnvironmentError: No such suite or environment.
     MissingPackageError: It needs a package that is not installed.
+    EnvironmentFailedError: It raised when it was made or reset; one line.
     ValueError: `config` asks for what the environment cannot do.
   """
   recipe = _resolve(env_name)
@@ -122,7 +125,8 @@ def make(
     env = wrappers.WithoutReward(env)
   elif config.reward_clip:
     env = wrappers.ClipReward(env, config.reward_clip)
-  env.reset(seed=seed)
+  with errors.one_line_of_any():
+    env.reset(seed=seed)
   return env
 
 
@@ -155,6 +159,7 @@ def check_environment(
   Raises:
     UnknownEnvironmentError: As in `make`.
     MissingPackageError: As in `make`.
+    EnvironmentFailedError: As in `make`.
     ValueError: `config` asks for what the environment cannot do, or no agent of
       this package can read its observations or give it actions; one line.
   """
@@ -199,20 +204,33 @@ def _resolve(env_name: EnvironmentSource) -> _Recipe:
 
 def _resolve_id(env_id: str) -> _Recipe:
   """Finds the suite of an id that is known without one."""
+  if recipe := _of_own_suite(env_id):
+    return recipe
+  known = [*gymnasium.registry, *_LATER_VERSIONS]
+  if errors.spelt_as_known(env_id, known) in known:
+    return _gymnasium(env_id)
+  raise errors.unknown_name('environment', env_id, _all_names())
+
+
+def _of_own_suite(env_id: str) -> _Recipe | None:
+  """Finds the suite of ids that their packages register with a gym.
+
+  Such an environment is the same however it is named: never as the gym alone
+  would make it, and never one that only exists where its package happens to
+  have been imported.
+  """
   # Before gymnasium's registry, where ale-py's own preprocessing is found.
   atari_id = _ATARI_IDS.fullmatch(env_id)
   if atari_id and _is_atari_game(atari_id[1]):
     return _atari(atari_id[1])
-  if env_id.startswith(_MINIGRID_PREFIXES):
+  if env_id.lower().startswith(_MINIGRID_PREFIXES):
     return _minigrid(env_id)
-  if env_id.startswith(_MARIO_PREFIX):
+  if env_id.lower().startswith(_MARIO_PREFIX):
     return _mario(env_id)
   ple_id = _PLE_IDS.fullmatch(env_id)
-  if ple_id and ple_id[1] in ple_suite.GAMES:
+  if ple_id and ple_suite.is_game(ple_id[1]):
     return _ple(ple_id[1])
-  if env_id in gymnasium.registry or env_id in _LATER_VERSIONS:
-    return _gymnasium(env_id)
-  raise errors.unknown_name('environment', env_id, _all_names())
+  return None
 
 
 def _all_names() -> list[str]:
@@ -237,7 +255,7 @@ def _all_names() -> list[str]:
 def _is_atari_game(game: str) -> bool:
   from rnd_agent.environments import atari  # Only where it is needed: ale-py.
 
-  return game in atari.game_names()
+  return game.lower() in map(str.lower, atari.game_names())
 
 
 def _with_defaults(
@@ -276,6 +294,11 @@ def _check_observations(space: gymnasium.Space):
         f'its observations are {_in_one_line(space)}: networks read one array; '
         'choose or flatten its parts with a gymnasium wrapper'
     )
+  if 0 in space.shape:
+    raise ValueError(
+        f'its observations have shape {space.shape}: there is nothing to see '
+        'in them'
+    )
   if len(space.shape) not in (1, 3):
     raise ValueError(
         f'its observations have shape {space.shape}: networks read a vector or '
@@ -287,17 +310,31 @@ def _check_observations(space: gymnasium.Space):
 def _check_actions(space: gymnasium.Space):
   """Raises ValueError for what no policy head gives."""
   spaces = gymnasium.spaces
+  if isinstance(space, spaces.Box):
+    _check_continuous_actions(space)
+    return
   if isinstance(space, spaces.MultiDiscrete):
     supported = space.nvec.ndim == 1 and len(set(space.nvec.tolist())) == 1
     supported = supported and not np.any(space.start)
-  elif isinstance(space, spaces.Discrete):
-    supported = space.start == 0
   else:
-    supported = isinstance(space, spaces.Box)
+    supported = isinstance(space, spaces.Discrete) and space.start == 0
   if not supported:
     raise ValueError(
         f'its actions are {_in_one_line(space)}: supported are Discrete '
         'from 0, MultiDiscrete with equally many choices from 0, and Box'
+    )
+
+
+def _check_continuous_actions(space: gymnasium.spaces.Box):
+  if len(space.shape) > 1 or 0 in space.shape:
+    raise ValueError(
+        f'its actions are {_in_one_line(space)}: of Box, one number or a '
+        'vector of them are supported: reshape it with a gymnasium wrapper'
+    )
+  if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+    raise ValueError(
+        f'its actions are {_in_one_line(space)}: the random agent and the '
+        'policy need finite bounds: give the space some'
     )
 
 
@@ -363,7 +400,12 @@ def _gymnasium(game: str) -> _Recipe:
   """Environments registered with gymnasium, 'id' or 'module:id'."""
   module, _, env_id = game.rpartition(':')
   if module:
-    importlib.import_module(module)
+    errors.import_module(module, f'gymnasium:{game}')
+  elif recipe := _of_own_suite(env_id):
+    return recipe
+  env_id = errors.spelt_as_known(
+      env_id, [*gymnasium.registry, *_LATER_VERSIONS]
+  )
   env_id = _LATER_VERSIONS.get(env_id, env_id)
   if env_id not in gymnasium.registry:
     raise errors.unknown_name(
@@ -377,13 +419,18 @@ def _gymnasium(game: str) -> _Recipe:
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
     # The registered limit is applied by `make`, with its own switch; -1 turns
     # gymnasium's off.
-    try:
-      env = gymnasium.make(
-          env_id, max_episode_steps=-1, disable_env_checker=True,
-          **_render_mode(spec),
-      )
-    except gymnasium.error.DependencyNotInstalled as error:
-      raise errors.MissingPackageError(f'{env_id}: {error}') from error
+    with errors.one_line_of_any():
+      try:
+        env = gymnasium.make(
+            env_id, max_episode_steps=-1, disable_env_checker=True,
+            **_render_mode(spec),
+        )
+      except (
+          gymnasium.error.DependencyNotInstalled, ModuleNotFoundError
+      ) as error:
+        raise errors.MissingPackageError(
+            f'{env_id} needs a package that is not installed: {error}'
+        ) from error
     return _preprocess(_with_vectors(env), config, seed)
 
   return _Recipe(
@@ -404,10 +451,14 @@ def _gym(game: str) -> _Recipe:
   _silence_gym()
   from rnd_agent.environments import gym_suite  # Optional: gym.
 
+  if recipe := _of_own_suite(game):
+    return recipe
   env_id, limit = gym_suite.find(game)
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
-    env = gym_suite.OldGymEnv(gym_suite.make(env_id))
+    with errors.one_line_of_any():
+      game = gym_suite.make(env_id)
+    env = gym_suite.OldGymEnv(game)
     return _preprocess(_with_vectors(env), config, seed)
 
   return _Recipe({'max_episode_steps': limit}, build, 'gym')
@@ -425,7 +476,7 @@ def _minigrid(game: str) -> _Recipe:
   errors.require_package('minigrid', _INSTALL_MINIGRID, game)
   from rnd_agent.environments import minigrid_suite  # Optional: minigrid.
 
-  minigrid_suite.check_name(game)
+  game = minigrid_suite.find(game)
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
     env = minigrid_suite.make(
@@ -454,7 +505,7 @@ def _mario(game: str) -> _Recipe:
   _silence_gym()
   from rnd_agent.environments import mario_suite  # Optional.
 
-  mario_suite.check_name(game)
+  game = mario_suite.find(game)
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
     env = mario_suite.SuperMario(game, bool(config.reward_at_flag_only))
@@ -500,7 +551,9 @@ def _from_callable(make_env: Callable[[int], gymnasium.Env]) -> _Recipe:
   """Environments that users bring themselves."""
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
-    return _preprocess(make_env(seed), config, seed)
+    with errors.one_line_of_any():
+      env = make_env(seed)
+    return _preprocess(env, config, seed)
 
   return _Recipe({}, build)
 

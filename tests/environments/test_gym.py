@@ -1,11 +1,11 @@
 """The old gym behind the new interface: ends, seeds, spaces."""
 
 import gym
-from gym.envs import registration
 import gymnasium
 import numpy as np
 import pytest
 
+from rnd_agent.environments import errors
 from rnd_agent.environments import gym_suite
 from rnd_agent.environments import single
 from rnd_agent.environments import suites
@@ -91,10 +91,16 @@ def test_seeds_of_both_kinds():
   assert (starts[0] != starts[2]).all()
 
 
-def test_ids_in_modules():
-  if 'OldToy-v0' not in registration.registry.env_specs:
-    gym.register('OldToy-v0', entry_point=Old, max_episode_steps=2)
-  env = suites.make('gym:json:OldToy-v0')  # Any module can be imported.
+def test_ids_in_modules(tmp_path, monkeypatch):
+  (tmp_path / 'an_old_toy.py').write_text(
+      'import gym, test_gym\n'
+      'gym.register("OldToy-v0", entry_point=test_gym.Old,\n'
+      '             max_episode_steps=2)\n'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(errors.UnknownEnvironmentError, match='OldToy'):
+    suites.make('gym:OldToy-v0')
+  env = suites.make('gym:an_old_toy:OldToy-v0')
   env.reset()
   assert env.step(0)[2:4] == (False, False)
   assert env.step(0)[2:4] == (False, True)

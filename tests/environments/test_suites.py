@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+import re
 import subprocess
 import sys
 
@@ -60,11 +61,50 @@ def test_ids_of_gymnasium(name):
   assert env.observation_space.shape == (4,)
 
 
-def test_ids_in_modules():
-  gymnasium.register('TestWalk-v0', entry_point=toy_environments.Walk)
-  env = suites.make('gymnasium:toy_environments:TestWalk-v0')
+def test_ids_in_modules(tmp_path, monkeypatch):
+  (tmp_path / 'a_walk.py').write_text(
+      'import gymnasium, toy_environments\n'
+      'gymnasium.register("TestWalk-v0", entry_point=toy_environments.Walk)\n'
+  )
+  (tmp_path / 'in_vain.py').write_text('1 / 0\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(errors.UnknownEnvironmentError, match='TestWalk'):
+    suites.make('gymnasium:TestWalk-v0')
+  env = suites.make('gymnasium:a_walk:TestWalk-v0')
   assert isinstance(env.unwrapped, toy_environments.Walk)
   assert 'TimeLimit' not in chain(env)
+  with pytest.raises(
+      errors.UnknownEnvironmentError,
+      match=r'ZeroDivisionError: division by zero \(in_vain.py, line 1\)$',
+  ):
+    suites.make('gymnasium:in_vain:TestWalk-v0')
+
+
+@pytest.mark.parametrize('name, same', [
+    ('cartpole-V1', 'CartPole-v1'), ('gym:cartPOLE-v1', 'gym:CartPole-v1'),
+    ('lunarlander-v2', 'LunarLander-v2'),
+    ('minigrid-empty-5X5-v0', 'MiniGrid-Empty-5x5-v0'),
+    ('gymnasium:MiniGrid-Empty-5x5-v0', 'MiniGrid-Empty-5x5-v0'),
+    ('montezumarevengenoframeskip-v4', 'atari:MontezumaRevenge'),
+    ('gymnasium:ALE/Pong-v5', 'atari:Pong'), ('gym:Pong-v0', 'atari:Pong'),
+])
+def test_whatever_case_and_whichever_gym_is_named(name, same):
+  if 'unarl' in same:
+    pytest.importorskip('Box2D', reason='gymnasium[box2d] is not installed')
+  env, other = suites.make(name), suites.make(same)
+  assert chain(env) == chain(other)
+  assert env.observation_space == other.observation_space
+  assert type(env.unwrapped) is type(other.unwrapped)
+
+
+@pytest.mark.parametrize('name', [
+    'Pixelcopter-v0', 'pixelcopter-V0', 'gymnasium:PixelCopter-v0',
+    'gym:Pixelcopter-v0',
+])
+def test_gym_ple_s_ids_in_any_case(name, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'ple', None)
+  with pytest.raises(errors.MissingPackageError, match='^ple:PixelCopter '):
+    suites.check_name(name)
 
 
 def test_registered_limit_truncates_and_can_be_switched():
@@ -112,7 +152,11 @@ def test_corridor_has_its_limit():
         ('MontezumaRevengeNoFramskip-v4', 'MontezumaRevengeNoFrameskip-v4'),
         ('ALE/MontezumaReveng-v5', 'ALE/MontezumaRevenge-v5'),
         ('gymnasium:CartPol-v1', 'CartPole-v1'),
-        ('Cartpole-v1', 'CartPole-v1'),
+        ('Cartpol-v1', 'CartPole-v1'),
+        ('gymnasium:no.such_module:Own-v0', "'no.such_module' cannot be"),
+        ('gym:no.such_module:Own-v0', "'no.such_module' cannot be"),
+        ('gymnasium:.x:X', 'relative to nothing'),
+        ('gymnasium:MiniGrid-Empy-5x5-v0', 'MiniGrid-Empty-5x5-v0'),
         ('toy:Coridor', 'Corridor'),
         ('atarii:Pong', 'atari'),
         ('ple:PixelCoptr', 'PixelCopter'),
@@ -257,6 +301,13 @@ _SPACES = gymnasium.spaces
     ({'observation': _SPACES.Box(0, 1, (3, 4))}, r'shape \(3, 4\)'),
     ({'observation': _SPACES.Box(0, 1, ())}, r'shape \(\)'),
     ({'observation': _SPACES.Box(0, 1, (1, 2, 3, 4))}, 'a vector or an image'),
+    ({'observation': _SPACES.Box(0, 1, (0,))}, 'nothing to see'),
+    ({'observation': _SPACES.Box(0, 1, (8, 0, 3))}, 'nothing to see'),
+    ({'action': _SPACES.Box(-np.inf, np.inf, (2,))}, 'finite bounds'),
+    ({'action': _SPACES.Box(np.float32([0, 0]), np.float32([1, np.inf]))},
+     'finite bounds'),
+    ({'action': _SPACES.Box(-1, 1, (2, 2))}, 'a vector of them'),
+    ({'action': _SPACES.Box(-1, 1, (0,))}, 'a vector of them'),
     ({'action': _SPACES.MultiBinary(3)}, 'actions are MultiBinary.*supported'),
     ({'action': _SPACES.Discrete(3, start=1)}, 'Discrete from 0'),
     ({'action': _SPACES.MultiDiscrete([2, 3])}, 'equally many'),
@@ -271,11 +322,46 @@ def test_what_no_network_takes_is_one_line(spaces, message):
 @pytest.mark.parametrize('spaces', [
     {'observation': _SPACES.Box(0, 1, (3, 4, 5))},
     {'action': _SPACES.Box(-1, 1, (2,))},
+    {'action': _SPACES.Box(-1, 1, ())},
     {'action': _SPACES.MultiDiscrete([3, 3])},
     {},
 ])
 def test_what_networks_take_passes(spaces):
   suites.check_environment(lambda seed: Odd(**spaces))
+
+
+class Broken(toy_environments.Walk):
+  """Raises when it is made, or when it is reset."""
+
+  def __init__(self, when='made'):
+    self._when = when
+    if when == 'made':
+      raise RuntimeError('no\n  power')
+
+  def reset(self, *, seed=None, options=None):
+    raise KeyError(self._when)
+
+
+@pytest.mark.parametrize('make, message', [
+    (lambda seed: Broken(), 'RuntimeError: no power'),
+    (lambda seed: Broken('reset'), "KeyError: 'reset'"),
+    ('gymnasium:Broken-v0', 'RuntimeError: no power'),
+])
+def test_an_environment_that_raises_is_one_line(make, message, monkeypatch):
+  broken = gymnasium.envs.registration.EnvSpec('Broken-v0', entry_point=Broken)
+  monkeypatch.setitem(gymnasium.registry, 'Broken-v0', broken)
+  with pytest.raises(errors.EnvironmentFailedError) as caught:
+    suites.check_environment(make)
+  place = r' \(test_suites.py, line \d+\)'
+  assert re.fullmatch(
+      f'it cannot be made: {re.escape(message)}{place}', str(caught.value)
+  )
+
+
+def test_a_package_that_gymnasium_s_environment_imports(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'jax', None)
+  with pytest.raises(errors.MissingPackageError, match='jax'):
+    suites.check_environment('phys2d/CartPole-v1')
 
 
 def test_atari_defaults_can_be_replaced():
