@@ -76,6 +76,28 @@ def test_the_bonus_sees_whole_frames(tmp_path, monkeypatch, bindings, seen):
   assert specs == [seen]
 
 
+def test_pixelcopter_is_the_predecessor_s_command():
+  """rnn_hidden_layers 0, final_hidden 256 x 3, z_dim 1024, and its numbers."""
+  gin.clear_config()
+  gin_files.parse([str(_CONFIGS / 'pixelcopter.gin')])
+  try:
+    for name, value in {
+        'ActorCriticNetwork.fc_layer_params': (1024,),
+        'ActorCriticNetwork.final_layer_params': (256, 256, 256),
+        'RandomNetworkDistillation.feature_dim': 1024,
+        'EnvironmentConfig.frame_size': 84,
+        'EnvironmentConfig.stacked_frames': 10,
+        'EnvironmentConfig.sticky_action_probability': 0.0,
+        'PPOConfig.gradient_clipping': 1.0,
+        'train_eval.target_return': 100,
+    }.items():
+      assert gin.query_parameter(name) == value, name
+    with pytest.raises(ValueError):  # Not bound: no memory.
+      gin.query_parameter('ActorCriticNetwork.core')
+  finally:
+    gin.clear_config()
+
+
 @pytest.fixture(name='without_export')
 def _without_export(monkeypatch):
   """Leaves SavedModels out: slow here, and other tests look at them."""

@@ -12,14 +12,17 @@ from rnd_agent.environments import suites
 from rnd_agent.settings import gin_files
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-# What the flags are called, with the defaults that are known.
+# What no source tells.
+_NOT_STATED = 'not stated'
+# What the flags are called, with their defaults.
 _FLAGS = {
     'Chainer RL-RND': {
-        'data_dir': None, 'game': None, 'experiment_name': None,
+        'data_dir': '/data/rl_rnd', 'game': 'PixelCopter-v0',
+        'experiment_name': 'experiment_1',
         'frame_resize': 84, 'initial_normalization_num_trials': 8,
         'num_trials': 128, 'portion_experience_train_rnd_predictor': .25,
         'z_dim': 32, 'rnn_hidden_dim': 256, 'rnn_hidden_layers': 1,
-        'rnn_single_record_training': None, 'final_hidden_dim': 0,
+        'rnn_single_record_training': False, 'final_hidden_dim': 0,
         'final_hidden_layers': 0, 'epochs_per_iteration': 4,
         'sequence_length': 64, 'minibatches': 4, 'stacked_frames': 4,
         'stacked_frames_rnd': 1, 'sticky_action_probability': .25,
@@ -28,26 +31,52 @@ _FLAGS = {
         'gamma_extrinsic': .999, 'lambda_gae': .95, 'epsilon_ppo': .1,
         'rnd_obs_norm_clip': 5, 'beta_entropy': .001, 'epsilon_greedy': 0,
         'model_policy_lr': 1e-4, 'model_value_lr': 1e-4,
-        'model_rnd_predictor_lr': 1e-4, 'model': None,
-        'keep_past_x_snapshots': 10, 'no_resume': None,
-        'disable_progress_bar': None, 'gpu': None, 'gradient_clip': 0,
-        'rng_seed': None, 'num_threads': 10,
-        'target_cumulative_rewards_extrinsic': 100, 'dnc': None,
+        'model_rnd_predictor_lr': 1e-4, 'model': False,
+        'keep_past_x_snapshots': 10, 'no_resume': False,
+        'disable_progress_bar': False, 'gpu': -1, 'gradient_clip': 0,
+        'rng_seed': 31337, 'num_threads': 10,
+        'target_cumulative_rewards_extrinsic': 100, 'dnc': '',
     },
-    'PPO-RND (PyTorch)': dict.fromkeys((
-        'n_workers', 'interval', 'do_test', 'render', 'train_from_scratch',
-    )),
-    'The TF-Agents attempt': dict.fromkeys((
-        'root_dir', 'env_name', 'num_parallel_environments',
-        'num_environment_steps', 'num_epochs', 'num_eval_episodes',
-        'use_rnns', 'use_rnd', 'rnd_ext_reward_factor',
-        'rnd_int_reward_factor', 'observation_clip_value',
-        'norm_init_episodes', 'gin_file', 'gin_param',
-    )),
-    "The paper's code": dict.fromkeys((
-        'use_news', 'update_ob_stats_every_step', 'policy', 'int_coeff',
-        'ext_coeff', 'max_episode_steps', 'dynamics_bonus',
-    )),
+    'PPO-RND (PyTorch)': {
+        'n_workers': 2, 'interval': 50, 'do_test': True, 'render': False,
+        'train_from_scratch': True,
+    },
+    'The TF-Agents attempt': {
+        'root_dir': _NOT_STATED,
+        'env_name': 'PongDeterministic-v0, VentureDeterministic-v0',
+        'num_parallel_environments': 16, 'num_environment_steps': 2e9,
+        'num_epochs': 4, 'num_eval_episodes': 30, 'use_rnns': False,
+        'use_rnd': False, 'rnd_ext_reward_factor': _NOT_STATED,
+        'rnd_int_reward_factor': _NOT_STATED,
+        'observation_clip_value': _NOT_STATED, 'norm_init_episodes': 5,
+        'gin_file': _NOT_STATED, 'gin_param': _NOT_STATED,
+    },
+    "The paper's code": {
+        'use_news': 0, 'update_ob_stats_every_step': 0, 'policy': 'rnn',
+        'int_coeff': 1, 'ext_coeff': 2, 'max_episode_steps': 4500,
+        'dynamics_bonus': 0,
+    },
+}
+# Numbers that are others here, on purpose: episodes there and rollouts here,
+# one layer there and several here, another unit, another size of a run.
+_OTHER_NUMBERS = {
+    'initial_normalization_num_trials', 'z_dim', 'keep_past_x_snapshots',
+    'rng_seed', 'n_workers', 'interval', 'num_parallel_environments',
+    'num_environment_steps', 'num_eval_episodes', 'norm_init_episodes',
+}
+# Of numbers that several parameters share, the one that is meant.
+_MEANT = {
+    'gamma_intrinsic': 'RNDConfig.discount_int',
+    'gamma_extrinsic': 'RNDConfig.discount_ext',
+    'lambda_gae': 'PPOConfig.gae_lambda',
+    'epsilon_ppo': 'PPOConfig.importance_ratio_clipping',
+    'intrinsic_coefficient': 'RNDConfig.intrinsic_coefficient',
+    'extrinsic_reward_clip': 'EnvironmentConfig.reward_clip',
+    'stacked_frames_rnd': 'RandomNetworkDistillation.stacked_frames',
+    'epochs_per_iteration': 'train_eval.num_epochs',
+    'minibatches': 'train_eval.num_minibatches',
+    'int_coeff': 'RNDConfig.intrinsic_coefficient',
+    'ext_coeff': 'RNDConfig.extrinsic_coefficient',
 }
 _ABSENT = {
     'rnn_single_record_training', 'update_ob_stats_every_step',
@@ -151,10 +180,58 @@ def test_every_flag_has_its_row_once(title):
   assert sorted(flags) == sorted(_FLAGS[title])
   for flag, row in zip(flags, rows):
     default = _FLAGS[title][flag]
-    if default is None:
-      assert row[1] == 'not stated', flag
+    if isinstance(default, str):
+      assert row[1].replace('`', '') == (default or 'empty'), flag
     else:
-      assert float(row[1]) == default, flag
+      there = ast.literal_eval(row[1])
+      assert there == default, flag
+      assert isinstance(there, bool) == isinstance(default, bool), flag
+
+
+def _check_meaning(row):
+  """Raises AssertionError where a flag's number is not its parameter's."""
+  flag, there, here, remark = _unquoted(row[0]), *row[1:]
+  bound = dict(
+      entry.split(' = ') for entry in re.findall(r'`([^`]+ = [^`]+)`', here)
+  )
+  if flag in _MEANT:
+    assert set(bound) == {_MEANT[flag]}, flag
+  try:
+    there = ast.literal_eval(there)
+  except (SyntaxError, ValueError):
+    return  # Text.
+  if isinstance(there, bool):
+    return
+  values = [ast.literal_eval(value) for value in bound.values()]
+  if None in values:
+    assert '`None`' in remark, flag
+  numbers = [
+      value for value in values if isinstance(value, (int, float))
+      and (len(values) == 1 or not isinstance(value, bool))
+  ]
+  differ = any(value != there for value in numbers)
+  assert differ == (flag in _OTHER_NUMBERS), flag
+
+
+def test_numbers_are_equal_or_known_to_differ():
+  for row in _rows():
+    _check_meaning(row)
+
+
+@pytest.mark.parametrize('flag, wrong', [
+    ('gamma_intrinsic', '`RNDConfig.discount_ext = 0.999`'),
+    ('gamma_intrinsic', '`RNDConfig.discount_ext = 0.99`'),
+    ('epsilon_ppo', '`PPOConfig.gae_lambda = 0.95`'),
+    ('rnd_obs_norm_clip', '`EnvironmentConfig.reward_clip = 1.0`'),
+    ('stacked_frames', '`RandomNetworkDistillation.stacked_frames = 1`'),
+    ('gradient_clip', '`PPOConfig.learning_rate = 1e-4`'),
+    ('rng_seed', '`train_eval.seed = 31337`'),
+])
+def test_the_check_of_meaning_can_fail(flag, wrong):
+  row, = [row for row in _rows() if _unquoted(row[0]) == flag]
+  _check_meaning(row)
+  with pytest.raises(AssertionError):
+    _check_meaning([*row[:2], wrong, row[3]])
 
 
 def test_every_row_names_something_or_says_why_not():
