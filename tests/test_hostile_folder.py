@@ -243,7 +243,8 @@ def test_a_planted_state_of_the_environments(run, tmp_path, make):
 
 
 def test_a_state_that_unpacks_without_end(run, monkeypatch):
-  monkeypatch.setattr(states, '_LARGEST', 2**20)
+  monkeypatch.setattr(states, '_LARGEST_OF_ALL', 2**20)
+  monkeypatch.setattr(states, '_LARGEST_SHARE', 1)
   _plant(run, _STATE, zlib.compress(b'0' * 2**24))
   _assert_refused(_resume(run), 'too large')
 

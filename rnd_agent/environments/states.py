@@ -18,8 +18,15 @@ import zlib
 import gymnasium
 import numpy as np
 
-# Where a stranger's bytes may not lead to: more memory than this, bytes.
-_LARGEST = 2**32
+# What a stranger's bytes may not lead to, bytes of text: the state of one
+# environment (Montezuma's Revenge: 57 kB; a replay: 11 for each of its actions)
+# and that of several, of which Montezuma's Revenge takes 60 kB for each.
+_LARGEST = 2**26
+_LARGEST_OF_ALL = 2**28
+_LARGEST_SHARE = 2**22
+# Lists, dicts and what is in them: some 100 bytes of memory each, of a few of
+# text. Arrays and bytes are one text each.
+_MOST_PARTS = 10**6
 
 
 class NotExactError(Exception):
@@ -62,7 +69,7 @@ def set_state(env: gymnasium.Env, state: list[Any]):
     if part is not None:
       try:
         layer.restore_state(part)
-      except (KeyError, TypeError, ValueError, RuntimeError) as error:
+      except Exception as error:  # noqa: BLE001, games are native code.
         raise NotExactError(f'{type(error).__name__}: {error}') from error
 
 
@@ -126,7 +133,12 @@ class Replay(gymnasium.Wrapper):
     _set_random_state(self.unwrapped, state['random_before'])
     self.reset(seed=state['seed'])
     for action in state['actions']:
-      self.step(action if np.ndim(action) else action.item())
+      if np.ndim(action):
+        self.step(action)
+      elif self.action_space.contains(action.item()):
+        self.step(action.item())
+      else:
+        raise NotExactError(f'there is no action {action}')
     if (
         _digest(self._observation) != state['observation']
         or _random_state(self.unwrapped) != state['random_after']
@@ -197,11 +209,12 @@ def encode(nest: Any) -> bytes:
   return zlib.compress(json.dumps(nest, default=_as_json).encode(), level=1)
 
 
-def decode(data: bytes) -> Any:
+def decode(data: bytes, environments: int | None = None) -> Any:
   """Makes data of bytes, which may come from anywhere.
 
   Args:
     data: What `encode` returned.
+    environments: Of how many environments they may be; None: of one.
 
   Returns:
     The data.
@@ -209,16 +222,39 @@ def decode(data: bytes) -> Any:
   Raises:
     ValueError: They are no such bytes.
   """
+  largest = _LARGEST
+  if environments is not None:
+    largest = max(_LARGEST_OF_ALL, environments * _LARGEST_SHARE)
   decompressor = zlib.decompressobj()
   try:
-    text = decompressor.decompress(data, _LARGEST)
+    text = decompressor.decompress(data, largest)
     if decompressor.unconsumed_tail or not decompressor.eof:
       raise ValueError('it is cut off, or too large')
+    if sum(map(text.count, (b'[', b'{', b','))) > _MOST_PARTS:
+      raise ValueError('it has too many parts')
     return json.loads(text, object_hook=_from_json)
   except (
       zlib.error, ValueError, KeyError, TypeError, RecursionError
   ) as error:
     raise ValueError(f'not a saved state: {error}') from error
+
+
+def whole_number(value: Any, below: int = 2**63) -> int:
+  """A number of a layer's saved state, which may come from anywhere.
+
+  Args:
+    value: What is there.
+    below: What it must be smaller than.
+
+  Returns:
+    The number, at least 0.
+
+  Raises:
+    ValueError: It is something else.
+  """
+  if type(value) is not int or not 0 <= value < below:
+    raise ValueError(f'no whole number from 0 to {below - 1}: {value!r:.40}')
+  return value
 
 
 def _as_json(value: Any) -> Any:

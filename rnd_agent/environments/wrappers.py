@@ -15,6 +15,8 @@ import cv2
 import gymnasium
 import numpy as np
 
+from rnd_agent.environments import states
+
 # Stream of StickyActions among the random streams of one environment's seed.
 _STICKY_STREAM = 1
 
@@ -68,7 +70,9 @@ class StickyActions(gymnasium.Wrapper):
 
   def restore_state(self, state: dict[str, Any]):
     """Takes back what `saved_state` returned."""
-    self._previous = state['previous']
+    self._previous = states.whole_number(
+        state['previous'], int(self.action_space.n)
+    )
     self._random.bit_generator.state = state['random']
 
   @staticmethod
@@ -294,7 +298,14 @@ class StackFrames(gymnasium.Wrapper):
 
   def restore_state(self, state: dict[str, Any]):
     """Takes back what `saved_state` returned."""
-    self._frames.extend(state['frames'])
+    frames = state['frames']
+    space = self.env.observation_space
+    if len(frames) != self._frames.maxlen or not all(
+        isinstance(frame, np.ndarray) and frame.shape == space.shape
+        and frame.dtype == space.dtype for frame in frames
+    ):
+      raise ValueError('its frames are those of another environment')
+    self._frames.extend(frames)
 
   def _stack(self) -> np.ndarray:
     if self._with_opencv:
@@ -418,7 +429,9 @@ class TimeLimit(gymnasium.Wrapper):
 
   def restore_state(self, state: dict[str, Any]):
     """Takes back what `saved_state` returned."""
-    self._steps = state['steps']
+    self._steps = states.whole_number(
+        state['steps'], self._max_episode_steps + 1
+    )
 
 
 class EpisodeStatistics(gymnasium.Wrapper):
@@ -472,10 +485,11 @@ class EpisodeStatistics(gymnasium.Wrapper):
 
   def restore_state(self, state: dict[str, Any]):
     """Takes back what `saved_state` returned."""
-    self._return = state['return']
-    self._length = state['length']
-    self._places = set(state['places'])
-    self._furthest_x = state['furthest_x']
+    self._return = float(state['return'])
+    self._length = states.whole_number(state['length'])
+    self._places = {int(place) for place in state['places']}
+    x = state['furthest_x']
+    self._furthest_x = x if x is None else float(x)
 
   def _visit(self, info: dict[str, Any]):
     if 'place' in info:

@@ -196,7 +196,7 @@ class SafeCollector:
     if not data or not self._can_restore:
       self._note('the environments begin new episodes')
       return
-    state = states.decode(data)
+    state = states.decode(data, self._environment.batch_size)
     actions = state.get('actions')
     if actions is not None:
       actions = tf.nest.pack_sequence_as(

@@ -121,6 +121,68 @@ def test_a_bomb_is_not_unpacked(monkeypatch):
     states.decode(zlib.compress(b'"' + b'x' * 100_000 + b'"'))
 
 
+@pytest.mark.parametrize('text', [
+    b'[' + b'[],' * 10**6 + b'0]', b'[' + b'1.5,' * 10**6 + b'0]',
+    b'[' + b'{"":0},' * 10**6 + b'0]',
+])
+def test_many_parts_are_not_made(text, monkeypatch):
+  def loads(*unused_arguments, **unused_settings):
+    raise AssertionError('it was made')
+
+  monkeypatch.setattr(json, 'loads', loads)
+  with pytest.raises(ValueError, match='too many parts'):
+    states.decode(zlib.compress(text))
+
+
+def test_many_environments_may_be_larger(monkeypatch):
+  monkeypatch.setattr(states, '_LARGEST', 1000)
+  monkeypatch.setattr(states, '_LARGEST_OF_ALL', 2000)
+  monkeypatch.setattr(states, '_LARGEST_SHARE', 200)
+  for size, environments, fits in (
+      (900, None, True), (1100, None, False), (1100, 1, True),
+      (2100, 10, False), (2100, 11, True), (2300, 11, False),
+  ):
+    data = zlib.compress(json.dumps('x' * (size - 2)).encode())
+    if fits:
+      assert len(states.decode(data, environments)) == size - 2
+    else:
+      with pytest.raises(ValueError, match='too large'):
+        states.decode(data, environments)
+
+
+def _part_with(state, name):
+  return next(part for part in state if part is not None and name in part)
+
+
+@pytest.mark.parametrize('name, value', [
+    ('game', b'garbage'), ('game', 7), ('previous', 99), ('previous', -1),
+    ('previous', 'x'), ('random', {}), ('frames', []), ('frames', 'xxxx'),
+    ('frames', [np.zeros((3, 3), np.uint8)] * 4), ('steps', 'x'),
+    ('steps', 10**9), ('steps', True), ('length', -1), ('length', 1.5),
+    ('return', 'x'), ('places', 'x'), ('places', 7), ('furthest_x', []),
+], ids=str)
+def test_a_planted_value_is_refused(name, value):
+  env = suites.make('atari:MontezumaRevenge')
+  env.step(0)
+  state = states.decode(states.encode(states.get_state(env)))
+  _part_with(state, name)[name] = value
+  with pytest.raises(states.NotExactError):
+    states.set_state(env, state)
+  env.reset()
+  env.step(0)
+
+
+@pytest.mark.parametrize('actions', [
+    np.array([7]), np.array([-1]), np.array([0.5]), [1], 7, np.zeros((1, 1)),
+], ids=str)
+def test_a_planted_action_is_refused(actions):
+  env = suites.make('CartPole-v1')
+  state = states.get_state(env)
+  _part_with(state, 'actions')['actions'] = actions
+  with pytest.raises(states.NotExactError):
+    states.set_state(env, state)
+
+
 def test_damaged_states_begin_new_episodes():
   with ShardedPyEnvironment('CartPole-v1', 2, 1) as env:
     env.reset()
@@ -130,6 +192,8 @@ def test_damaged_states_begin_new_episodes():
     state['environments'][1] = states.encode([{}])
     assert set(env.set_state(state)) == {1}
     state['environments'][1] = states.encode([None, {'steps': 'x'}, {}, None])
+    assert set(env.set_state(state)) == {1}
+    state['environments'][1] = 7
     assert set(env.set_state(state)) == {1}
     state['arrays']['rewards'] = np.zeros(3, np.float32)
     with pytest.raises(ValueError, match='other environments .rewards'):
