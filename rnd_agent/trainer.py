@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import signal
@@ -475,6 +476,11 @@ class Trainer:
     )
 
   def _set_state(self, state: dict[str, Any]) -> None:
+    for name in ('iteration', 'env_steps', 'environment_restarts'):
+      if type(state[name]) is not int or not 0 <= state[name] < 2**63:
+        raise ValueError(f'its {name} is no number')
+    if not 0 <= float(state['wall_time_s']) < math.inf:
+      raise ValueError('its wall_time_s is no time')
     self._iteration = state['iteration']
     self._env_steps = state['env_steps']
     self._wall_time = state['wall_time_s']

@@ -269,8 +269,23 @@ def test_a_planted_state_of_one_environment_begins_its_episode_anew(
 
 @pytest.mark.parametrize('text', [
     '[]', '{}', 'null', '[' * 100_000, '\x1b[2J',
+    *(lambda state, name=name, value=value: {**state, name: value}
+      for name, value in (
+          ('iteration', 'x'), ('iteration', -1), ('iteration', 10**30),
+          ('env_steps', None), ('wall_time_s', 'x'), ('wall_time_s', 1e999),
+          ('environment_restarts', []), ('episodes', {}),
+      )),
+    *(lambda state, name=name, value=value: {
+        **state, 'episodes': {**state['episodes'], name: value}}
+      for name, value in (
+          ('size', 10**30), ('episodes', [[1, 2, 'x', None]]),
+          ('discovered', 7), ('furthest_x', 'x'), ('total', 1e999),
+      )),
 ])
 def test_a_planted_progress(run, text):
+  if callable(text):
+    reader = tf.train.load_checkpoint(str(run / 'checkpoints' / 'iteration-2'))
+    text = json.dumps(text(json.loads(reader.get_tensor(_PROGRESS))))
   _plant(run, _PROGRESS, text)
   _assert_refused(_resume(run), 'cannot be restored')
 
@@ -293,6 +308,42 @@ def test_a_planted_list_of_files_makes_a_checkpoint_damaged(run, content):
   assert (newest.iteration, other.iteration) == (2, 1)
   assert newest.damage and not other.damage
   assert checkpoints.latest_iteration(run) == 1
+
+
+def _unlisted(run, name):
+  path = run / 'checkpoints' / 'iteration-2.sha256.json'
+  content = json.loads(path.read_text())
+  content.pop(name)
+  path.write_text(json.dumps(content))
+
+
+def test_data_that_lie_elsewhere_and_are_not_listed(run, tmp_path):
+  """TensorFlow would follow the link."""
+  data, = (run / 'checkpoints').glob('iteration-2.data-*')
+  _unlisted(run, data.name)
+  assert 'not in the list' in next(
+      checkpoints.newest_first(run / 'checkpoints')).damage
+  data.rename(tmp_path / 'elsewhere')
+  data.symlink_to(tmp_path / 'elsewhere')
+  newest, other = checkpoints.newest_first(run / 'checkpoints')
+  assert 'is a link' in newest.damage and not other.damage
+
+
+@pytest.mark.parametrize('name', ['index', 'sha256.json'])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(run, name):
+  path = run / 'checkpoints' / f'iteration-2.{name}'
+  path.unlink()
+  os.mkfifo(path)
+  newest, other = checkpoints.newest_first(run / 'checkpoints')
+  assert 'is no file' in newest.damage and not other.damage
+
+
+def test_a_list_may_name_its_own_checkpoint_only(run):
+  folder = run / 'checkpoints'
+  shutil.copy(folder / 'iteration-1.sha256.json',
+              folder / 'iteration-2.sha256.json')
+  newest, other = checkpoints.newest_first(folder)
+  assert newest.damage and not other.damage
 
 
 def test_what_a_planted_list_says_cannot_steer_the_terminal(run):

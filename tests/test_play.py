@@ -452,6 +452,28 @@ def test_other_networks_and_damage_are_one_line(folder):
   _refused(folder, checkpoints.CheckpointError, 'iteration-1')
 
 
+@pytest.mark.parametrize('text', [
+    '{}', '{"iteration": "x"}', '[1]', 'null', '[["iteration", 1]]',
+])
+def test_planted_progress_is_one_line(folder, text):
+  import tensorflow as tf
+
+  prefix = str(folder / 'checkpoints' / 'iteration-1')
+  reader = tf.train.load_checkpoint(prefix)
+  tensors = {
+      key: tf.constant(reader.get_tensor(key))
+      for key in reader.get_variable_to_shape_map()
+  }
+  tensors['progress/.ATTRIBUTES/py_state'] = tf.constant(text)
+  names = sorted(tensors)
+  tf.raw_ops.SaveV2(
+      prefix=prefix, tensor_names=names, shape_and_slices=[''] * len(names),
+      tensors=[tensors[name] for name in names],
+  )
+  checkpoints._write_list(prefix)
+  _refused(folder, checkpoints.CheckpointError, 'cannot be restored')
+
+
 def test_errors_carry_no_control_characters(folder, command, capsys):
   with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
     file.write('\n"\x1b]0;owned\x07" = 1\n')

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from typing import Any, Callable, Iterator, NamedTuple
 
 import tensorflow as tf
@@ -24,6 +25,8 @@ _NAMES = re.compile(r'iteration-(\d+)\.(?:index|sha256\.json|data-.*)')
 _FRAGMENTS = re.compile(
     r'iteration-\d+(?:_temp|\..*\.tempstate\d+|\..*\.partial-\d+)'
 )
+# Of a list of checksums, bytes: one has some 200.
+_LARGEST_LIST = 2**20
 # Bytes read at a time.
 _CHUNK = 2**22
 
@@ -219,7 +222,7 @@ class Checkpoints:
       ) from error
     except (
         tf.errors.OpError, ValueError, LookupError, RuntimeError, OSError,
-        TypeError,
+        TypeError, AttributeError, ArithmeticError,
     ) as error:
       raise CheckpointError(
           f'{prefix} cannot be restored ({_first_line(error)}): if the '
@@ -270,17 +273,26 @@ def _iterations(folder: str) -> list[int]:
 def _damage(prefix: str) -> str | None:
   """What is wrong with the files of a checkpoint; None: nothing."""
   folder = os.path.dirname(prefix)
+  iteration = int(prefix.rpartition('-')[2])
   try:
+    there = _files_of(folder, iteration)
+    for name in [os.path.basename(prefix + _LIST), *there]:
+      mode = os.lstat(os.path.join(folder, name)).st_mode
+      if not stat.S_ISREG(mode):
+        return f'{name} is {"a link" if stat.S_ISLNK(mode) else "no file"}'
     with open(prefix + _LIST, encoding='utf-8') as file:
-      expected = json.load(file)
+      expected = json.loads(file.read(_LARGEST_LIST))
     if not isinstance(expected, dict) or not expected:
       raise ValueError('not a list of files')
+    for name in there:
+      if name not in expected:
+        return f'{name} is not in the list of its files'
     for name, (size, checksum) in expected.items():
       if os.path.basename(name) != name or not _NAMES.fullmatch(name):
         raise ValueError(f'{name!r} is no name')
       path = os.path.join(folder, name)
-      if os.path.islink(path):
-        return f'{name} is a link'
+      if name not in there:
+        return f'{name} is missing, or of another checkpoint'
       if os.path.getsize(path) != size:
         return f'{name} has {os.path.getsize(path)} bytes instead of {size}'
       if _checksum(path) != checksum:

@@ -382,11 +382,19 @@ class EpisodeWindow:
 
   def set_state(self, state: Mapping[str, Any]):
     """Replaces what the window holds by what `get_state` returned."""
-    episodes = (
-        (float(score), int(length), rooms, furthest_x)
+    episodes = [
+        (float(score), int(length), _number_or_none(rooms),
+         _number_or_none(furthest_x))
         for score, length, rooms, furthest_x in state['episodes']
-    )
+    ]
     self._episodes = collections.deque(episodes, maxlen=int(state['size']))
     self._discovered = {int(place) for place in state['discovered']}
-    self._furthest_x = state['furthest_x']
+    self._furthest_x = _number_or_none(state['furthest_x'])
     self._total = int(state['total'])
+
+
+def _number_or_none(value: Any) -> Optional[float]:
+  """A value of a file that may come from anywhere, as it is."""
+  if value is not None and not isinstance(value, (int, float)):
+    raise ValueError(f'{value!r:.40} is no number')
+  return value

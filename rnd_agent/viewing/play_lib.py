@@ -292,12 +292,19 @@ def _restore(
   """Restores a run's newest checkpoint into an agent; gives its iteration."""
   if agent.rnd is not None:
     agent.rnd.return_normalizer.build(num_environments)
-  progress: dict[str, Any] = {}
+  iterations = []
+
+  def take(progress: Any) -> None:
+    iteration = progress['iteration'] if isinstance(progress, dict) else None
+    if type(iteration) is not int:
+      raise ValueError('its progress is none')
+    iterations.append(iteration)
+
   saved = checkpoints.Checkpoints(
       str(folder.path),
       dict(
           agent.checkpoint_items(),
-          progress=checkpoints.JsonState(dict, progress.update),
+          progress=checkpoints.JsonState(dict, take),
       ),
       keep=1,
   )
@@ -306,7 +313,7 @@ def _restore(
     folder.file(*inside.split(os.sep))
   if not saved.restore(to_look=True):
     raise PlayError(f'{folder.label} holds no checkpoint')
-  return int(progress['iteration'])
+  return iterations[-1]
 
 
 def _row(seen, score: float, info, acts: bool) -> dict[str, Any]:
