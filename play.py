@@ -149,7 +149,8 @@ def _play(player):
           watch=window.show if window else None, stop=lambda: bool(stopped),
       )
       outcomes.append(outcome)
-      print(f'episode {number}: {_described(outcome)}', flush=True)
+      print(f'episode {number}: {_described(outcome, player.env_name)}',
+            flush=True)
       if stopped or window and not window.is_open:
         break
   finally:
@@ -164,12 +165,18 @@ def _stop(number, stopped):
   stopped.append(number)
 
 
-def _described(outcome):
+def _described(outcome, env_name):
   import numpy as np
 
-  parts = [f'score {outcome.score:g}', f'{outcome.length} steps']
+  from rnd_agent.runs import wording
+
+  parts = [f'score {wording.number(outcome.score)}',
+           f'{wording.number(outcome.length)} steps']
   if outcome.rooms is not None:
-    parts.append(f'{outcome.rooms} room{"s" if outcome.rooms > 1 else ""}')
+    what = wording.places(env_name, outcome.rooms)
+    parts.append(f'{wording.number(outcome.rooms)} {what}')
+  if outcome.furthest_x is not None:
+    parts.append(f'furthest x {wording.number(outcome.furthest_x)}')
   rewards = outcome.trace.intrinsic_reward
   if not np.isnan(rewards).all():
     parts.append(
@@ -181,17 +188,23 @@ def _described(outcome):
   return ', '.join(parts)
 
 
-def _summarized(outcomes):
+def _summarized(outcomes, env_name):
   """The mean over episodes, in a line."""
-  count = len(outcomes)
+  from rnd_agent.runs import wording
+
+  count, number = len(outcomes), wording.number
   scores = [outcome.score for outcome in outcomes]
   text = (
-      f'mean of {count} episodes: score {sum(scores) / count:g} '
-      f'({min(scores):g} to {max(scores):g}), '
-      f'{sum(o.length for o in outcomes) / count:.0f} steps'
+      f'mean of {count} episodes: score {number(sum(scores) / count)} '
+      f'({number(min(scores))} to {number(max(scores))}), '
+      f'{sum(o.length for o in outcomes) / count:,.0f} steps'
   )
   if all(outcome.rooms is not None for outcome in outcomes):
-    text += f', rooms {sum(o.rooms for o in outcomes) / count:.3g}'
+    mean = sum(o.rooms for o in outcomes) / count
+    text += f', {wording.places(env_name)} {number(mean)}'
+  if all(outcome.furthest_x is not None for outcome in outcomes):
+    mean = sum(o.furthest_x for o in outcomes) / count
+    text += f', furthest x {number(mean)}'
   return text
 
 
@@ -201,7 +214,10 @@ def _film(outcomes, frames_per_second):
   from rnd_agent.viewing import panel
 
   path = pathlib.Path(_VIDEO.value)
-  panels = [panel.Panel(outcome.trace) for outcome in outcomes]
+  panels = [
+      panel.Panel(outcome.trace, f'episode {number}/{len(outcomes)}')
+      for number, outcome in enumerate(outcomes, start=1)
+  ]
   with film_files.FilmFile(path, frames_per_second) as film:
     for each in panels:
       for frame in each.frames():
@@ -253,7 +269,7 @@ def _run():
   finally:
     player.close()
   if len(outcomes) > 1:
-    print(_summarized(outcomes))
+    print(_summarized(outcomes, player.env_name))
   written = []
   if _TRACE.value:
     outcomes[0].trace.save(_TRACE.value)

@@ -18,6 +18,7 @@ import time
 
 from absl import flags
 
+from rnd_agent.environments import suites
 from rnd_agent.runs import run_folder
 from rnd_agent.viewing import comparison
 from rnd_agent.viewing import curve_panels
@@ -226,7 +227,10 @@ def _rooms(arguments):
   figures.check_name(output)
   folder = _one_run(arguments)
   env_name = folder.config().get('train_eval.env_name', '').strip('\'"')
-  figures.save(pictures.rooms(folder.places(), env_name), output)
+  drawing = pictures.rooms(
+      folder.places(), env_name, suites.grid_width(env_name)
+  )
+  figures.save(drawing, output)
   _tell([output])
 
 
@@ -254,11 +258,13 @@ def _report(arguments):
   own_files.check(output)
   figures.pyplot()  # Before an episode is played for nothing.
   folder = _one_run(arguments)
-  folder.metrics()  # Likewise.
+  width = suites.grid_width(curves.env_name(curves.read(folder)))  # Likewise.
   episode = _episode(folder)
   if episode.trace is None:
     print(f'plot: the report has no episode: {episode.reason}')
-  figures.write_text(output, report.page(folder, _METRICS.value, episode))
+  figures.write_text(output, report.page(
+      folder, _METRICS.value, episode, width
+  ))
   _tell([output])
 
 

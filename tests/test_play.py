@@ -132,7 +132,7 @@ def test_it_prints_films_and_saves(folder, tmp_path, command, capsys):
   lines = capsys.readouterr().out.splitlines()
   assert lines[0].endswith(
       'toy:Corridor after iteration 1, sampled actions')
-  assert re.match(r'episode 1: score 0, 12 steps, \d+ rooms?, intrinsic', (
+  assert re.match(r'episode 1: score 0, 12 steps, \d+ places?, intrinsic', (
       lines[1]))
   assert lines[3].startswith('mean of 2 episodes: score 0 (0 to 0), 12 steps')
   # Two episodes of 12 steps have 13 observations each.
@@ -244,6 +244,26 @@ def test_sticky_actions_can_be_turned_off(folder, tmp_path, command):
   assert places('--sticky=0') == without
 
 
+def test_what_is_printed_of_an_episode():
+  def outcome(score, rooms, furthest_x):
+    trace = episode_trace.EpisodeTrace(
+        'title', (), *[np.full(4, np.nan, np.float32)] * 4,
+        *[np.zeros(4, np.int64)] * 3, np.zeros((4, 0), np.float32), (),
+    )
+    return play_lib.Outcome(score, 12345, rooms, furthest_x, True, trace)
+
+  first, second = outcome(28000.0, 22, None), outcome(-0.25, 1, 3161.0)
+  assert play._described(first, 'atari:MontezumaRevenge') == (
+      'score 28,000, 12,345 steps, 22 rooms')
+  assert play._described(second, 'mario:SuperMarioBros-v0') == (
+      'score -0.25, 12,345 steps, 1 place, furthest x 3,161')
+  assert play._summarized([first, first], 'ALE/Pitfall-v5') == (
+      'mean of 2 episodes: score 28,000 (28,000 to 28,000), 12,345 steps, '
+      'rooms 22')
+  assert play._summarized([second] * 3, 'toy:Corridor').endswith(
+      ', places 1, furthest x 3,161')
+
+
 def test_clips_begin_with_the_highest_peak():
   def outcome(*peaks):
     reward = np.zeros(400, np.float32)
@@ -253,7 +273,7 @@ def test_clips_begin_with_the_highest_peak():
         'title', (), *[reward] * 4, *[reward.astype(np.int64)] * 3,
         np.zeros((400, 0), np.float32), (),
     )
-    return play_lib.Outcome(0.0, 399, None, True, trace)
+    return play_lib.Outcome(0.0, 399, None, None, True, trace)
 
   clips = play._clips([
       outcome((40, 2.0), (200, 5.0), (350, 1.0)), outcome((100, 3.0)),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import plot
+from rnd_agent.environments import suites
 from rnd_agent.runs import recorder
 from rnd_agent.runs import run_folder
 from rnd_agent.viewing import aggregate
@@ -382,6 +383,58 @@ def test_a_film_that_fails_leaves_nothing(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def _box(frame, game_width=600):
+  """Where a frame's panel is, without the game."""
+  return frame[:, game_width:].astype(int)
+
+
+def test_a_panel_writes_numbers_and_draws_bars():
+  """Each number changes its own part of the panel, and nothing else."""
+  trace = _trace(title='atari:MontezumaRevenge, iteration 26')
+  width = panel.Panel(trace).shape[1] - 380
+  frame = panel.Panel(trace, 'episode 2/5').frame(30)
+  for change, rows, columns in (
+      (dict(score=trace.score + 5), (10, 32), (0, 190)),
+      (dict(place=trace.place + 3), (38, 56), (0, 190)),
+      (dict(action=1 - trace.action), (300, 420), (0, 380)),
+      (dict(probabilities=np.tile(np.float32([0.9, 0.1]), (50, 1))),
+       (290, 420), (0, 380)),
+      (dict(action_names=('LEFT', 'RIGHT')), (300, 420), (0, 380)),
+      (dict(title='atari:Venture, iteration 27'), (38, 56), (0, 380)),
+  ):
+    other = panel.Panel(trace._replace(**change), 'episode 2/5').frame(30)
+    y, x = np.nonzero((_box(frame, width) != _box(other, width)).any(-1))
+    assert y.size > 5, change
+    assert rows[0] <= y.min() and y.max() < rows[1], change
+    assert columns[0] <= x.min() and x.max() < columns[1], change
+  other = panel.Panel(trace, 'episode 3/5').frame(30)
+  assert (other != frame).any()
+
+
+def test_bars_are_as_long_as_probabilities():
+  trace = _trace(probabilities=np.tile(np.float32([0.8, 0.2]), (50, 1)))
+  frame = panel.Panel(trace).frame(30)  # Action 0 is taken.
+  length = [((frame == colour).all(-1)).sum(1).max() for colour in (
+      panel._ACTION, tuple(c // 2 for c in panel._ACTION))]
+  assert length[0] > 200 and length[1] == pytest.approx(length[0] / 4, abs=2)
+
+
+def test_values_fill_their_chart_and_the_bonus_stands_on_zero():
+  assert panel._limits(np.array([1.48, np.nan, 1.73])) == (1.48, 1.73)
+  assert panel._limits(np.array([0.2, 0.5]), from_zero=True) == (0.0, 0.5)
+  low, high = panel._limits(np.array([3.0, 3.0]))
+  assert low < 3.0 < high and (low + high) / 2 == pytest.approx(3.0)
+  trace = _trace(value_int=np.linspace(1.0, 2.0, 50, dtype=np.float32))
+  frame = panel.Panel(trace).frame(49)
+  like_it = np.abs(frame - np.array(panel._VALUE_INT)).max(-1) < 40
+  y, _ = np.nonzero(like_it[:285])
+  grey = (panel.Panel(_trace(value_ext=np.linspace(-1, 3, 50))).frame(49)
+          == panel._GRID).all(-1)
+  assert np.flatnonzero(grey[162:202].sum(1) > 200) == 194 - 162  # Zero.
+  inside = y[y > 232]
+  assert inside.min() < 238 and inside.max() > 274  # Of 232 to 280.
+
+
 def test_a_panel_without_bonus_places_or_discrete_actions():
   nothing = np.full(50, np.nan, np.float32)
   trace = _trace(
@@ -417,12 +470,79 @@ def test_rooms_are_drawn_as_they_were_counted(env_name):
             run_folder.Place(6, 2, 4, 51200, 1, 1)]
   drawing = pictures.rooms(places, env_name)
   texts = [text.get_text() for text in drawing.axes[0].texts]
-  for text in ('1.', '99.9%', 'from 128', '2.', '0.1%', 'from 51.2k'):
+  for text in ('1.', '999 steps', '3 episodes', 'by 128', '2.', '1 step',
+               '1 episode', 'by 51.2k'):
     assert text in texts, texts
+  title = drawing.axes[0].get_title('left')
+  what = '2 rooms' if 'atari' in env_name else '2 places'
+  assert f'{env_name}: {what}, in the order' in title
   assert len(drawing.axes[0].patches) == (24 if 'atari' in env_name else 2)
   figures.png(drawing)
   with pytest.raises(run_folder.RunFolderError, match='no places yet'):
     pictures.rooms([], env_name)
+  drawing = pictures.rooms(places[:1], env_name)
+  assert f'{what[2:-1]};' in drawing.axes[0].get_title('left')
+  figures.png(drawing)
+
+
+def test_the_ink_stands_out_from_the_room():
+  shares = 4.0 ** -np.arange(12)
+  places = [run_folder.Place(i, i + 1, 1, 8, int(4**12 * share), 1)
+            for i, share in enumerate(shares)]
+  drawing = pictures.rooms(places, 'atari:MontezumaRevenge')
+  axis = drawing.axes[0]
+  inks = {text.get_text(): text.get_color() for text in axis.texts
+          if text.get_fontsize() == 13}
+  # Patches are drawn in the pyramid's order, which is that of the numbers.
+  for number, patch in zip(range(12), axis.patches):
+    light = np.dot((0.2126, 0.7152, 0.0722), patch.get_facecolor()[:3])
+    ink = 1.0 if inks[str(number)] == 'white' else 0.13
+    assert abs(light - ink) > 0.35, number
+  assert set(inks.values()) >= {'white', '#222222'}
+  figures.png(drawing)
+
+
+def test_the_cells_of_a_grid_lie_where_they_lie():
+  places = [run_folder.Place(cell, order, 1, 8, 5, 1)
+            for order, cell in enumerate((57, 58, 82), start=1)]
+  drawing = pictures.rooms(places, 'minigrid:MiniGrid-MultiRoom-N6-v0', 25)
+  at = {text.get_text(): text.get_position() for text in drawing.axes[0].texts}
+  assert at == {'1': (0.5, -0.5), '2': (1.5, -0.5), '3': (0.5, -1.5)}
+  figures.png(drawing)
+
+
+def test_minigrid_tells_its_width():
+  pytest.importorskip('minigrid')
+  assert suites.grid_width('minigrid:MiniGrid-MultiRoom-N6-v0') == 25
+  assert suites.grid_width('MiniGrid-Empty-5x5-v0') == 5
+  assert suites.grid_width('toy:Corridor') is None
+  assert suites.grid_width('minigrid:Nothing') is None
+
+
+def test_novelty_shows_the_frames_of_its_peaks():
+  trace = _trace()
+  drawing = pictures.novelty(trace)
+  *pictures_, axis = drawing.axes
+  peaks = episode_trace.peaks(trace.intrinsic_reward, 6)
+  assert len(pictures_) == len(peaks) > 2
+  for i, (shown, step) in enumerate(zip(pictures_, peaks), start=1):
+    np.testing.assert_array_equal(shown.images[0].get_array(),
+                                  trace.frame(step))
+    assert shown.get_title() == f'{i}: step {step}, place {step // 20}'
+  np.testing.assert_array_equal(axis.lines[0].get_ydata(),
+                                trace.intrinsic_reward)
+  dotted = [line.get_xdata()[0] for line in axis.lines
+            if line.get_linestyle() == ':']
+  assert dotted == [21] and 'dotted' in axis.get_title('left')
+  figures.png(drawing)
+
+
+def test_points_at_every_step_are_not_drawn():
+  drawing = pictures.novelty(_trace(score=-np.arange(50.0)))
+  axis = drawing.axes[-1]
+  assert all(line.get_linestyle() != ':' for line in axis.lines)
+  assert 'dotted' not in axis.get_title('left')
+  figures.png(drawing)
 
 
 # ------------------------------------------------------------------- report

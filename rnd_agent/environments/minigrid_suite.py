@@ -40,6 +40,13 @@ def find(env_id: str) -> str:
   return found
 
 
+def grid_width(env_id: str) -> int:
+  """Returns how many cells a row of an environment's grid has."""
+  env = gymnasium.make(env_id, disable_env_checker=True)
+  env.close()
+  return env.unwrapped.width
+
+
 def make(
     env_id: str, full_view: bool = False, encode_mission: bool = False
 ) -> gymnasium.Env:

@@ -191,6 +191,26 @@ def resolved_config(
   return _with_defaults(config or EnvironmentConfig(), recipe.defaults)
 
 
+def grid_width(env_name: str) -> int | None:
+  """How many cells a row has, where places are cells of a grid.
+
+  Args:
+    env_name: As in `make`.
+
+  Returns:
+    For MiniGrid's environments the width: a place is y * width + x. None for
+    all others, and where there is no such environment here.
+  """
+  try:
+    if _resolve(env_name).suite != 'minigrid':
+      return None
+  except (errors.UnknownEnvironmentError, errors.MissingPackageError):
+    return None
+  from rnd_agent.environments import minigrid_suite  # Optional: minigrid.
+
+  return minigrid_suite.grid_width(env_name.rpartition(':')[2])
+
+
 def _resolve(env_name: EnvironmentSource) -> _Recipe:
   if callable(env_name):
     return _from_callable(env_name)

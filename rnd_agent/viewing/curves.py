@@ -106,10 +106,15 @@ def known_metrics(
   ]
 
 
+def env_name(run: Run) -> str:
+  """The name of a run's environment; '' if its config does not say."""
+  return (run.config or {}).get(_ENV_NAME, '').strip('\'"')
+
+
 def place_word(runs: Sequence[Run]) -> str:
   """'rooms' where the places of all runs are rooms, else 'places'."""
-  names = {(run.config or {}).get(_ENV_NAME, '') for run in runs}
-  return 'rooms' if all(map(wording.has_rooms, names)) else 'places'
+  rooms = all(wording.has_rooms(env_name(run)) for run in runs)
+  return 'rooms' if rooms else 'places'
 
 
 def curves(
@@ -166,8 +171,8 @@ def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
   labels = {}
   for key, members in groups.items():
     values = dict(zip(names, key))
-    env_name = members[0].config.get(_ENV_NAME, 'all runs').strip("'\"")
-    text = ', '.join([env_name] * (_ENV_NAME in names or not shown) + [
+    environment = env_name(members[0]) or 'all runs'
+    text = ', '.join([environment] * (_ENV_NAME in names or not shown) + [
         f'{name.rpartition(".")[2]}={values[name]}' for name in shown
     ])
     text = run_folder.printable(text)

@@ -10,6 +10,7 @@ from typing import Iterator, Optional, Sequence
 import cv2
 import numpy as np
 
+from rnd_agent.runs import wording
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import film_files
 
@@ -26,16 +27,21 @@ _VALUE_INT = (132, 222, 142)
 _ACTION = (235, 120, 140)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _MOST_BARS = 18
+_BARS_IN_ONE_COLUMN = 6
+# Of an action, before its bar: pixels, and letters that fit.
+_NAMES_WIDTH = 92
+_LETTERS = 14
 
 
 class Panel:
   """Draws frames of one episode, game and side panel."""
 
-  def __init__(self, trace: episode_trace.EpisodeTrace):
+  def __init__(self, trace: episode_trace.EpisodeTrace, episode: str = ''):
     """Prepares what stays the same in all frames.
 
     Args:
       trace: with frames.
+      episode: which one it is, such as 'episode 2/5'.
 
     Raises:
       TraceError: it has none.
@@ -45,6 +51,9 @@ class Panel:
           'there is nothing to film: the environment shows no pictures'
       )
     self._trace = trace
+    # The title ends in the iteration, see `EpisodeTrace`.
+    iteration = trace.title.rpartition(', ')[2][:_LETTERS + 4]
+    self._heading = ', '.join(filter(None, [episode, iteration]))
     height, width, _ = trace.frame(0).shape
     self._factor = film_files.enlargement(height, width)
     self._game = (height * self._factor, width * self._factor)
@@ -73,15 +82,14 @@ class Panel:
     top = (self._height - self._game[0]) // 2
     picture[top:top + game.shape[0], :game.shape[1]] = game
     self._write_numbers(picture, i)
-    for curve, colour, box in self._curves():
-      _draw_curve(picture, curve[:i + 1], len(curve), colour, box,
-                  _limits(curve))
-      _mark(picture, i, curve, colour, box, _limits(curve))
+    for curve, colour, box, limits in self._curves():
+      _draw_curve(picture, curve[:i + 1], len(curve), colour, box, limits)
+      _mark(picture, i, curve, colour, box, limits)
     self._draw_probabilities(picture, i)
     return picture
 
   def _curves(self):
-    """The three charts: values, colour, box (left, top, right, bottom)."""
+    """The charts: values, colour, box (left, top, right, bottom), limits."""
     left = self._game[1] + _MARGIN
     right = self._game[1] + _WIDTH - _MARGIN
     trace = self._trace
@@ -91,16 +99,19 @@ class Panel:
         (trace.value_int, _VALUE_INT),
     )):
       top = 84 + 74 * n
-      yield curve, colour, (left, top, right, top + 48)
+      yield (curve, colour, (left, top, right, top + 48),
+             _limits(curve, from_zero=n == 0))
 
   def _frame_without_time(self) -> np.ndarray:
     picture = np.full(self.shape, _BACKGROUND, np.uint8)
     picture[:, :self._game[1]] = 0
     names = ('intrinsic reward', 'V_ext', 'V_int')
-    for name, (curve, colour, box) in zip(names, self._curves()):
+    for name, (curve, colour, box, (low, high)) in zip(names, self._curves()):
       left, top, right, bottom = box
       cv2.rectangle(picture, (left, top), (right, bottom), _GRID, 1)
-      low, high = _limits(curve)
+      if low < 0 < high:
+        y = int(_points(np.zeros(1), 1, box, (low, high))[0, 1].round())
+        cv2.line(picture, (left, y), (right, y), _GRID, 1)
       _write(picture, name, (left, top - 6), colour)
       if np.isnan(curve).all():
         _write(picture, 'none', (left + 6, bottom - 18), _DIM)
@@ -120,49 +131,66 @@ class Panel:
            from_right=True)
     if self._has_places:
       seen = len(set(trace.place[:i + 1].tolist()) - {episode_trace.NO_PLACE})
-      _write(picture, f'room {trace.place[i]}, {seen} so far', (left, 50),
-             _TEXT)
-    if trace.action[i] != episode_trace.NO_ACTION:
-      _write(picture, self._name(int(trace.action[i])), (right, 50), _ACTION,
-             from_right=True)
+      place = f'{wording.places(trace.title, 1)} {trace.place[i]}'
+      _write(picture, f'{place}, {seen} so far', (left, 50), _TEXT)
+    _write(picture, self._heading, (right, 50), _DIM, from_right=True)
 
   def _name(self, action: int) -> str:
     names = self._trace.action_names
-    return names[action] if action < len(names) else f'action {action}'
+    return names[action] if action < len(names) else str(action)
 
   def _draw_probabilities(self, picture: np.ndarray, i: int) -> None:
+    """A bar for each action, its name before it, in one column or two."""
     probabilities = self._trace.probabilities[i]
+    chosen = int(self._trace.action[i])
     left, top = self._game[1] + _MARGIN, 306
     if not probabilities.size:
       return
-    _write(picture, 'probability of each action', (left, top - 6), _ACTION)
+    highest = max(float(np.nanmax(self._trace.probabilities)), 1e-6)
+    shown = probabilities[:_MOST_BARS]
+    heading = f'probability of each action, 0 to {highest:.0%}'
+    if len(probabilities) > len(shown):
+      heading = f'the first {len(shown)} of {len(probabilities)} actions'
+    _write(picture, heading, (left, top - 6), _ACTION)
     if np.isnan(probabilities).any():
       return  # The last observation: nothing is done there.
-    shown = probabilities[:_MOST_BARS]
-    width = (_WIDTH - 2 * _MARGIN) // len(shown)
-    bottom = min(self._height - 26, top + 84)
-    highest = max(float(np.nanmax(self._trace.probabilities)), 1e-6)
+    columns = 1 if len(shown) <= _BARS_IN_ONE_COLUMN else 2
+    per_column = -(-len(shown) // columns)
+    width = (_WIDTH - 2 * _MARGIN) // columns
+    names_width = _NAMES_WIDTH if self._trace.action_names else 24
+    height = min(18, (_LOWEST - 4 - top) // per_column)
     for action, share in enumerate(shown):
-      x = left + action * width
-      y = bottom - round(float(share) / highest * (bottom - top - 4))
-      chosen = action == self._trace.action[i]
-      colour = _ACTION if chosen else tuple(c // 2 for c in _ACTION)
-      cv2.rectangle(picture, (x, y), (x + max(width - 3, 1), bottom), colour,
-                    -1)
-    _write(picture, f'0 to {highest:.0%}', (left, bottom + 16), _DIM)
-    chosen = self._trace.action[i]
-    if len(probabilities) > _MOST_BARS:
-      _write(picture, f'{_MOST_BARS} of {len(probabilities)} shown',
-             (left + 90, bottom + 16), _DIM)
+      column, row = divmod(action, per_column)
+      x, y = left + column * width, top + row * height
+      colour = _ACTION if action == chosen else tuple(c // 2 for c in _ACTION)
+      ink = _TEXT if action == chosen else _DIM
+      _write(picture, self._name(action)[:_LETTERS], (x, y + height - 3), ink,
+             0.33)
+      x += names_width
+      length = round(float(share) / highest * (width - names_width - 8))
+      cv2.rectangle(picture, (x, y + 2), (x + max(length, 1), y + height - 3),
+                    colour, -1)
 
 
-def _limits(curve: np.ndarray) -> tuple[float, float]:
-  """What a chart's lower and upper edge stand for."""
+def _limits(curve: np.ndarray, from_zero: bool = False) -> tuple[float, float]:
+  """What a chart's lower and upper edge stand for.
+
+  Args:
+    curve: `[n]`, NaN where unknown.
+    from_zero: whether the lower edge is 0, of what is never negative.
+
+  Returns:
+    Two numbers, the second one higher.
+  """
   finite = curve[np.isfinite(curve)]
   if not finite.size:
     return 0.0, 1.0
-  low, high = min(float(finite.min()), 0.0), float(finite.max())
-  return low, high if high > low else low + 1.0
+  low = 0.0 if from_zero else float(finite.min())
+  high = float(finite.max())
+  if high > low:
+    return low, high
+  room = abs(low) / 10 or 1.0  # A flat line, in the middle.
+  return low - room * (not from_zero), high + room
 
 
 def _points(values, length, box, limits) -> np.ndarray:

@@ -6,11 +6,12 @@ matplotlib is imported when something is drawn.
 from __future__ import annotations
 
 import math
-from typing import Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 
 from rnd_agent.runs import run_folder
+from rnd_agent.runs import wording
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import figures
 
@@ -20,6 +21,9 @@ _PER_ROW = 9
 _COLOURS = 'YlOrBr'
 _UNVISITED = '#eeeeee'
 _MOST_PEAKS = 6
+# Share of an episode's steps that may score to be marked.
+_MOST_SCORING = 0.15
+_LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
 def novelty(trace: episode_trace.EpisodeTrace):
@@ -65,26 +69,34 @@ def novelty(trace: episode_trace.EpisodeTrace):
         textcoords='offset points', fontsize=9,
     )
   _shade_places(axis, trace.place)
-  for step in np.flatnonzero(np.diff(trace.score)) + 1:
+  scoring = np.flatnonzero(np.diff(trace.score)) + 1
+  # Where every step counts, as in MountainCar, lines would hide the curve.
+  rare = 0 < len(scoring) < _MOST_SCORING * trace.length
+  for step in scoring if rare else ():
     axis.axvline(step, color='#2a7a2a', linewidth=0.8, linestyle=':')
   axis.set_ylabel('intrinsic reward', fontsize=9)
   axis.set_xlabel('agent steps of the episode', fontsize=9)
   axis.margins(x=0.01, y=0.12)
   figures.tidy(axis)
   title = f'{trace.title}: score {trace.score[-1]:g}'
-  if np.diff(trace.score).any():
+  if rare:
     title += ' (dotted: points)'
   axis.set_title(_plain(title), fontsize=9, loc='left')
   return drawing
 
 
-def rooms(places: Sequence[run_folder.Place], env_name: str):
+def rooms(
+    places: Sequence[run_folder.Place], env_name: str,
+    grid_width: Optional[int] = None,
+):
   """Where a run has been: visits, and the order of the first ones.
 
   Args:
     places: of `RunFolder.places`.
     env_name: its environment; of Montezuma's Revenge the pyramid is drawn, of
       others the places in the order of their numbers.
+    grid_width: cells in a row, where places are cells of a grid, numbered row
+      by row: they are drawn where they lie.
 
   Returns:
     A matplotlib figure.
@@ -95,22 +107,20 @@ def rooms(places: Sequence[run_folder.Place], env_name: str):
   if not places:
     raise run_folder.RunFolderError(
         f'{run_folder.printable(env_name)} has no places yet: rooms are known '
-        "in Montezuma's Revenge and Pitfall, cells in toy:Corridor"
+        "in Montezuma's Revenge and Pitfall, cells in MiniGrid and toy:Corridor"
     )
   plt = figures.pyplot()
-  from matplotlib import colors
-  from matplotlib import ticker
-
   by_number = {place.place: place for place in places}
-  cells = _layout(sorted(by_number), is_montezuma(env_name))
+  if grid_width:
+    cells = _grid_layout(sorted(by_number), grid_width)
+  else:
+    cells = _layout(sorted(by_number), is_montezuma(env_name))
   total = max(1, sum(place.steps for place in places))
-  lowest = min([p.steps for p in places if p.steps] or [1]) / total
-  # From the power of ten below the rarest place, at most a tenth, to all.
-  norm = colors.LogNorm(10.0 ** min(-1, math.floor(math.log10(lowest))), 1)
-  colour_of = plt.get_cmap(_COLOURS)
-  height = 1 + max(row for row, _ in cells.values())
+  norm, colour_of = _colours(places, total)
+  height, width = (1 + max(cell[i] for cell in cells.values()) for i in (0, 1))
+  width = max(width, _PER_ROW)
   drawing, axis = plt.subplots(
-      figsize=(10, 1.0 * height + 1.2), layout='constrained'
+      figsize=(10, _PER_ROW * height / width + 1.2), layout='constrained'
   )
   for number, (row, column) in cells.items():
     place = by_number.get(number)
@@ -120,20 +130,45 @@ def rooms(places: Sequence[run_folder.Place], env_name: str):
         (column + 0.03, -row - 0.97), 0.94, 0.94, facecolor=colour,
         edgecolor='#777777' if place else '#cccccc', linewidth=0.8,
     ))
-    dark = visited and sum(colour[:3]) < 1.5
+    dark = visited and np.dot(_LUMINANCE, colour[:3]) < 0.5
     ink = 'white' if dark else '#222222' if place else '#999999'
-    _describe(axis, number, place, total, row, column, ink)
-  axis.set_xlim(0, _PER_ROW)
+    if grid_width:
+      axis.text(column + 0.5, -row - 0.5, str(place.order), ha='center',
+                va='center', fontsize=min(9, 150 / width), color=ink)
+    else:
+      _describe(axis, number, place, row, column, ink)
+  axis.set_xlim(0, width)
   axis.set_ylim(-height - 0.02, 0.02)
+  axis.set_aspect('equal' if grid_width else 'auto')
   axis.axis('off')
-  axis.set_title(_rooms_title(places, env_name), fontsize=10, loc='left')
+  axis.set_title(_rooms_title(places, env_name, grid_width), fontsize=10,
+                 loc='left')
   bar = drawing.colorbar(
       plt.cm.ScalarMappable(norm, colour_of), ax=axis, shrink=0.7,
       label='share of all agent steps', aspect=30,
   )
-  bar.ax.yaxis.set_major_formatter(lambda share, _: f'{100 * share:g}%')
-  bar.ax.yaxis.set_minor_formatter(ticker.NullFormatter())
+  _label_shares(bar.ax.yaxis)
   return drawing
+
+
+def _colours(places, total: int):
+  """Of shares of steps, from the rarest place's power of ten to all."""
+  from matplotlib import colors
+
+  lowest = min([p.steps for p in places if p.steps] or [1]) / total
+  norm = colors.LogNorm(10.0 ** min(-1, math.floor(math.log10(lowest))), 1)
+  return norm, figures.pyplot().get_cmap(_COLOURS)
+
+
+def _label_shares(axis) -> None:
+  from matplotlib import ticker
+
+  # 1 in 1,000,000 reads better than 0.0001%.
+  axis.set_major_formatter(
+      lambda share, _: f'{100 * share:g}%' if share >= 1e-4
+      else f'1 in {1 / share:,.0f}'
+  )
+  axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def is_montezuma(env_name: str) -> bool:
@@ -155,35 +190,45 @@ def _layout(numbers, pyramid: bool) -> dict[int, tuple[float, float]]:
   return cells
 
 
-def _describe(axis, number, place, total, row, column, ink) -> None:
+def _grid_layout(numbers, width: int) -> dict[int, tuple[int, int]]:
+  """Row and column of every cell of a grid, from the first row and column."""
+  cells = {number: divmod(number, width) for number in numbers}
+  top, left = (min(cell[i] for cell in cells.values()) for i in (0, 1))
+  return {n: (row - top, column - left) for n, (row, column) in cells.items()}
+
+
+def _describe(axis, number, place, row, column, ink) -> None:
   x, y = column + 0.5, -row
-  axis.text(x, y - 0.3, str(number), ha='center', va='center', fontsize=13,
+  axis.text(x, y - 0.25, str(number), ha='center', va='center', fontsize=13,
             color=ink)
   if place is None:
     return
-  axis.text(column + 0.1, y - 0.1, f'{place.order}.', ha='left', va='top',
+  axis.text(column + 0.1, y - 0.08, f'{place.order}.', ha='left', va='top',
             fontsize=8, color=ink)
-  axis.text(
-      x, y - 0.56, f'{100 * place.steps / total:.3g}%',
-      ha='center', va='center', fontsize=8, color=ink,
-  )
-  axis.text(x, y - 0.79, f'from {_count(place.first_env_steps)}', ha='center',
-            va='center', fontsize=7, color=ink)
+  episodes = f'{_count(place.episodes)} episode{"s" * (place.episodes != 1)}'
+  for down, size, text in (
+      (0.49, 8, f'{_count(place.steps)} step{"s" * (place.steps != 1)}'),
+      (0.67, 7, episodes), (0.84, 7, f'by {_count(place.first_env_steps)}'),
+  ):
+    axis.text(x, y - down, text, ha='center', va='center', fontsize=size,
+              color=ink)
 
 
-def _rooms_title(places, env_name: str) -> str:
-  what = 'room' if is_montezuma(env_name) else 'place'
-  what += 's' * (len(places) > 1)
-  return _plain(
-      f'{env_name}: {len(places)} {what}, in the order of their first visits; '
-      'from: agent steps of the run by then'
-  )
+def _rooms_title(places, env_name: str, is_grid) -> str:
+  count = len(places)
+  text = f'{env_name}: {count:,} {wording.places(env_name, count)}'
+  if is_grid:
+    text += ', numbered in the order of their first visits'
+  else:
+    text += ', in the order of the first visits' if count > 1 else ''
+    text += '; steps, episodes, and by: agent steps of the run when first seen'
+  return _plain(text)
 
 
 def _caption(trace, number: int, step: int) -> str:
   parts = [f'{number}: step {step}']
   if trace.place[step] != episode_trace.NO_PLACE:
-    parts.append(f'room {trace.place[step]}')
+    parts.append(f'{wording.places(trace.title, 1)} {trace.place[step]}')
   return ', '.join(parts)
 
 

@@ -42,6 +42,7 @@ class Outcome(NamedTuple):
     score: game points, not clipped.
     length: agent steps.
     rooms: distinct rooms or places; None if unknown.
+    furthest_x: the furthest in a level; None if there is no such thing.
     complete: whether the episode ended, and was not cut.
     trace: all of it.
   """
@@ -49,6 +50,7 @@ class Outcome(NamedTuple):
   score: float
   length: int
   rooms: Optional[int]
+  furthest_x: Optional[float]
   complete: bool
   trace: episode_trace.EpisodeTrace
 
@@ -158,6 +160,7 @@ class Player:
     observation, info = environment.reset()
     state = self._policy.get_initial_state(1)
     step_type, score, ended = ts.StepType.FIRST, 0.0, False
+    furthest_x = None
     rows, pictures = [], []
     while True:
       seen = self._look(
@@ -174,6 +177,9 @@ class Player:
           pictures.append(episode_trace.encode(picture))
         if watch:
           going_on = watch(picture, score)
+      if 'x' in info:
+        x = float(info['x'])
+        furthest_x = x if furthest_x is None else max(x, furthest_x)
       cut = not going_on or stop() or 0 < max_steps <= len(rows)
       rows.append(_row(seen, score, info, acts=not (ended or cut)))
       if ended or cut:
@@ -184,7 +190,7 @@ class Player:
       score += float(reward)
       ended = terminated or truncated
       step_type = ts.StepType.LAST if ended else ts.StepType.MID
-    return self._outcome(rows, pictures, ended)
+    return self._outcome(rows, pictures, furthest_x, ended)
 
   def _picture(self) -> np.ndarray:
     try:
@@ -227,7 +233,7 @@ class Player:
         intrinsic_reward=reward[:, 0], probabilities=probabilities,
     )
 
-  def _outcome(self, rows, pictures, complete: bool) -> Outcome:
+  def _outcome(self, rows, pictures, furthest_x, complete: bool) -> Outcome:
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     trace = episode_trace.EpisodeTrace(
         title=f'{self._env_name}, iteration {self._iteration}',
@@ -238,7 +244,7 @@ class Player:
     places = set(trace.place.tolist()) - {episode_trace.NO_PLACE}
     return Outcome(
         float(trace.score[-1]), trace.length - 1, len(places) or None,
-        complete, trace,
+        furthest_x, complete, trace,
     )
 
 

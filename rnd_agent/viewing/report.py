@@ -12,7 +12,10 @@ import pathlib
 import tempfile
 from typing import NamedTuple, Optional, Sequence
 
+import numpy as np
+
 from rnd_agent.runs import run_folder
+from rnd_agent.runs import wording
 from rnd_agent.viewing import curve_panels
 from rnd_agent.viewing import curves
 from rnd_agent.viewing import episode_trace
@@ -32,7 +35,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto;
   max-width: 1060px; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
-.facts { display: flex; flex-wrap: wrap; gap: .4rem 2.2rem; margin: 1rem 0; }
+.facts { display: grid; gap: .6rem 1.6rem; margin: 1rem 0;
+  grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
 .facts b { display: block; font-size: 1.3rem; font-weight: 600; }
 .facts span { color: #666; font-size: .85rem; }
 img, video { max-width: 100%; height: auto; }
@@ -64,7 +68,8 @@ class Episode(NamedTuple):
 
 
 def page(
-    folder: run_folder.RunFolder, metrics: Sequence[str], episode: Episode
+    folder: run_folder.RunFolder, metrics: Sequence[str], episode: Episode,
+    grid_width: Optional[int] = None,
 ) -> str:
   """The report of a run.
 
@@ -72,6 +77,7 @@ def page(
     folder: the run.
     metrics: columns of metrics.csv to draw, those of them that it has.
     episode: for novelty and clips.
+    grid_width: of its environment, see `pictures.rooms`.
 
   Returns:
     An HTML page.
@@ -82,14 +88,13 @@ def page(
     FilmError: a clip cannot be encoded.
   """
   run = curves.read(folder)
-  env_name = (run.config or {}).get('train_eval.env_name', 'an environment')
-  env_name = env_name.strip('\'"')
+  env_name = curves.env_name(run) or 'an environment'
   shown = curves.known_metrics([run], metrics)
   parts = [
       f'<h1>{_text(folder.label)}</h1>\n<p class="note">{_text(env_name)}</p>',
       _facts(run),
       _section('Learning curves', _curves(run, shown)),
-      _section('Places', _places(folder, env_name)),
+      _section('Places', _places(folder, env_name, grid_width)),
       _section('Novelty in one episode', _novelty(episode)),
       _section('Film', _film(folder)),
       _section('Where it ran', _versions(folder)),
@@ -106,20 +111,26 @@ def page(
 
 
 def _facts(run: curves.Run) -> str:
-  """The run's last row in a line of large numbers."""
+  """The run's last row in large numbers."""
   facts = []
-  for name, what, form in (
-      ('iteration', 'iterations', ',.0f'),
-      ('frames', 'frames', ',.0f'),
-      ('hours', 'hours of training', '.2f'),
-      ('episode_return_mean', 'score, mean of 100 episodes', ',.6g'),
-      ('episode_return_max', 'score, best of 100 episodes', ',.6g'),
-      ('rooms_discovered', 'rooms discovered', ',.0f'),
-      ('steps_per_second', 'agent steps per second', ',.0f'),
+  episodes = run.columns.get('episodes', [curves.WINDOW])[-1]
+  window = int(np.nanmin([episodes, curves.WINDOW]))
+  of = f'of {window} episodes' if window != 1 else 'of one episode'
+  places = curves.place_word([run])
+  for name, what in (
+      ('iteration', 'iterations'),
+      ('frames', 'frames'),
+      ('hours', 'hours of training'),
+      ('episode_return_mean', f'score, mean {of}'),
+      ('episode_return_max', f'score, best {of}'),
+      ('rooms_discovered', f'{places} discovered'),
+      ('furthest_x_max', 'furthest x, pixels'),
+      ('steps_per_second', 'agent steps per second'),
   ):
     value = run.columns.get(name, [float('nan')])[-1]
     if value == value:
-      facts.append(f'<div><b>{value:{form}}</b><span>{what}</span></div>')
+      form = wording.hours if name == 'hours' else wording.number
+      facts.append(f'<div><b>{form(value)}</b><span>{what}</span></div>')
   return f'<div class="facts">{"".join(facts)}</div>'
 
 
@@ -132,13 +143,16 @@ def _curves(run: curves.Run, metrics: Sequence[str]) -> str:
   return _image(figures.png(drawing), 'learning curves')
 
 
-def _places(folder: run_folder.RunFolder, env_name: str) -> str:
+def _places(
+    folder: run_folder.RunFolder, env_name: str, grid_width: Optional[int]
+) -> str:
   if not (folder.path / run_folder.PLACES).exists():
     return _note(f'The run has no {run_folder.PLACES}.')
   places = folder.places()
   if not places:
     return _note('No places are known in this environment.')
-  return _image(figures.png(pictures.rooms(places, env_name)), 'map of places')
+  drawing = pictures.rooms(places, env_name, grid_width)
+  return _image(figures.png(drawing), 'map of places')
 
 
 def _novelty(episode: Episode) -> str:
@@ -154,8 +168,10 @@ def _novelty(episode: Episode) -> str:
     drawn = panel.Panel(trace)
     clips = []
     for peak, steps in episode_trace.clips(trace, _CLIPS):
+      caption = (f'Steps {steps[0]} to {steps[-1]}, around the peak at step '
+                 f'{peak}.')
       data = _encoded(drawn.frames(steps), episode.frames_per_second)
-      clips.append(_video(data, f'around step {peak}'))
+      clips.append(_video(data, caption))
     parts.append(f'<div class="clips">{"".join(clips)}</div>')
   return '\n'.join(parts)
 
@@ -169,7 +185,11 @@ def _film(folder: run_folder.RunFolder) -> str:
     return _note(
         f'{films[-1].name} is too large for a page ({size / 2**20:.0f} MiB).'
     )
-  return _video(films[-1].read_bytes(), films[-1].stem)
+  number = films[-1].stem.rpartition('-')[2]
+  return _video(
+      films[-1].read_bytes(),
+      f'An evaluation episode, filmed by the trainer after iteration {number}.',
+  )
 
 
 def _versions(folder: run_folder.RunFolder) -> str:
