@@ -26,12 +26,19 @@ def find_rom(game: str) -> str:
     The id under which ale-py ships the ROM: 'montezuma_revenge'.
 
   Raises:
-    UnknownEnvironmentError: No such ROM; names the nearest ones.
+    UnknownEnvironmentError: No such ROM, with the nearest names, or one that
+      needs two players.
   """
   ids = {rom.replace('_', ''): rom for rom in roms.get_all_rom_ids()}
   rom = ids.get(game.replace('_', '').lower())
   if rom is None:
     raise errors.unknown_name('Atari game', game, game_names())
+  # Of others the emulator ends the whole process.
+  if ale_py.ALEInterface.isSupportedROM(roms.get_rom_path(rom)) is None:
+    raise errors.UnknownEnvironmentError(
+        f"Atari game '{game}': the Arcade Learning Environment cannot play it "
+        'alone, it is for two players'
+    )
   return rom
 
 

@@ -41,7 +41,8 @@ class EnvironmentConfig:
   Attributes:
     frame_skip: Raw frames an action is held; the observation of an image is the
       maximum over the last two, any other is the last.
-    sticky_action_probability: Of repeating the previous action, per raw frame.
+    sticky_action_probability: Of repeating the previous action, per raw frame;
+      before the first one, that is NOOP where action 0 is, and else none.
     frame_size: Size of an image, pixels: height and width, or one number for
       both.
     grayscale: Whether images are turned to grey.

@@ -86,6 +86,10 @@ class SuperMario(gymnasium.Env):
     info['x'] = int(info['x_pos'])
     return screen.copy(), float(reward), bool(done), False, info
 
+  def get_action_meanings(self) -> list[str]:
+    """Returns the buttons of every action: 'NOOP', 'right', 'right A', ..."""
+    return [' '.join(buttons) for buttons in actions.SIMPLE_MOVEMENT]
+
   def render(self) -> np.ndarray:
     """Returns the screen, RGB, uint8 [240, 256, 3]; a new array."""
     return self._game.screen.copy()

@@ -129,6 +129,11 @@ class PleGame(gymnasium.Env):
     reward = self._ple.act(self._actions[action])
     return self.render(), float(reward), self._ple.game_over(), False, {}
 
+  def get_action_meanings(self) -> list[str]:
+    """Returns the name of every action: 'NOOP', 'UP', ..."""
+    names = {key: name for name, key in self._game.actions.items()}
+    return ['NOOP', *(str(names[key]).upper() for key in self._actions[1:])]
+
   def render(self) -> np.ndarray:
     """Returns the screen, RGB, uint8 [height, width, 3]; a new array."""
     columns = self._pygame.surfarray.array3d(self._game.screen)

@@ -25,8 +25,9 @@ class StickyActions(gymnasium.Wrapper):
   """Repeats the previous action with some probability (Machado et al. 2018).
 
   Applied per raw frame, before frames are skipped, as ALE's
-  `repeat_action_probability` is. The previous action is NOOP (0) when an
-  episode starts.
+  `repeat_action_probability` is. When an episode starts, the previous action is
+  NOOP, where the environment calls action 0 so (`get_action_meanings`);
+  elsewhere, where 0 would do something, there is none to repeat.
   """
 
   def __init__(self, env: gymnasium.Env, probability: float, seed: int = 0):
@@ -47,24 +48,27 @@ class StickyActions(gymnasium.Wrapper):
     if not 0.0 <= probability < 1.0:
       raise ValueError(f'probability must be in [0, 1), got {probability}')
     self._probability = probability
-    self._previous = 0
+    self._at_start = _noop(env)
+    self._previous = self._at_start
     self._random = self._generator(seed)
 
   def reset(self, *, seed: Optional[int] = None, options=None):
     if seed is not None:
       self._random = self._generator(seed)
-    self._previous = 0
+    self._previous = self._at_start
     return self.env.reset(seed=seed, options=options)
 
   def step(self, action):
-    if self._random.random() >= self._probability:
+    chosen = self._random.random() >= self._probability
+    if chosen or self._previous is None:
       self._previous = action
     return self.env.step(self._previous)
 
   def saved_state(self) -> dict[str, Any]:
     """Returns the previous action and the random numbers' state."""
+    previous = self._previous
     return {
-        'previous': int(self._previous),
+        'previous': None if previous is None else int(previous),
         'random': self._random.bit_generator.state,
     }
 
@@ -79,6 +83,12 @@ class StickyActions(gymnasium.Wrapper):
   def _generator(seed: int) -> np.random.Generator:
     sequence = np.random.SeedSequence(seed, spawn_key=(_STICKY_STREAM,))
     return np.random.default_rng(sequence)
+
+
+def _noop(env: gymnasium.Env) -> Optional[int]:
+  """Returns action 0 if it does nothing, as far as the environment tells."""
+  meanings = getattr(env.unwrapped, 'get_action_meanings', list)()
+  return 0 if meanings and meanings[0] == 'NOOP' else None
 
 
 class SkipAndMax(gymnasium.Wrapper):

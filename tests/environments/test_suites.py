@@ -159,6 +159,8 @@ def test_corridor_has_its_limit():
         ('gymnasium:MiniGrid-Empy-5x5-v0', 'MiniGrid-Empty-5x5-v0'),
         ('toy:Coridor', 'Corridor'),
         ('atarii:Pong', 'atari'),
+        ('atari:Combat', 'two players'),
+        ('Joust-v4', 'two players'),
         ('ple:PixelCoptr', 'PixelCopter'),
         ('PixelCoper-v0', 'PixelCopter-v0'),
         ('minigrid:MiniGrid-MultiRoom-N7-v0', 'MiniGrid-MultiRoom-N6-v0'),
@@ -244,6 +246,24 @@ def test_actions_can_be_left_out_of_a_sticky_game():
     env.step(t % 2)
     previous.add(sticky._previous)
   assert {2, 5} <= previous <= {0, 2, 5}
+
+
+@pytest.mark.parametrize('name, package, noop', [
+    ('atari:Pong', None, True), ('toy:Corridor', None, False),
+    ('CartPole-v1', None, False), ('gym:CartPole-v1', None, False),
+    ('minigrid:MiniGrid-Empty-5x5-v0', 'minigrid', False),
+    ('ple:PixelCopter', 'ple', True),
+    ('mario:SuperMarioBros-1-1-v0', 'gym_super_mario_bros', True),
+])
+def test_what_is_repeated_before_the_first_action(name, package, noop):
+  if package:
+    pytest.importorskip(package, reason=f'{package} is not installed')
+  env = suites.make(name, Config(sticky_action_probability=0.9))
+  layer = env
+  while not isinstance(layer, wrappers.StickyActions):
+    layer = layer.env
+  assert layer._previous == (0 if noop else None)
+  env.close()
 
 
 def test_no_extrinsic_reward():

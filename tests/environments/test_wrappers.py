@@ -27,22 +27,41 @@ def test_sticky_actions_repeat_a_quarter_of_the_frames():
   assert abs(kept - 0.25) < 0.0125
 
 
-def test_sticky_actions_follow_their_generator_exactly():
-  env = Pictures()
+class WithNoop(Pictures):
+  """Its action 0 does nothing, and it says so."""
+
+  def get_action_meanings(self):
+    return ['NOOP', 'LEFT', 'RIGHT', 'UP', 'DOWN']
+
+
+@pytest.mark.parametrize('kind, at_start', [(Pictures, 1), (WithNoop, 0)])
+def test_sticky_actions_follow_their_generator_exactly(kind, at_start):
+  env = kind()
   sticky = wrappers.StickyActions(env, 0.5, seed=3)
-  for seed in (11, 12):
+  for seed in (11, 12, 13, 14):
     sticky.reset(seed=seed)
     stream = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
-    expected, previous = [], 0
+    expected, previous = [], at_start
     for t in range(50):
-      previous = previous if stream.random() < 0.5 else t % 5
+      action = t % 4 + 1
+      previous = previous if stream.random() < 0.5 else action
       expected.append(previous)
-      sticky.step(t % 5)
+      sticky.step(action)
     assert env.actions == expected
 
 
-def test_previous_action_is_noop_when_an_episode_starts():
+def test_nothing_is_repeated_before_the_first_action():
+  """Not action 0, which may do something, and may have been left out."""
   env = Pictures()
+  offered = wrappers.ActionSubset(wrappers.StickyActions(env, 0.9), [3, 4])
+  for seed in range(30):
+    offered.reset(seed=seed)
+    offered.step(seed % 2)
+    assert env.actions == [3 + seed % 2]
+
+
+def test_previous_action_is_noop_when_an_episode_starts():
+  env = WithNoop()
   sticky = wrappers.StickyActions(env, 0.9, seed=0)
   first_actions = []
   sticky.reset(seed=0)
@@ -347,6 +366,16 @@ def _wrapped(seed):
   env = wrappers.ClipReward(wrappers.EpisodeStatistics(env), 1.0)
   env.reset(seed=seed)
   return env
+
+
+def test_a_state_before_the_first_action_is_saved():
+  env = wrappers.StickyActions(states.Replay(Pictures(30)), 0.9)
+  env.reset(seed=1)
+  saved = states.decode(states.encode(states.get_state(env)))
+  env.step(2)
+  states.set_state(env, saved)
+  env.step(4)
+  assert env.unwrapped.actions == [4]
 
 
 def test_all_state_is_saved():
