@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -264,3 +265,38 @@ def test_what_plot_draws_with_is_an_ordinary_requirement():
            and keyword.arg == 'install_requires']
   names = [re.split(r'[<>=~!]', name)[0] for name in ast.literal_eval(lists[0])]
   assert 'matplotlib' in names and 'tf-agents' in names
+
+
+@pytest.mark.parametrize('compiler, builds, note', [
+    (True, True, ''),
+    (True, False, 'nes-py could not be built'),
+    (False, True, 'there is no g++'),
+])
+def test_make_test_installs_super_mario_where_it_can(
+    tmp_path, compiler, builds, note
+):
+  make, touch = shutil.which('make'), shutil.which('touch')
+  if not (make and touch):
+    pytest.skip('there is no make')
+  for name in ('Makefile', 'setup.py'):
+    shutil.copy(_ROOT / name, tmp_path)
+  tools, venv = tmp_path / 'tools', tmp_path / '.venv'
+  for path, script in (
+      (venv / 'bin' / 'python', 'echo "$*" >> calls; case "$*" in '
+                                f'*mario*) exit {int(not builds)};; esac'),
+      (tools / 'touch', f'exec {touch} "$@"'),
+      *([(tools / 'g++', '')] if compiler else []),
+  ):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\n{script}\n')
+    path.chmod(0o755)
+  (venv / '.installed').touch()
+  result = subprocess.run(
+      [make, '.venv/.installed-test'], cwd=tmp_path, env={'PATH': str(tools)},
+      capture_output=True, text=True, check=True, timeout=60,
+  )
+  assert (venv / '.installed-test').exists()
+  extras = re.findall(r'\[(\w+)\]', (tmp_path / 'calls').read_text())
+  assert extras == ['test', 'mario'] if compiler else ['test']
+  assert result.stderr.count('note:') == bool(note)
+  assert note in result.stderr

@@ -65,11 +65,15 @@ class SuperMario(gymnasium.Env):
         0, 255, self._game.observation_space.shape, np.uint8
     )
 
+  @property
+  def np_random(self) -> Any:
+    """What stages are drawn with; None of a game that draws nothing."""
+    return getattr(self._game, 'np_random', None)
+
   def reset(
       self, *, seed: Optional[int] = None, options: Optional[dict] = None
   ) -> tuple[np.ndarray, dict[str, Any]]:
     """Starts a game. See `gymnasium.Env.reset`."""
-    super().reset(seed=seed)
     self._at_flag = False
     return self._game.reset(seed=seed).copy(), {}
 

@@ -78,29 +78,35 @@ class PleGame(gymnasium.Env):
     Raises:
       MissingPackageError: The package `ple` lacks the game's pictures.
     """
-    ple, game_class = _load(game)
+    self._name = game
+    self._module, self._game_class = _load(game)
     import pygame  # With ple only.
 
     self._pygame = pygame
-    try:
-      self._game = game_class()
-    except FileNotFoundError as error:
-      raise errors.MissingPackageError(
-          f"ple:{game}: the package 'ple' was installed without the game's "
-          f'pictures ({error}): pip install -e git+https://github.com/ntasfi/'
-          'PyGame-Learning-Environment.git#egg=ple'
-      ) from error
-    with contextlib.redirect_stdout(io.StringIO()):
-      self._ple = ple.PLE(
-          self._game, fps=_FRAMES_PER_SECOND, display_screen=False, rng=0
-      )
+    self._build(seed=0)
     self._actions = [None, *sorted(set(self._game.actions.values()))]
     width, height = self._game.getScreenDims()
-    self._game.screen = pygame.Surface((width, height), 0, 32)
     self.action_space = gymnasium.spaces.Discrete(len(self._actions))
     self.observation_space = gymnasium.spaces.Box(
         0, 255, (height, width, 3), np.uint8
     )
+
+  def _build(self, seed: int):
+    """Makes a game of which nothing has been played."""
+    try:
+      self._game = self._game_class()
+    except FileNotFoundError as error:
+      raise errors.MissingPackageError(
+          f"ple:{self._name}: the package 'ple' was installed without the "
+          f"game's pictures ({error}): pip install -e git+https://github.com/"
+          'ntasfi/PyGame-Learning-Environment.git#egg=ple'
+      ) from error
+    with contextlib.redirect_stdout(io.StringIO()):
+      self._ple = self._module.PLE(
+          self._game, fps=_FRAMES_PER_SECOND, display_screen=False,
+          rng=np.random.RandomState(seed % 2**32),
+      )
+    self._game.screen = self._pygame.Surface(self._game.getScreenDims(), 0, 32)
 
   @property
   def np_random(self) -> np.random.RandomState:
@@ -112,11 +118,8 @@ class PleGame(gymnasium.Env):
   ) -> tuple[np.ndarray, dict[str, Any]]:
     """Starts a new game. See `gymnasium.Env.reset`."""
     if seed is not None:
-      screen = self._game.screen
-      self._game.rng = np.random.RandomState(seed % 2**32)
-      # What the game made before keeps the old generator: make it again.
-      self._ple.init()
-      self._game.screen = screen
+      # Some games keep things from before, which a seed alone does not remove.
+      self._build(seed)
     self._pygame.event.clear()
     self._ple.reset_game()
     self._ple.act(None)

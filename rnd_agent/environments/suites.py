@@ -298,13 +298,26 @@ def _is_wrapped_by(env: gymnasium.Env, wrapper: type) -> bool:
 
 
 def _check_options(config: EnvironmentConfig, suite: str):
-  """Raises ValueError for an option that only another suite has."""
+  """Raises ValueError for an option that can do nothing.
+
+  Args:
+    config: With the suite's defaults.
+    suite: Name of the suite, '' for callables.
+  """
   for option, owner in environment_config.SUITE_OF_OPTION.items():
     if getattr(config, option) is not None and owner != suite:
       raise ValueError(
           f'EnvironmentConfig.{option} = {getattr(config, option)} does '
           f"nothing here: it is for environments '{owner}:...'; leave it None"
       )
+  no_limit = config.max_episode_steps is None  # 0 turns off one that was there.
+  if config.time_limit_is_termination is not None and no_limit:
+    raise ValueError(
+        'EnvironmentConfig.time_limit_is_termination = '
+        f'{config.time_limit_is_termination} does nothing here: there is no '
+        'limit but what the environment has inside; leave it None, or set '
+        'EnvironmentConfig.max_episode_steps'
+    )
 
 
 def _check_observations(space: gymnasium.Space):
@@ -380,7 +393,7 @@ def _preprocess(
       env = wrappers.SkipAndMax(env, config.frame_skip or 1, from_screen)
   elif config.frame_skip:
     env = wrappers.SkipFrames(env, config.frame_skip)
-  if config.image_size or config.grayscale:
+  if config.image_size or config.grayscale is not None:
     env = wrappers.GrayResize(env, config.image_size, bool(config.grayscale))
   if config.scale_observation:
     env = wrappers.ScaleObservation(env)

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 
+from rnd_agent.environments import states
 from rnd_agent.environments import suites
 
 pytest.importorskip(
     'gym_super_mario_bros', reason='gym-super-mario-bros is not installed'
 )
+from gym_super_mario_bros import smb_env  # noqa: E402
+from gym_super_mario_bros import smb_random_stages_env  # noqa: E402
+
 from rnd_agent.environments import mario_suite  # noqa: E402
 
 Config = suites.EnvironmentConfig
@@ -49,6 +53,44 @@ def test_running_right_gets_far_and_dies():
   assert info['episode']['episode_return'] > 300
   assert not info['flag_get']
   env.close()
+
+
+class Later:
+  """A stage that is loaded when it is played: 32 take their time."""
+
+  def __init__(self, **settings):
+    self._settings = settings
+
+  def __getattr__(self, name):
+    if name == '_stage':
+      self._stage = smb_env.SuperMarioBrosEnv(**self._settings)
+      return self._stage
+    return getattr(self._stage, name)
+
+  def close(self):
+    if '_stage' in vars(self):
+      self._stage.close()
+
+
+def test_random_stages_come_back(monkeypatch):
+  """The saved state has what the stage was drawn with."""
+  monkeypatch.setattr(smb_random_stages_env, 'SuperMarioBrosEnv', Later)
+  config = Config(frame_size=12)
+  name = 'SuperMarioBrosRandomStages-v0'
+  env = suites.make(name, config, seed=3)
+  for _ in range(3):  # Episodes begin without a seed.
+    env.reset()
+  for _ in range(5):
+    env.step(RIGHT_AND_B)
+  saved = states.decode(states.encode(states.get_state(env)))
+  seen = env.step(RIGHT_A_B)[0]
+  other = suites.make(name, config, seed=4)
+  states.set_state(other, saved)
+  np.testing.assert_array_equal(other.step(RIGHT_A_B)[0], seen)
+  # And the stages after it.
+  np.testing.assert_array_equal(other.reset()[0], env.reset()[0])
+  env.close()
+  other.close()
 
 
 class Script:

@@ -67,6 +67,18 @@ def test_a_seed_repeats_and_another_differs(game):
 
 
 @pytest.mark.usefixtures('installed')
+@pytest.mark.parametrize('game', ['FlappyBird', 'PixelCopter', 'WaterWorld'])
+def test_a_seed_repeats_whatever_was_played_before(game):
+  try:
+    used, new = ple_suite.PleGame(game), ple_suite.PleGame(game)
+  except errors.MissingPackageError as error:
+    pytest.skip(str(error))
+  play(used, 40, 5)
+  again, first = (play(env, 60, 3)[0] for env in (used, new))
+  np.testing.assert_array_equal(again, first)
+
+
+@pytest.mark.usefixtures('installed')
 def test_games_in_one_process_do_not_draw_on_each_other():
   alone, _ = play(ple_suite.PleGame('PixelCopter'), 60, 1)
   env, other = (ple_suite.PleGame('PixelCopter') for _ in range(2))

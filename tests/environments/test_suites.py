@@ -289,6 +289,29 @@ def test_an_option_of_another_suite_is_refused(option, owner):
       suites.make('toy:Corridor', Config(**{option: value}))
 
 
+@pytest.mark.parametrize('name', ['toy:Recall', 'MiniGrid-Empty-5x5-v0'])
+def test_a_limit_that_is_not_there_cannot_terminate(name):
+  for value in (True, False):
+    with pytest.raises(ValueError, match=f'termination = {value} does nothing'):
+      suites.make(name, Config(time_limit_is_termination=value))
+  suites.make(name, Config(time_limit_is_termination=True, max_episode_steps=3))
+  # A limit turned off, while a config that is included speaks of its end.
+  suites.make(
+      'atari:Pong', Config(time_limit_is_termination=True, max_episode_steps=0)
+  )
+
+
+@pytest.mark.parametrize('name', ['CartPole-v1', 'MiniGrid-Empty-5x5-v0'])
+def test_what_is_no_picture_has_no_grey(name):
+  for value in (True, False):
+    with pytest.raises(ValueError, match='frame_size and grayscale'):
+      suites.make(name, Config(grayscale=value))
+  kept = suites.make(
+      lambda seed: toy_environments.Pictures(), Config(grayscale=False)
+  )
+  assert kept.observation_space.shape == (20, 30, 3)
+
+
 @pytest.mark.parametrize('name', [
     'LunarLander-v2', 'LunarLander-v3', 'gymnasium:LunarLander-v2',
     'gymnasium:LunarLander-v3',
