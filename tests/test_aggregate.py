@@ -99,6 +99,23 @@ def test_interval_equals_the_slow_one(shape, statistic, confidence):
   np.testing.assert_allclose(interval, expected, rtol=1e-12)
 
 
+def test_aggregates_equal_rliables():
+  """Frozen from rliable 1.2.0, 50 000 repetitions each of three seeds."""
+  scores = np.array([
+      [-200.0, 12.5, 0.61], [-131.0, 40.0, 0.60], [-118.5, 7.25, 0.0],
+      [-110.0, 33.0, 0.62], [-121.0, 21.0, 0.58], [-200.0, 3.0, 0.61],
+      [-109.25, 55.5, 0.3],
+  ])
+  # metrics.aggregate_iqm
+  assert aggregate.interquartile_mean(scores) == pytest.approx(
+      -18.698181818181812, rel=1e-12
+  )
+  # library.get_interval_estimates: [-20.870, -16.301], [-20.848, -16.285],
+  # [-20.871, -16.281]
+  interval = aggregate.bootstrap_interval(scores)
+  np.testing.assert_allclose(interval, (-20.86, -16.29), atol=0.06)
+
+
 def test_interval_of_two_runs_by_counting():
   # Of two runs 0 and 1 the mean is 0, .5 or 1 with probabilities 1/4, 1/2, 1/4.
   scores = [[0.0], [1.0]]

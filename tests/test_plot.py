@@ -174,6 +174,17 @@ def test_groups_are_named_by_their_environment_first_and_networks_last():
   ]
 
 
+def test_settings_that_only_some_runs_have_name_a_group_if_nothing_else_does():
+  def run(**config):
+    return curves.Run('x', {'frames': [1.0]}, config)
+
+  a = run(coefficient='1.0', dropout='None')
+  assert list(curves.group([a, run(coefficient='0.0')])) == [
+      'coefficient=1.0', 'coefficient=0.0']
+  assert list(curves.group([a, run(coefficient='1.0')])) == [
+      'dropout=None', 'dropout=-']
+
+
 def test_a_run_that_reached_its_target_goes_on(tmp_path):
   """Of three, one succeeds at 3, one at 5; the third goes on without."""
   target = 'train_eval.target_return = 0.6'

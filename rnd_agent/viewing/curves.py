@@ -164,23 +164,39 @@ def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
   for run in runs:
     key = tuple(run.config.get(name, '-') for name in names)
     groups.setdefault(key, []).append(run)
-  shown = [
-      name for name in names
-      if name.rpartition('.')[2] != 'name' and name != _ENV_NAME
-  ]
   labels = {}
-  for key, members in groups.items():
-    values = dict(zip(names, key))
-    environment = env_name(members[0]) or 'all runs'
-    text = ', '.join([environment] * (_ENV_NAME in names or not shown) + [
-        f'{name.rpartition(".")[2]}={values[name]}' for name in shown
-    ])
-    text = run_folder.printable(text)
-    text = text if len(text) <= 70 else text[:67] + '...'
+  for text, members in zip(_labels(list(groups.values()), names),
+                           groups.values()):
     while text in labels:
       text += "'"
     labels[text] = members
   return labels
+
+
+def _labels(
+    groups: Sequence[Sequence[Run]], names: Sequence[str]
+) -> list[str]:
+  """What tells groups apart, in a line each.
+
+  Settings that all of them have tell it, if they can: without a bonus, say,
+  its networks have none, which is no news.
+  """
+  configs = [members[0].config for members in groups]
+  shown = [name for name in names if name.rpartition('.')[2] != 'name']
+  in_all = [n for n in shown if all(n in config for config in configs)]
+  if len({tuple(map(config.get, in_all)) for config in configs}) == len(groups):
+    shown = in_all
+  texts = []
+  for members in groups:
+    parts = [
+        f'{name.rpartition(".")[2]}={members[0].config.get(name, "-")}'
+        for name in shown if name != _ENV_NAME
+    ]
+    if _ENV_NAME in shown or not parts:
+      parts.insert(0, env_name(members[0]) or 'all runs')
+    text = run_folder.printable(', '.join(parts))
+    texts.append(text if len(text) <= 70 else text[:67] + '...')
+  return texts
 
 
 def check_config(run: Run) -> None:

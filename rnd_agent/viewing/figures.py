@@ -43,7 +43,12 @@ def check_name(path: Union[str, os.PathLike]) -> None:
 
 
 def tidy(axis, plain_x: bool = False) -> None:
-  """A light grid, no box, thousands and millions as k and M."""
+  """A light grid, no box, a horizontal axis in k, M and G.
+
+  Args:
+    axis: of matplotlib.
+    plain_x: whether the horizontal axis keeps its numbers as they are.
+  """
   from matplotlib import ticker
 
   axis.grid(alpha=0.25)
