@@ -25,6 +25,7 @@ from rnd_agent.runs import export
 from rnd_agent.runs import recorder
 from rnd_agent.runs import recovery
 from rnd_agent.runs import resume
+from rnd_agent.runs import wording
 from rnd_agent.viewing import video
 
 
@@ -291,8 +292,8 @@ class Trainer:
       mean = self._window.statistics()['episode_return_mean']
       if self._window.is_full and mean >= self._target_return:
         self._progress.note(
-            f'mean return {mean:g} has reached target_return = '
-            f'{self._target_return:g}'
+            f'mean return {wording.number(mean)} has reached target_return = '
+            f'{wording.number(self._target_return)}'
         )
         return True
     return 0 < self._num_iterations <= self._iteration
@@ -439,7 +440,8 @@ class Trainer:
     self._summaries.evaluation(self._env_steps, result)
     self._progress.note(
         f'evaluation at iteration {self._iteration}: '
-        f'return {result.returns.mean():g} (max {result.returns.max():g}) in '
+        f'return {wording.number(result.returns.mean())} '
+        f'(max {wording.number(result.returns.max())}) in '
         f'{len(result.returns)} episodes of {result.lengths.mean():.0f} steps'
     )
 

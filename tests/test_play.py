@@ -312,12 +312,15 @@ def test_an_episode_can_be_cut(folder):
   player.close()
 
 
-def test_recurrent_cores_carry_their_state(tmp_path):
+def test_recurrent_cores_carry_their_state(tmp_path, capsys):
   folder = _train(
       tmp_path / 'run', "train_eval.env_name = 'toy:Recall'",
       'train_eval.rollout_length = 16',
       'ActorCriticNetwork.core = @GRUCell()', 'GRUCell.units = 8',
   )
+  # There is nothing to film of this one.
+  assert 'play.py --root_dir' in (out := capsys.readouterr().out)
+  assert '--video' not in out
   player = _player(folder)
   seen = []
   look = player._look

@@ -528,10 +528,16 @@ def test_minigrid_tells_its_width():
   assert suites.grid_width('MiniGrid-Empty-5x5-v0') == 5
   assert suites.grid_width('toy:Corridor') is None
   assert suites.grid_width('minigrid:Nothing') is None
+  assert suites.grid_width('minigrid:MiniGrid-Nothing-v0') is None
+  before = set(sys.modules)
+  for name in ('gymnasium:antigravity:X-v0', 'minigrid:antigravity:X-v0',
+               'MiniGrid-antigravity:X-v0'):
+    assert suites.grid_width(name) is None
+  assert 'antigravity' not in set(sys.modules) - before
 
 
 def test_novelty_shows_the_frames_of_its_peaks():
-  trace = _trace()
+  trace = _trace(score=np.where(np.arange(50) > 20, 12345678.0, 0.0))
   drawing = pictures.novelty(trace)
   *pictures_, axis = drawing.axes
   peaks = episode_trace.peaks(trace.intrinsic_reward, 6)
@@ -544,7 +550,8 @@ def test_novelty_shows_the_frames_of_its_peaks():
                                 trace.intrinsic_reward)
   dotted = [line.get_xdata()[0] for line in axis.lines
             if line.get_linestyle() == ':']
-  assert dotted == [21] and 'dotted' in axis.get_title('left')
+  assert dotted == [21]
+  assert axis.get_title('left').endswith('score 12,345,678 (dotted: points)')
   figures.png(drawing)
 
 

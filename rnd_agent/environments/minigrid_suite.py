@@ -42,7 +42,7 @@ def find(env_id: str) -> str:
 
 def grid_width(env_id: str) -> int:
   """Returns how many cells a row of an environment's grid has."""
-  env = gymnasium.make(env_id, disable_env_checker=True)
+  env = gymnasium.make(find(env_id), disable_env_checker=True)
   env.close()
   return env.unwrapped.width
 

@@ -194,6 +194,8 @@ def resolved_config(
 def grid_width(env_name: str) -> int | None:
   """How many cells a row has, where places are cells of a grid.
 
+  A name from a stranger's run is safe: none imports a module of its own.
+
   Args:
     env_name: As in `make`.
 
@@ -201,14 +203,16 @@ def grid_width(env_name: str) -> int | None:
     For MiniGrid's environments the width: a place is y * width + x. None for
     all others, and where there is no such environment here.
   """
+  game = env_name.removeprefix('minigrid:')
+  if not game.lower().startswith(_MINIGRID_PREFIXES):
+    return None
   try:
-    if _resolve(env_name).suite != 'minigrid':
-      return None
+    _minigrid(game)
   except (errors.UnknownEnvironmentError, errors.MissingPackageError):
     return None
   from rnd_agent.environments import minigrid_suite  # Optional: minigrid.
 
-  return minigrid_suite.grid_width(env_name.rpartition(':')[2])
+  return minigrid_suite.grid_width(game)
 
 
 def _resolve(env_name: EnvironmentSource) -> _Recipe:

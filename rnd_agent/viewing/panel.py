@@ -126,7 +126,8 @@ class Panel:
     trace = self._trace
     left = self._game[1] + _MARGIN
     right = self._game[1] + _WIDTH - _MARGIN
-    _write(picture, f'score {trace.score[i]:g}', (left, 26), _TEXT, 0.62)
+    score = wording.number(trace.score[i])
+    _write(picture, f'score {score}', (left, 26), _TEXT, 0.62)
     _write(picture, f'step {i}/{trace.length - 1}', (right, 24), _DIM,
            from_right=True)
     if self._has_places:

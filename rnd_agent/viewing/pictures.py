@@ -78,7 +78,7 @@ def novelty(trace: episode_trace.EpisodeTrace):
   axis.set_xlabel('agent steps of the episode', fontsize=9)
   axis.margins(x=0.01, y=0.12)
   figures.tidy(axis)
-  title = f'{trace.title}: score {trace.score[-1]:g}'
+  title = f'{trace.title}: score {wording.number(trace.score[-1])}'
   if rare:
     title += ' (dotted: points)'
   axis.set_title(_plain(title), fontsize=9, loc='left')
@@ -221,7 +221,7 @@ def _rooms_title(places, env_name: str, is_grid) -> str:
     text += ', numbered in the order of their first visits'
   else:
     text += ', in the order of the first visits' if count > 1 else ''
-    text += '; steps, episodes, and by: agent steps of the run when first seen'
+    text += '; steps, episodes, and by how many steps of the run it was seen'
   return _plain(text)
 
 

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from rnd_agent.runs import wording
 from rnd_agent.viewing import film_files
 
 _LOWEST = 420
@@ -89,7 +90,7 @@ class Window:
     picture = f'P6 {width} {height} 255 '.encode() + frame.tobytes()
     self._image = self._tkinter.PhotoImage(data=picture, format='PPM')
     self._label.configure(image=self._image)
-    self._root.title(f'{self._title}: score {score:g}')
+    self._root.title(f'{self._title}: score {wording.number(score)}')
     self._root.update()
     return self._open
 
