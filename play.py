@@ -89,6 +89,13 @@ def _fail(error, status=2):
   sys.exit(status)
 
 
+def _tell(text):
+  """Prints a line; what a stranger's file says may be part of it."""
+  from rnd_agent.runs import run_folder
+
+  print(run_folder.printable(text), flush=True)
+
+
 def _parse_flags(argv):
   """Reads the flags, or ends the process."""
   try:
@@ -149,8 +156,7 @@ def _play(player):
           watch=window.show if window else None, stop=lambda: bool(stopped),
       )
       outcomes.append(outcome)
-      print(f'episode {number}: {_described(outcome, player.env_name)}',
-            flush=True)
+      _tell(f'episode {number}: {_described(outcome, player.env_name)}')
       if stopped or window and not window.is_open:
         break
   finally:
@@ -261,15 +267,15 @@ def _run():
           f'{player.env_name} shows no pictures: leave out --video and --render'
       )
     actions = 'likeliest' if _GREEDY.value else 'sampled'
-    print(
+    _tell(
         f'{folder.label}: {player.env_name} after iteration '
-        f'{player.iteration}, {actions} actions', flush=True
+        f'{player.iteration}, {actions} actions'
     )
     outcomes, interrupted = _play(player)
   finally:
     player.close()
   if len(outcomes) > 1:
-    print(_summarized(outcomes, player.env_name))
+    _tell(_summarized(outcomes, player.env_name))
   written = []
   if _TRACE.value:
     outcomes[0].trace.save(_TRACE.value)
@@ -277,7 +283,7 @@ def _run():
   if _VIDEO.value:
     written += _film(outcomes, player.frames_per_second)
   for path in written:
-    print(f'wrote {path}')
+    _tell(f'wrote {path}')
   if interrupted:
     raise KeyboardInterrupt
 
@@ -288,6 +294,7 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)
   from rnd_agent import startup
   from rnd_agent.runs import run_folder
+  from rnd_agent.runs import unforeseen
   from rnd_agent.viewing import film_files
   from rnd_agent.viewing import window as window_lib
 
@@ -314,6 +321,8 @@ def main(argv):
       OSError,
   ) as error:
     _fail(error)
+  except Exception as error:  # noqa: BLE001, see `unforeseen`.
+    _fail(unforeseen.line(error, str(_ROOT_DIR.value)))
   except KeyboardInterrupt:
     print('play: interrupted', file=sys.stderr)
     sys.exit(130)

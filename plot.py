@@ -19,7 +19,9 @@ import time
 from absl import flags
 
 from rnd_agent.environments import suites
+from rnd_agent.runs import plain_text
 from rnd_agent.runs import run_folder
+from rnd_agent.runs import unforeseen
 from rnd_agent.viewing import comparison
 from rnd_agent.viewing import curve_panels
 from rnd_agent.viewing import curves
@@ -153,7 +155,7 @@ def _curves(arguments):
     try:
       draw()
     except (run_folder.RunFolderError, curves.TooEarlyError) as error:
-      print(f'plot: waiting: {error}', flush=True)
+      _say(f'plot: waiting: {error}')
     due = time.monotonic() + _INTERVAL.value
     while not stopped and time.monotonic() < due:
       time.sleep(0.1)
@@ -242,7 +244,7 @@ def _compare(arguments):
     own_files.check(output)
   runs = _read(_some_runs(arguments), with_config=True)
   text = comparison.as_markdown(*comparison.table(runs, exact=False))
-  print(text, end='')
+  _say(text.rstrip('\n'))
   if not _OUTPUT.value:
     return
   if output.suffix.lower() == '.csv':
@@ -261,7 +263,7 @@ def _report(arguments):
   width = suites.grid_width(curves.env_name(curves.read(folder)))  # Likewise.
   episode = _episode(folder)
   if episode.trace is None:
-    print(f'plot: the report has no episode: {episode.reason}')
+    _say(f'plot: the report has no episode: {episode.reason}')
   figures.write_text(output, report.page(
       folder, _METRICS.value, episode, width
   ))
@@ -329,7 +331,7 @@ def _one_run(arguments):
 
 def _tell(paths):
   for path in paths:
-    print(f'wrote {path}', flush=True)
+    _say(f'wrote {path}')
 
 
 _COMMANDS = {
@@ -339,6 +341,11 @@ _COMMANDS = {
     'compare': _compare,
     'report': _report,
 }
+
+
+def _say(text):
+  """Prints lines; what a stranger's file says may be part of them."""
+  print(plain_text.printable(text), flush=True)
 
 
 def _fail(error):
@@ -379,6 +386,8 @@ def main(argv):
       film_files.FilmError, OSError,
   ) as error:
     _fail(error)
+  except Exception as error:  # noqa: BLE001, see `unforeseen`.
+    _fail(unforeseen.line(error, ' '.join(arguments) or 'nothing'))
   except KeyboardInterrupt:
     sys.exit(130)
 

@@ -19,6 +19,8 @@ from typing import Any, Callable, Iterator, NamedTuple
 
 import tensorflow as tf
 
+from rnd_agent import plain_json
+
 _FOLDER = 'checkpoints'
 _LIST = '.sha256.json'
 _NAMES = re.compile(r'iteration-(\d+)\.(?:index|sha256\.json|data-.*)')
@@ -77,7 +79,7 @@ class JsonState(tf.train.experimental.PythonState):
 
   def deserialize(self, string_value: str) -> None:
     """Puts a saved state back; called by TensorFlow when it restores."""
-    self._set_state(json.loads(string_value))
+    self._set_state(plain_json.loads(string_value))
 
 
 class BytesState(tf.train.experimental.PythonState):
@@ -281,7 +283,7 @@ def _damage(prefix: str) -> str | None:
       if not stat.S_ISREG(mode):
         return f'{name} is {"a link" if stat.S_ISLNK(mode) else "no file"}'
     with open(prefix + _LIST, encoding='utf-8') as file:
-      expected = json.loads(file.read(_LARGEST_LIST))
+      expected = plain_json.loads(file.read(_LARGEST_LIST))
     if not isinstance(expected, dict) or not expected:
       raise ValueError('not a list of files')
     for name in there:
@@ -299,7 +301,7 @@ def _damage(prefix: str) -> str | None:
         return f'{name} has changed since it was written'
   except FileNotFoundError as error:
     return f'{os.path.basename(error.filename)} is missing'
-  except (OSError, ValueError, TypeError, RecursionError) as error:
+  except (OSError, ValueError, TypeError) as error:
     return f'{os.path.basename(prefix)}{_LIST}: {_first_line(error)}'
   return None
 

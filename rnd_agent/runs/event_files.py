@@ -17,6 +17,7 @@ import tensorflow as tf
 
 # A record: length of the data (8 bytes), checksum (4), data, checksum (4).
 _HEADER, _FOOTER = 12, 4
+_LARGEST_EVENT = 2**28  # bytes
 
 
 def cut(folder: str | os.PathLike, last_step: int) -> int:
@@ -62,7 +63,8 @@ def _records(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     file.seek(start)
     length, = struct.unpack('<Q', file.read(8))
     following = start + _HEADER + length + _FOOTER
-    if following > size:
+    # Every event has a time, and none is as large as a film of hours.
+    if not 0 < length <= _LARGEST_EVENT or following > size:
       return
     file.seek(start + _HEADER)
     yield start, file.read(length)

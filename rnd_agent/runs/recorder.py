@@ -168,7 +168,7 @@ class MetricsFile:
       found = content.partition(b'\n')[0].decode('utf-8', 'replace').strip()
       raise ValueError(
           f'{self._path} has other columns than this version writes: '
-          f'"{found}"; move the file away or choose another folder'
+          f'"{found[:200]}"; move the file away or choose another folder'
       )
     keep = len(header)
     complete = content[keep : content.rfind(b'\n') + 1]

@@ -7,22 +7,26 @@ anything else that is not what a run leaves there.
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import re
 import stat
 
+from rnd_agent import plain_json
 from rnd_agent.settings.gin_files import ConfigError
 
-_FILES = ('run.json', 'metrics.csv', 'operative_config.gin')
+# What they may have at most, bytes: a run of the paper's length has 10 MB of
+# metrics, and 2 kB in run.json for each of its starts.
+_FILES = {
+    'run.json': 2**25, 'metrics.csv': 2**27, 'places.csv': 2**27,
+    'operative_config.gin': 2**20,
+}
 _FOLDERS = ('checkpoints', 'train', 'eval', 'videos', 'policy')
 _FILE, _FOLDER = 'a file', 'a folder'
 # In checkpoints/ a link counts as damage, see `checkpoints`.
 _PASSED_OVER = re.compile(
     r'iteration-\d+\.(?:index|sha256\.json|data-.*)(?:\.damaged)?'
 )
-_LARGEST_TEXT = 2**28  # bytes
 
 
 def check(folder: str | os.PathLike):
@@ -91,7 +95,7 @@ def _check_kind(path: pathlib.Path, kind: str | None):
 
 def _check_readable(path: pathlib.Path):
   try:
-    if path.stat().st_size > _LARGEST_TEXT:
+    if path.stat().st_size > _FILES[path.name]:
       raise ValueError(f'{path.stat().st_size} bytes are too many')
     path.read_text(encoding='utf-8')
   except OSError as error:
@@ -116,12 +120,17 @@ def _check_below(folder: pathlib.Path):
 def _check_run_json(path: pathlib.Path):
   """It keeps the list of all starts, which goes on."""
   try:
-    content = json.loads(path.read_text(encoding='utf-8'))
+    content = plain_json.loads(path.read_text(encoding='utf-8'))
     if not isinstance(content, dict) or not isinstance(
         content.get('starts'), list
     ):
       raise ValueError("it has no list of 'starts'")
-  except (ValueError, RecursionError) as error:
+    for start in content['starts']:
+      if not isinstance(start, dict) or not isinstance(
+          start.get('machine'), (dict, type(None))
+      ):
+        raise ValueError('one of its starts is none')
+  except ValueError as error:
     raise ConfigError(
         f'{path} is damaged ({error}): move it away to continue this run'
     ) from error

@@ -10,14 +10,14 @@ from __future__ import annotations
 import collections
 import csv
 import io
-import json
 import math
 import os
 import pathlib
 import re
 import stat
-from typing import Any, NamedTuple, Union
+from typing import Any, Iterable, Iterator, NamedTuple, Union
 
+from rnd_agent import plain_json
 from rnd_agent.settings import operative_config
 
 CONFIG = 'operative_config.gin'
@@ -27,8 +27,18 @@ DESCRIPTION = 'run.json'
 CHECKPOINTS = 'checkpoints'
 VIDEOS = 'videos'
 
-# Of a text file, bytes: a metrics.csv of the paper's length has 10 MB.
-_LARGEST_TEXT = 2**28
+# Of a text file, bytes: of a run of the paper's length metrics.csv has 10 MB and
+# run.json 2 kB for each start.
+_LARGEST_TEXT = {
+    CONFIG: 2**20, METRICS: 2**27, PLACES: 2**27, DESCRIPTION: 2**25
+}
+# Of a table; that metrics.csv has 1.4 million.
+_MOST_CELLS = 10**7
+_LONGEST_LINE = 2**16
+# What numbers may be: counts and hours, and what float32 holds.
+_LARGEST_COUNT = 2**53
+_LARGEST_NUMBER = 1e39
+_COUNTS = ('iteration', 'frames', 'env_steps', 'wall_time_s')
 
 
 class RunFolderError(ValueError):
@@ -122,7 +132,11 @@ class RunFolder:
     folder = self._path.joinpath(*names)
     if not os.path.lexists(folder):
       return []
-    if not folder.resolve().is_relative_to(self._real):
+    try:
+      inside = folder.resolve().is_relative_to(self._real)
+    except RuntimeError as error:  # Links in a circle.
+      raise RunFolderError(f'{printable(folder)} leads nowhere') from error
+    if not inside:
       raise RunFolderError(
           f'{printable(folder)} leads out of the run: not opened'
       )
@@ -138,7 +152,7 @@ class RunFolder:
     """
     path = self.file(name)
     try:
-      if path.stat().st_size > _LARGEST_TEXT:
+      if path.stat().st_size > _LARGEST_TEXT[name]:
         raise RunFolderError(f'{printable(path)} is too large for a {name}')
       return path.read_text(encoding='utf-8')
     except OSError as error:
@@ -160,12 +174,16 @@ class RunFolder:
       RunFolderError: it cannot be read, has no iteration yet, or holds
         something else than numbers.
     """
-    rows = self._rows(METRICS, ('iteration', 'wall_time_s'))
-    if not rows:
+    columns = self._columns(METRICS, ('iteration', 'wall_time_s'))
+    if not columns['iteration']:
       raise RunFolderError(
           f'{printable(self._path / METRICS)} has no iteration yet'
       )
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    for name in set(_COUNTS) & set(columns):
+      if any(x < 0 or x > _LARGEST_COUNT for x in columns[name]):
+        raise RunFolderError(
+            f'{printable(self._path / METRICS)}: a cell of {name} is no count'
+        )
     columns['hours'] = [s / 3600 for s in columns['wall_time_s']]
     return columns
 
@@ -176,16 +194,17 @@ class RunFolder:
       RunFolderError: places.csv cannot be read or holds something else.
     """
     first, steps, episodes = {}, collections.Counter(), collections.Counter()
-    columns = ('iteration', 'env_steps', 'place', 'steps', 'episodes')
-    for row in self._rows(PLACES, columns):
-      if not all(math.isfinite(row[name]) for name in columns):
+    names = ('iteration', 'env_steps', 'place', 'steps', 'episodes')
+    columns = self._columns(PLACES, names)
+    for row in zip(*(columns[name] for name in names)):
+      if not all(0 <= x <= _LARGEST_COUNT and x.is_integer() for x in row):
         raise RunFolderError(
-            f'{printable(self._path / PLACES)}: a cell is empty or infinite'
+            f'{printable(self._path / PLACES)}: a cell is no count'
         )
-      place = int(row['place'])
-      first.setdefault(place, (int(row['iteration']), int(row['env_steps'])))
-      steps[place] += int(row['steps'])
-      episodes[place] += int(row['episodes'])
+      iteration, env_steps, place, row_steps, row_episodes = map(int, row)
+      first.setdefault(place, (iteration, env_steps))
+      steps[place] += row_steps
+      episodes[place] += row_episodes
     return [
         Place(place, order, *start, steps[place], episodes[place])
         for order, (place, start) in enumerate(first.items(), start=1)
@@ -202,8 +221,8 @@ class RunFolder:
       RunFolderError: it cannot be read.
     """
     try:
-      content = json.loads(self.text(DESCRIPTION))
-    except (ValueError, RecursionError) as error:
+      content = plain_json.loads(self.text(DESCRIPTION))
+    except ValueError as error:
       if isinstance(error, RunFolderError):
         raise
       raise RunFolderError(
@@ -224,27 +243,52 @@ class RunFolder:
         numbered[int(number[1])] = path
     return [path for _, path in sorted(numbered.items())]
 
-  def _rows(self, name: str, needed) -> list[dict[str, float]]:
-    """The rows of a file of numbers, each a dict by column."""
+  def _columns(self, name: str, needed) -> dict[str, list[float]]:
+    """The columns of a file of numbers."""
     shown = printable(self._path / name)
     text = self.text(name)
-    complete = text[: text.rfind('\n') + 1]
-    lines = list(csv.reader(io.StringIO(complete)))
-    header = lines[0] if lines else []
+    complete = io.StringIO(text[: text.rfind('\n') + 1])
+    lines = csv.reader(_short_lines(complete, shown), quoting=csv.QUOTE_NONE)
+    try:
+      return self._numbers(shown, lines, needed)
+    except csv.Error as error:
+      raise RunFolderError(
+          f'{shown}, line {lines.line_num}: {error}'
+      ) from error
+
+  def _numbers(self, shown, lines, needed) -> dict[str, list[float]]:
+    header = next(lines, [])
     missing = [column for column in needed if column not in header]
     if missing:
       raise RunFolderError(f'{shown} has no column {missing[0]}')
-    rows = []
-    for number, cells in enumerate(lines[1:], start=2):
+    columns = [[] for _ in header]
+    for number, cells in enumerate(lines, start=2):
       try:
-        values = [float(cell or 'nan') for cell in cells]
-        rows.append(dict(zip(header, values, strict=True)))
+        for column, cell in zip(columns, cells, strict=True):
+          column.append(_number(cell))
       except ValueError as error:
         raise RunFolderError(
             f'{shown}, line {number}: not a row of this file: '
             f'"{printable(",".join(cells))[:60]}"'
         ) from error
-    return rows
+      if number * len(header) > _MOST_CELLS:
+        raise RunFolderError(f'{shown} has more than {_MOST_CELLS} cells')
+    return dict(zip(header, columns))
+
+
+def _short_lines(file: Iterable[str], shown: str) -> Iterator[str]:
+  for number, line in enumerate(file, start=1):
+    if len(line) > _LONGEST_LINE:
+      raise RunFolderError(f'{shown}, line {number}: is too long')
+    yield line
+
+
+def _number(cell: str) -> float:
+  """A cell's number, NaN for an empty one."""
+  number = float(cell or 'nan')
+  if math.isfinite(number) and abs(number) > _LARGEST_NUMBER:
+    raise ValueError('larger than any metric')
+  return number
 
 
 def printable(text: Union[str, os.PathLike]) -> str:

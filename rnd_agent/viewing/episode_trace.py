@@ -5,14 +5,20 @@ A trace is saved as plain arrays (numpy's .npz without pickle).
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
+import stat
+import struct
+import tokenize
 from typing import NamedTuple, Optional, Sequence, Union
 import zipfile
 import zlib
 
 import cv2
 import numpy as np
+
+from rnd_agent.runs import run_folder
 
 NO_PLACE = -1
 NO_ACTION = -1
@@ -24,6 +30,11 @@ _ARRAYS = {
     'probabilities': (np.float32, 2),
 }
 _FRAME_BYTES, _FRAME_ENDS = 'frame_bytes', 'frame_ends'
+# What a file may claim: bytes, pixels of a frame, numbers.
+_LARGEST_ARRAY = 2**31
+_MOST_PIXELS = 2**24
+_LARGEST_NUMBER = 1e30
+_PNG = b'\x89PNG\r\n\x1a\n'
 # Of a clip, observations before its peak and after it.
 _AROUND_A_PEAK = 30
 _NAMES = ('title', 'action_names')
@@ -104,21 +115,48 @@ def load(path: Union[str, os.PathLike]) -> EpisodeTrace:
     TraceError: it cannot be read or is none.
   """
   try:
-    with np.load(path, allow_pickle=False) as file:
-      contents = {name: file[name] for name in file.files}
+    if not stat.S_ISREG(os.stat(path).st_mode):
+      raise TraceError(f'{path} is no file')
+    with zipfile.ZipFile(path) as archive:
+      return _checked({
+          name: _array(archive, name)
+          for name in (*_ARRAYS, _FRAME_BYTES, _FRAME_ENDS, *_NAMES)
+      })
   except OSError as error:
     raise TraceError(
         f'{path} cannot be read ({error.strerror or "no trace"})'
     ) from error
-  except (ValueError, EOFError, KeyError, zipfile.BadZipFile,
-          zlib.error) as error:
-    raise TraceError(f'{path} is no trace of an episode') from error
-  try:
-    return _checked(contents)
-  except (ValueError, KeyError) as error:
+  except TraceError:
+    raise
+  # What zipfile and numpy make of a file that is no archive of arrays.
+  except (
+      ValueError, TypeError, EOFError, KeyError, RuntimeError, OverflowError,
+      struct.error, tokenize.TokenError, SyntaxError, zipfile.BadZipFile,
+      zlib.error,
+  ) as error:
     raise TraceError(
         f'{path} is no trace of an episode: {str(error)[:80]}'
     ) from error
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+  """An array of the archive, whose header may claim what it likes."""
+  member = archive.getinfo(f'{name}.npy')
+  if member.file_size > _LARGEST_ARRAY:
+    raise ValueError(f'{name} is too large')
+  with archive.open(member) as file:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+      header = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+      header = np.lib.format.read_array_header_2_0(file)
+    else:
+      raise ValueError(f'{name} is of another version')
+    shape, fortran, dtype = header
+    data = file.read()
+  if dtype.hasobject or len(data) != math.prod(shape) * dtype.itemsize:
+    raise ValueError(f'{name} is not what its header says')
+  return np.ndarray(shape, dtype, data, order='F' if fortran else 'C')
 
 
 def _checked(contents) -> EpisodeTrace:
@@ -130,15 +168,48 @@ def _checked(contents) -> EpisodeTrace:
       arrays['score']
   ):
     raise ValueError('its parts differ in length')
-  data, ends = contents[_FRAME_BYTES].tobytes(), contents[_FRAME_ENDS].tolist()
-  starts = [0, *ends[:-1]] if ends else []
+  for name, array in arrays.items():
+    if array.dtype.kind == 'f' and (np.abs(array) > _LARGEST_NUMBER).any():
+      raise ValueError(f'{name} has a number that is too large')
+  for name in ('place', 'action'):
+    if (arrays[name] < -1).any():
+      raise ValueError(f'{name} has a number below -1')
+  data, ends = contents[_FRAME_BYTES], contents[_FRAME_ENDS]
+  title, names = (contents[name] for name in _NAMES)
+  if (data.dtype, data.ndim, ends.dtype, ends.ndim) != (
+      np.uint8, 1, np.int64, 1
+  ) or (title.dtype.kind, title.ndim, names.dtype.kind, names.ndim) != (
+      'U', 0, 'U', 1
+  ):
+    raise ValueError('its frames or names have another type or shape')
   if len(ends) not in (0, len(arrays['score'])):
     raise ValueError('it has more or fewer frames than observations')
-  frames = tuple(data[a:b] for a, b in zip(starts, ends))
-  title, names = (contents[name] for name in _NAMES)
+  starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)[:len(ends)]
+  if (ends < starts).any() or ends[-1:].sum() > len(data):
+    raise ValueError('its frames end where they cannot')
+  data = data.tobytes()
+  frames = tuple(data[a:b] for a, b in zip(starts.tolist(), ends.tolist()))
+  if len(set(map(_size, frames))) > 1:
+    raise ValueError('its frames differ in size')
   return EpisodeTrace(
-      str(title), tuple(str(name) for name in names), frames=frames, **arrays
+      run_folder.printable(str(title)),
+      tuple(run_folder.printable(str(name)) for name in names),
+      frames=frames, **arrays,
   )
+
+
+def _size(frame: bytes) -> tuple[int, int]:
+  """Width and height of a PNG file, from its header.
+
+  Raises:
+    ValueError: it is none, or too large.
+  """
+  if frame[:8] != _PNG or len(frame) < 24:
+    raise ValueError('a frame is no PNG file')
+  width, height = struct.unpack('>II', frame[16:24])
+  if width * height > _MOST_PIXELS:
+    raise ValueError('a frame is too large')
+  return width, height
 
 
 def encode(frame: np.ndarray) -> bytes:
@@ -158,9 +229,11 @@ def decode(data: bytes) -> np.ndarray:
   Raises:
     TraceError: the bytes are no picture.
   """
-  image = None
-  if data:
+  try:
+    _size(data)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+  except (ValueError, cv2.error) as error:
+    raise TraceError('a frame of the trace is no picture') from error
   if image is None:
     raise TraceError('a frame of the trace is no picture')
   return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

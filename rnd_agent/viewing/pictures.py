@@ -24,6 +24,7 @@ _MOST_PEAKS = 6
 # Share of an episode's steps that may score to be marked.
 _MOST_SCORING = 0.15
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
+_MOST_PLACES = 2000  # Taller pictures cannot be made.
 
 
 def novelty(trace: episode_trace.EpisodeTrace):
@@ -108,6 +109,10 @@ def rooms(
     raise run_folder.RunFolderError(
         f'{run_folder.printable(env_name)} has no places yet: rooms are known '
         "in Montezuma's Revenge and Pitfall, cells in MiniGrid and toy:Corridor"
+    )
+  if len(places) > _MOST_PLACES:
+    raise run_folder.RunFolderError(
+        f'{len(places)} places are too many for a map: at most {_MOST_PLACES}'
     )
   plt = figures.pyplot()
   by_number = {place.place: place for place in places}

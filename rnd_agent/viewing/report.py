@@ -257,5 +257,6 @@ def _base64(data: bytes) -> str:
 
 
 def _text(value) -> str:
-  """Anything as text that is no markup."""
-  return html.escape(str(value), quote=True)
+  """Anything as text that is no markup, and can be written."""
+  text = str(value).encode('utf-8', 'backslashreplace').decode()
+  return html.escape(text, quote=True)
