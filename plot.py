@@ -95,6 +95,7 @@ _TRUST = flags.DEFINE_bool(
     flag_values=_FLAGS,
 )
 _MOST_STEPS = 18000
+_LONGEST_INTERVAL = 10**6
 
 
 class UsageError(ValueError):
@@ -379,6 +380,11 @@ def main(argv):
   try:
     if _WATCH.value and command != 'curves':
       raise UsageError('--watch is for curves')
+    if not _INTERVAL.value <= _LONGEST_INTERVAL:  # Neither is NaN.
+      raise UsageError(
+          f'--interval={_INTERVAL.value}: choose seconds, at most '
+          f'{_LONGEST_INTERVAL}'
+      )
     _COMMANDS[command](arguments)
   except (
       UsageError, run_folder.RunFolderError, curves.CurvesError,

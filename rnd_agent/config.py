@@ -9,12 +9,16 @@ paper's (Burda et al. 2018, arXiv 1810.12894, appendix A.4, tables 4 and 5).
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Optional, Sequence
 
 import gin
 
+# Threads and lanes: TensorFlow ends the process where there can be no more.
+_MOST_PARALLEL = 4096
 BONUS_AT_END = ('reset', 'terminal')
+
+
+_TOO_LARGE = 1e30  # Within float32, and so are its squares' roots.
 
 
 def _require(condition: bool, message: str):
@@ -30,11 +34,11 @@ def _check_finite(config):
   """Raises ValueError for a NaN or an infinity in any numeric field."""
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
-    if isinstance(value, float):
+    if isinstance(value, (float, int)):
       _require(
-          math.isfinite(value),
-          f'{type(config).__name__}.{field.name} = {value}: give a finite '
-          'number.',
+          abs(value) < _TOO_LARGE,
+          f'{type(config).__name__}.{field.name} = {value!r:.40}: give a '
+          'finite number below 1e30.',
       )
 
 
@@ -117,8 +121,13 @@ class PPOConfig:
         f'PPOConfig.epsilon_greedy = {self.epsilon_greedy}: must lie in '
         '[0, 1).',
     )
+    _require(
+        self.adam_epsilon > 0,
+        f'PPOConfig.adam_epsilon = {self.adam_epsilon}: must be above 0: a '
+        'weight without gradient would be divided by it (the paper: 1e-8).',
+    )
     for name in ('entropy_regularization', 'value_loss_coefficient',
-                 'value_clipping', 'adam_epsilon', 'gradient_clipping'):
+                 'value_clipping', 'gradient_clipping'):
       _require(
           getattr(self, name) >= 0,
           f'PPOConfig.{name} = {getattr(self, name)}: must not be negative.',
@@ -167,8 +176,12 @@ class RNDConfig:
           0 <= getattr(self, name) <= 1,
           f'RNDConfig.{name} = {getattr(self, name)}: must lie in [0, 1].',
       )
-    for name in ('intrinsic_coefficient', 'extrinsic_coefficient',
-                 'variance_epsilon'):
+    _require(
+        self.variance_epsilon > 0,
+        f'RNDConfig.variance_epsilon = {self.variance_epsilon}: must be above '
+        '0: a pixel that never changes would be divided by it.',
+    )
+    for name in ('intrinsic_coefficient', 'extrinsic_coefficient'):
       _require(
           getattr(self, name) >= 0,
           f'RNDConfig.{name} = {getattr(self, name)}: must not be negative.',
@@ -265,6 +278,11 @@ class ComputeConfig:
       if not _is_count(value):
         raise ValueError(
             f'ComputeConfig.{name} = {value!r}: must be 1 or more, or None.'
+        )
+      if name != 'micro_batch_size' and value > _MOST_PARALLEL:
+        raise ValueError(
+            f'ComputeConfig.{name} = {value}: choose at most {_MOST_PARALLEL}, '
+            'or None.'
         )
     if isinstance(self.devices, str) or self.devices == ():
       raise ValueError(

@@ -1,9 +1,9 @@
 """`train_eval`: the run that a config describes, checked and then trained."""
 
 import difflib
-import math
 import os
 import pathlib
+import sys
 from typing import Any, Optional
 
 import gin
@@ -20,6 +20,7 @@ from rnd_agent.environments.errors import MissingPackageError
 from rnd_agent.environments.errors import UnknownEnvironmentError
 from rnd_agent.runs import run_files
 from rnd_agent.settings import config_checks
+from rnd_agent.settings import network_sizes
 from rnd_agent.settings.gin_files import ConfigError
 
 PRECISIONS = ('float32', 'mixed_bfloat16')
@@ -39,6 +40,15 @@ _SMALLEST = {
     'checkpoints_to_keep': 1,
     'summary_interval': 1,
     'video_interval': 0,
+}
+# The largest of those whose size nothing else limits. Epochs are unrolled.
+_LARGEST = {
+    'num_epochs': 1000,
+    **dict.fromkeys((
+        'num_iterations', 'random_steps', 'eval_interval',
+        'checkpoint_interval', 'checkpoints_to_keep', 'summary_interval',
+        'video_interval',
+    ), 10**9),
 }
 # Bytes: processes and libraries; an emulator; values and features of a step.
 _MEMORY_STANDING_BY = 500 * 2**20
@@ -126,6 +136,7 @@ def train_eval(
   check_sizes(sequence_length=PPOConfig().sequence_length, **settings)
   space = _check_environment(env_name)
   observation_bytes = int(np.prod(space.shape)) * space.dtype.itemsize
+  network_sizes.check(space.shape, num_parallel_environments)
   check_memory(observation_bytes, num_parallel_environments, rollout_length)
   config_checks.check_evaluation(
       observation_bytes, num_eval_episodes if eval_interval else 0
@@ -162,6 +173,9 @@ def check_sizes(sequence_length: Optional[int] = None, **settings: Any):
   """
   for name, smallest in _SMALLEST.items():
     _check_whole_number(name, settings[name], smallest)
+  for name, largest in _LARGEST.items():
+    if (settings[name] or 0) > largest:
+      raise _wrong(name, settings[name], f'choose at most {largest}')
   if settings['seed'] >= 2**31:
     raise _wrong('seed', settings['seed'], 'choose one below 2147483648')
   environments = settings['num_parallel_environments']
@@ -229,6 +243,7 @@ def check_configs():
   config_checks.check_observation(suites.EnvironmentConfig())
   config_checks.check_layers()
   config_checks.check_given()
+  config_checks.check_values()
 
 
 def check_memory(
@@ -306,6 +321,12 @@ def prepare_root_dir(root_dir: str, resume: bool):
   """
   if not root_dir:
     raise ConfigError('--root_dir= is empty: name a folder, such as runs/x')
+  try:
+    root_dir.encode()
+  except UnicodeEncodeError as error:
+    raise ConfigError(
+        f'--root_dir={root_dir}: the name is not text in UTF-8: choose another'
+    ) from error
   folder = pathlib.Path(root_dir)
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -401,5 +422,6 @@ def _divisible(environments: int, minibatches: int) -> str:
 
 
 def _is_finite_number(value: Any) -> bool:
-  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-  return is_number and math.isfinite(value)
+  if isinstance(value, bool) or not isinstance(value, (int, float)):
+    return False
+  return abs(value) <= sys.float_info.max  # A whole number may be larger.

@@ -355,11 +355,14 @@ class Trainer:
     bad = [k for k, v in values.items() if not np.isfinite(v.numpy())]
     if not bad and not loss_info.extra.nonfinite_updates.numpy():
       return
+    latest = self._checkpoints.latest
+    mend = 'there is no checkpoint yet: begin again'
+    if latest:
+      mend = f'the last checkpoint ({latest}) is intact: resume from it'
     raise TrainingDivergedError(
         f'iteration {self._iteration + 1} gave NaN or infinity in '
         f'{", ".join(bad) or "gradients"}; the updates concerned were not '
-        f'applied and the last checkpoint ({self._checkpoints.latest}) is '
-        'intact: resume from it with a lower PPOConfig.learning_rate or with '
+        f'applied; {mend} with a lower PPOConfig.learning_rate or with '
         'PPOConfig.gradient_clipping = 0.5'
     )
 

@@ -16,6 +16,10 @@ _MINIMA = {
     'layout_seed': 0,
 }
 
+# What more than that would do is hang, or be no float.
+_MAXIMA = {'frame_skip': 1000}
+_LARGEST = 1e30
+
 # Fields that mean something to one suite only.
 SUITE_OF_OPTION = {
     'full_action_space': 'atari',
@@ -90,6 +94,11 @@ class EnvironmentConfig:
       if value is not None and value < minimum:
         raise ValueError(
             f'EnvironmentConfig.{name} must be at least {minimum}, got {value}'
+        )
+      if value is not None and value > _MAXIMA.get(name, _LARGEST):
+        raise ValueError(
+            f'EnvironmentConfig.{name} must be at most '
+            f'{_MAXIMA.get(name, _LARGEST):g}, got {value!r:.40}'
         )
     if (self.sticky_action_probability or 0) >= 1:
       raise ValueError(

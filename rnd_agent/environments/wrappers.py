@@ -74,9 +74,10 @@ class StickyActions(gymnasium.Wrapper):
 
   def restore_state(self, state: dict[str, Any]):
     """Takes back what `saved_state` returned."""
-    self._previous = states.whole_number(
-        state['previous'], int(self.action_space.n)
-    )
+    previous = state['previous']
+    if previous is not None:
+      previous = states.whole_number(previous, int(self.action_space.n))
+    self._previous = previous
     self._random.bit_generator.state = state['random']
 
   @staticmethod

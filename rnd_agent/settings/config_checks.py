@@ -7,6 +7,7 @@ native code, in the end of the process.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import gin
@@ -63,8 +64,59 @@ _GIVEN = {
     'RNDPPOAgent.sequence_length': 'PPOConfig.sequence_length',
     'RNDPPOAgent.epsilon_greedy': 'PPOConfig.epsilon_greedy',
 }
+_LARGEST_GAIN = 1000
+_NAMED = (
+    'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork', 'GRUCell',
+    'LSTMCell', 'DNCCell',
+)
+_NAME = re.compile(r'[A-Za-z0-9]\w*', re.ASCII)
+_FUNCTIONS = tuple(
+    f'{cell}.{name}' for cell in ('GRUCell', 'LSTMCell') for name in (
+        'activation', 'recurrent_activation', 'kernel_initializer',
+        'recurrent_initializer', 'bias_initializer', 'kernel_regularizer',
+        'recurrent_regularizer', 'bias_regularizer', 'kernel_constraint',
+        'recurrent_constraint', 'bias_constraint',
+    )
+)
 _LARGEST_LAYER = 2**16
 _LARGEST_OBSERVATION = 2**27  # numbers
+
+
+def check_values():
+  """Checks what the networks' constructors take without a look.
+
+  Raises:
+    ConfigError: A gain, a name or a core is none.
+  """
+  gain = _bound('ActorCriticNetwork.head_gain')
+  if gain is not None and not (
+      isinstance(gain, (int, float)) and not isinstance(gain, bool)
+      and 0 < gain <= _LARGEST_GAIN
+  ):
+    raise ConfigError(
+        f'ActorCriticNetwork.head_gain = {gain!r:.40}: choose a number above 0 '
+        f'and up to {_LARGEST_GAIN} (the paper: 0.01)'
+    )
+  for owner in _NAMED:
+    name = _bound(f'{owner}.name')
+    if name is not None and not (
+        isinstance(name, str) and _NAME.fullmatch(name)
+    ):
+      raise ConfigError(
+          f'{owner}.name = {name!r:.40}: choose letters, digits and _'
+      )
+  if _bound('ActorCriticNetwork.core') in ([], ()):
+    raise ConfigError(
+        'ActorCriticNetwork.core is an empty list: choose None for no core'
+    )
+  for name in _FUNCTIONS:
+    value = _bound(name)
+    if value is not None and not isinstance(
+        value, (str, gin.config.ConfigurableReference)
+    ):
+      raise ConfigError(
+          f"{name} = {value!r:.40}: choose a name in quotes, such as 'tanh'"
+      )
 
 
 def check_given():

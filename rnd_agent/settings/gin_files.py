@@ -550,7 +550,18 @@ def _fits(value: Any, hint: Any) -> bool:
     return not alike or all(_fits(item, arguments[0]) for item in value)
   if dataclasses.is_dataclass(hint):
     return isinstance(value, hint)
+  if isinstance(value, (bool, int, float)):
+    return not _is_made_by_a_call(hint, origin)
   return True
+
+
+def _is_made_by_a_call(hint: Any, origin: Any) -> bool:
+  """Whether no number is of a type: a function, or an object of a package."""
+  if origin is collections.abc.Callable:
+    return True
+  return inspect.isclass(hint) and hint.__module__.partition('.')[0] in (
+      _PACKAGE, 'tf_agents', 'keras'
+  )
 
 
 def _nearest(name: str, candidates) -> list[str]:

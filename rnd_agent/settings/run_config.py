@@ -18,6 +18,9 @@ from rnd_agent.environments import suites
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files
 
+# The checkpoint has a number for each.
+_MOST_ENVIRONMENTS = 10**6
+
 
 class RefusedConfigError(ValueError):
   """A config that asks for more than it may; one line."""
@@ -78,6 +81,12 @@ def read(
   train_eval_lib.check_sizes(
       sequence_length=config_lib.PPOConfig().sequence_length, **settings
   )
+  environments = settings['num_parallel_environments']
+  if environments > _MOST_ENVIRONMENTS:
+    raise gin_files.ConfigError(
+        f'train_eval.num_parallel_environments = {environments}: no run has '
+        'that many'
+    )
   env_name = settings['env_name']
   suites.check_name(env_name)
   return Settings(**{name: settings[name] for name in Settings._fields})

@@ -26,6 +26,7 @@ from rnd_agent.environments import suites
 from rnd_agent.environments import wrappers
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
+from rnd_agent.settings import network_sizes
 from rnd_agent.settings import run_config
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import film_files
@@ -94,6 +95,7 @@ class Player:
     self._env_name = settings.env_name
     self._environment = _make_environment(settings.env_name, sticky, seed)
     try:
+      network_sizes.check(self._environment.observation_space.shape, copies=1)
       self._agent = _build_agent(
           self._environment, settings, compute_config
       )

@@ -1,0 +1,146 @@
+"""How many weights a config's networks have, before they are built.
+
+Convolutions aside: what fills a machine is a dense layer between two large
+ones, or a memory of very many rows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional, Sequence
+
+import gin
+
+from rnd_agent import machine
+from rnd_agent.settings.gin_files import ConfigError
+
+# The default convolutions leave an eighth of each side, in so many channels.
+_SHRUNK_BY, _CHANNELS = 8, 64
+_GATES = {'GRUCell': 3, 'LSTMCell': 4}
+# Of a weight while it is trained: itself, its gradient, Adam's two averages.
+_COPIES = 4
+_BYTES = 4
+
+
+def check(
+    shape: Sequence[int], num_environments: int = 1, copies: int = _COPIES
+) -> None:
+  """Checks that the networks find room in this machine.
+
+  Args:
+    shape: of an observation.
+    num_environments: that have a recurrent state each.
+    copies: of each weight; 1 where nothing is trained.
+
+  Raises:
+    ConfigError: they do not; with what to lower.
+  """
+  needed = _BYTES * (
+      copies * weights(shape) + num_environments * _state_size()
+  )
+  free = machine.available_memory()
+  if needed > free:
+    raise ConfigError(
+        f'the networks need about {needed / 2**30:.3g} GiB of memory, '
+        f'{free / 2**30:.3g} are free: choose smaller layers, see '
+        'ActorCriticNetwork.fc_layer_params, the core\'s sizes and '
+        'RandomNetworkDistillation.predictor_hidden_units'
+    )
+
+
+def weights(shape: Sequence[int]) -> int:
+  """About how many weights there are.
+
+  Args:
+    shape: of an observation.
+
+  Returns:
+    Those of the dense layers and the core, as gin binds them.
+  """
+  final = _value('ActorCriticNetwork.final_layer_params', ())
+  trunk = [
+      _flat(shape, 'ActorCriticNetwork.conv_layer_params'),
+      *_value('ActorCriticNetwork.fc_layer_params', (256, 448)),
+  ]
+  total = _dense(trunk)
+  width = trunk[-1]
+  for name in _cells():
+    units = _units(name)
+    gates = _GATES.get(name, 4)
+    total += gates * units * (width + units + _words_read(name))
+    width = units
+  total += _dense([width, *final])
+  width = [width, *final][-1]
+  total += 2 * width * width  # The branches.
+  features = _value('RandomNetworkDistillation.feature_dim', 512)
+  hidden = _value(
+      'RandomNetworkDistillation.predictor_hidden_units', (512, 512)
+  )
+  encoder = [_flat(shape, 'RNDNetwork.conv_layer_params')]
+  if len(shape) == 1:
+    encoder += _value('RNDNetwork.fc_layer_params', (256,))
+  for layers in ((), hidden):  # Target and predictor.
+    total += _dense([*encoder, *layers, features])
+  return total
+
+
+def _state_size() -> int:
+  """Numbers of a recurrent state that grow with a square."""
+  if 'DNCCell' not in _cells():
+    return 0
+  return 2 * _value('DNCCell.memory_size', 256) ** 2
+
+
+def _cells() -> list[str]:
+  """The cells of the core, by their names."""
+  core = _value('ActorCriticNetwork.core', None)
+  references = core if isinstance(core, (list, tuple)) else [core]
+  return [
+      r.configurable.name for r in references
+      if isinstance(r, gin.config.ConfigurableReference)
+  ]
+
+
+def _units(name: str) -> int:
+  if name == 'DNCCell':
+    return _value('DNCCell.controller_units', 256)
+  return _value(f'{name}.units', 0)
+
+
+def _words_read(name: str) -> int:
+  if name != 'DNCCell':
+    return 0
+  return _value('DNCCell.num_read_heads', 4) * _value('DNCCell.word_size', 64)
+
+
+def _flat(shape: Sequence[int], name: str) -> int:
+  """Features that reach the first dense layer."""
+  if len(shape) == 1:
+    return shape[0]
+  height, width = shape[:2]
+  layers = _value(name, None)
+  if layers is None:
+    return math.ceil(height / _SHRUNK_BY) * math.ceil(
+        width / _SHRUNK_BY) * _CHANNELS
+  for _, kernel, stride in layers:
+    height, width = (
+        max(1, (side - kernel) // stride + 1) for side in (height, width)
+    )
+  return height * width * (layers[-1][0] if layers else 1)
+
+
+def _dense(sizes: Sequence[int]) -> int:
+  return sum(a * b for a, b in zip(sizes, sizes[1:]))
+
+
+def _value(name: str, default: Any) -> Optional[Any]:
+  """What gin binds a parameter to; a size that is a macro counts as default."""
+  try:
+    value = gin.query_parameter(name)
+  except ValueError:  # Gin's way to say that it is not bound.
+    return default
+  if name.endswith('.core') or not isinstance(
+      value, gin.config.ConfigurableReference
+  ):
+    return value
+  return default
