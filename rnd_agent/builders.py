@@ -20,6 +20,7 @@ from rnd_agent import rnd_ppo_agent
 from rnd_agent import rnd_ppo_policy
 from rnd_agent import trainer
 from rnd_agent.environments import sharded
+from rnd_agent.environments import single
 from rnd_agent.environments import suites
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import recorder
@@ -155,6 +156,7 @@ def build_trainer(
     precision: str,
     eval_interval: int,
     num_iterations: int,
+    parallel_environments: str = 'sharded',
     progress: bool = True,
     **settings,
 ) -> trainer.Trainer:
@@ -173,6 +175,7 @@ def build_trainer(
     precision: 'float32' or 'mixed_bfloat16'.
     eval_interval: iterations between evaluations; 0 for none.
     num_iterations: rollouts of each environment; 0 for an endless run.
+    parallel_environments: 'sharded' or 'tf_agents'.
     progress: whether the course of the run is shown.
     **settings: of `Trainer`.
 
@@ -194,15 +197,10 @@ def build_trainer(
   compute_config = config_lib.ComputeConfig()
   compute.set_threads(compute_config)
   tf.keras.utils.set_random_seed(seed)
-  environment = sharded.ShardedPyEnvironment(
-      env_name, num_parallel_environments, num_workers,
+  environment = _environments(
+      env_name, num_parallel_environments, num_workers, parallel_environments,
       _environments_seed(seed, checkpoints.latest_iteration(root_dir)),
-      num_groups=compute_config.groups_for(
-          num_parallel_environments,
-          num_workers or min(
-              machine.available_cores(), num_parallel_environments
-          ),
-      ),
+      compute_config,
   )
   try:
     time_step_spec = tensor_spec.from_spec(environment.time_step_spec())
@@ -230,6 +228,21 @@ def build_trainer(
   except BaseException:
     environment.close()
     raise
+
+
+def _environments(
+    env_name, num_environments, num_workers, kind, seed, compute_config
+):
+  """The environments to learn from, as one batched `PyEnvironment`."""
+  if kind == 'tf_agents':
+    return single.make_parallel(env_name, num_environments, seed)
+  return sharded.ShardedPyEnvironment(
+      env_name, num_environments, num_workers, seed,
+      num_groups=compute_config.groups_for(
+          num_environments,
+          num_workers or min(machine.available_cores(), num_environments),
+      ),
+  )
 
 
 def _frames_per_step(env_name: str) -> int:

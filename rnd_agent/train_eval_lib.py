@@ -24,6 +24,7 @@ from rnd_agent.settings import network_sizes
 from rnd_agent.settings.gin_files import ConfigError
 
 PRECISIONS = ('float32', 'mixed_bfloat16')
+PARALLEL_ENVIRONMENTS = ('sharded', 'tf_agents')
 # The smallest allowed value of each whole number.
 _SMALLEST = {
     'num_parallel_environments': 1,
@@ -75,6 +76,7 @@ def train_eval(
     env_name: str = 'atari:MontezumaRevenge',
     num_parallel_environments: int = 128,
     num_workers: Optional[int] = None,
+    parallel_environments: str = 'sharded',
     rollout_length: int = 128,
     num_iterations: int = 30000,
     num_minibatches: int = 4,
@@ -103,6 +105,11 @@ def train_eval(
     env_name: The environment, `suite:name`.
     num_parallel_environments: B, environments stepped together.
     num_workers: Processes that step them; None for one per core.
+    parallel_environments: What steps them: 'sharded', our
+      `ShardedPyEnvironment`, or 'tf_agents', for comparison, TF-Agents'
+      `ParallelPyEnvironment`: a process for each, whatever `num_workers` is
+      (evaluations keep to it), no saved environments, so that a run which is
+      continued begins new episodes, and no failure survived.
     rollout_length: T, agent steps of each environment in an iteration.
     num_iterations: Rollouts of each environment; 0 for an endless run.
     num_minibatches: Parts of a rollout, in whole environments.
@@ -391,7 +398,7 @@ def _sequences_per_rollout(
 
 
 def _check_names(settings):
-  env_name, precision = settings['env_name'], settings['precision']
+  env_name = settings['env_name']
   if not isinstance(env_name, str) or not env_name:
     raise _wrong(
         'env_name', env_name, "choose a name such as 'atari:MontezumaRevenge'"
@@ -401,10 +408,16 @@ def _check_names(settings):
     raise _wrong(
         'initial_weights', weights, "choose a run's folder or None"
     )
-  if precision not in PRECISIONS:
-    near = difflib.get_close_matches(str(precision), PRECISIONS, 1, 0.5)
-    choices = near or PRECISIONS
-    raise _wrong('precision', precision, f'choose {" or ".join(choices)}')
+  for name, choices in (
+      ('precision', PRECISIONS),
+      ('parallel_environments', PARALLEL_ENVIRONMENTS),
+  ):
+    value = settings[name]
+    if value not in choices:
+      choices = (
+          difflib.get_close_matches(str(value), choices, 1, 0.5) or choices
+      )
+      raise _wrong(name, value, f'choose {" or ".join(choices)}')
 
 
 def _divisible(environments: int, minibatches: int) -> str:

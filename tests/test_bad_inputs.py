@@ -329,6 +329,8 @@ _SIZES = (
     _binding('train_eval.num_eval_episodes=0', '1 or more'),
     _binding('train_eval.num_eval_episodes=1000000000', 'memory'),
     _binding("train_eval.precision='float16'", 'choose float32'),
+    _binding("train_eval.parallel_environments='tf-agents'",
+             'choose tf_agents'),
     _binding("train_eval.precision='half'", 'float32 or mixed_bfloat16'),
     _binding('PPOConfig.sequence_length=30', 'does not divide'),
     _binding('PPOConfig.sequence_length=0', 'must be 1 or more'),

@@ -18,6 +18,7 @@ _SIZES = {
     'env_name': 'atari:Venture',
     'num_parallel_environments': 12,
     'num_workers': None,
+    'parallel_environments': 'sharded',
     'rollout_length': 5,
     'num_iterations': 0,
     'num_minibatches': 4,

@@ -25,7 +25,7 @@ class EnvironmentWorkerError(RuntimeError):
   """A worker process died, hung, or one of its environments raised.
 
   Attributes:
-    worker: Index of the worker process.
+    worker: Index of the worker process, -1 if unknown.
     environment: Index of the environment it was busy with, None if unknown.
     worker_traceback: Text of the traceback inside the worker, '' if none.
   """

@@ -8,11 +8,15 @@ import numpy as np
 from tf_agents.environments import parallel_py_environment
 from tf_agents.environments import py_environment
 from tf_agents.specs import array_spec
+from tf_agents.system import system_multiprocessing
+from tf_agents.system.default import multiprocessing_core
 from tf_agents.trajectories import time_step as ts
 
+from rnd_agent.environments import errors
 from rnd_agent.environments import shares
 from rnd_agent.environments import specs
 from rnd_agent.environments import suites
+from rnd_agent.environments import worker
 
 
 class GymnasiumPyEnvironment(py_environment.PyEnvironment):
@@ -93,17 +97,65 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
     return np.asarray(observation, self._observation_spec.dtype)
 
 
+class CountingParallelPyEnvironment(
+    parallel_py_environment.ParallelPyEnvironment
+):
+  """TF-Agents' ParallelPyEnvironment, which also tells finished episodes.
+
+  It cannot save its environments' state, and does not know where they are
+  between the ends of episodes.
+  """
+
+  def __init__(self, *args, **kwargs):
+    """As ParallelPyEnvironment, of `GymnasiumPyEnvironment`s."""
+    self._episodes: list[worker.Episode] = []
+    super().__init__(*args, **kwargs)
+
+  def episodes(self) -> list[worker.Episode]:
+    """Returns the episodes finished since the last call of this method."""
+    episodes, self._episodes = self._episodes, []
+    return episodes
+
+  def _reset(self) -> ts.TimeStep:
+    return self._guarded(super()._reset)
+
+  def _step(self, actions: np.ndarray) -> ts.TimeStep:
+    return self._guarded(self._step_and_count, actions)
+
+  def _step_and_count(self, actions: np.ndarray) -> ts.TimeStep:
+    time_step = super()._step(actions)
+    for i in np.flatnonzero(time_step.is_last()):
+      info = self.envs[i].call('get_info')()
+      self._episodes.append(worker.Episode(int(i), **info['episode']))
+    return time_step
+
+  def _guarded(self, function, *arguments) -> ts.TimeStep:
+    """Makes an error that names a cause of what TF-Agents raises."""
+    try:
+      return function(*arguments)
+    except (EOFError, OSError) as error:
+      raise errors.EnvironmentWorkerError(
+          "a process of TF-Agents' ParallelPyEnvironment has died "
+          f'({type(error).__name__})', worker=-1,
+      ) from error
+    except Exception as error:  # All that the processes pass on is this.
+      text = str(error).strip()
+      raise errors.EnvironmentWorkerError(
+          "an environment of TF-Agents' ParallelPyEnvironment failed: "
+          f'{text.splitlines()[-1] if text else type(error).__name__}',
+          worker=-1, worker_traceback=text,
+      ) from error
+
+
 def make_parallel(
     env_name: suites.EnvironmentSource,
     num_environments: int,
     seed: int = 0,
     config: suites.EnvironmentConfig | None = None,
-) -> parallel_py_environment.ParallelPyEnvironment:
+) -> CountingParallelPyEnvironment:
   """Makes the same environments in TF-Agents' ParallelPyEnvironment.
 
-  For comparison: one process per environment. TF-Agents wants its
-  `system_multiprocessing.handle_main` around the main function, or
-  `enable_interactive_mode` called, before.
+  For comparison: one process per environment.
 
   Args:
     env_name: See `suites.make`.
@@ -118,12 +170,14 @@ def make_parallel(
     UnknownEnvironmentError: No environment of that name.
   """
   suites.check_name(env_name)
+  if not multiprocessing_core.initialized():  # By the main function.
+    system_multiprocessing.enable_interactive_mode()
   config = config or suites.EnvironmentConfig()
   constructors = [
       functools.partial(_make_single, env_name, config, environment_seed)
       for environment_seed in shares.environment_seeds(seed, num_environments)
   ]
-  return parallel_py_environment.ParallelPyEnvironment(
+  return CountingParallelPyEnvironment(
       constructors, start_serially=False
   )
 
@@ -133,4 +187,5 @@ def _make_single(
     config: suites.EnvironmentConfig,
     seed: int,
 ) -> GymnasiumPyEnvironment:
+  worker.end_with_parent_only()  # This is a process of its own.
   return GymnasiumPyEnvironment(suites.make(env_name, config, seed))

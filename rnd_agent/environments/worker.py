@@ -257,6 +257,16 @@ def serve(
       return  # The parent is gone.
 
 
+def end_with_parent_only():
+  """Leaves what stops a run to the parent, and dies when the parent does."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  if sys.platform == 'linux':
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+      raise OSError(ctypes.get_errno(), 'prctl(PR_SET_PDEATHSIG) failed')
+
+
 def main(parent: int, connection_file: int, memory_file: int):
   """Runs a worker.
 
@@ -265,12 +275,7 @@ def main(parent: int, connection_file: int, memory_file: int):
     connection_file: Descriptor of the socket to the parent.
     memory_file: Descriptor of the shared memory's anonymous file.
   """
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)
-  if sys.platform == 'linux':
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-      raise OSError(ctypes.get_errno(), 'prctl(PR_SET_PDEATHSIG) failed')
+  end_with_parent_only()
   if os.getppid() != parent:
     return  # It died before the kernel knew of our wish.
   # Programs that an environment starts do not keep the parent's end open.

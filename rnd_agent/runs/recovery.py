@@ -38,7 +38,7 @@ class SafeCollector:
 
     Args:
       collector: of the environment.
-      environment: batched; one without `get_state` is used as it is, its
+      environment: batched; one without `restart` is used as it is, its
         failures are not survived and its episodes begin anew on resume.
       generator: source of the policy's actions.
       note: told of what happens, one line each.
@@ -49,7 +49,8 @@ class SafeCollector:
     self._generator = generator
     self._note = note
     self._on_retry = on_retry
-    self._can_restore = hasattr(environment, 'get_state')
+    # Every PyEnvironment has a get_state, which most do not implement.
+    self._can_restore = hasattr(environment, 'restart')
     self._origin = None
     self._actions = None
     self._failures = {}
