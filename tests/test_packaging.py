@@ -43,7 +43,8 @@ _LAYERS = (
 )
 _LEAVES = (
     'rnd_agent.returns', 'rnd_agent.losses', 'rnd_agent.normalizers',
-    'rnd_agent.config', 'rnd_agent.machine', 'rnd_agent.runs.plain_text',
+    'rnd_agent.config', 'rnd_agent.machine', 'rnd_agent.plain_json',
+    'rnd_agent.runs.plain_text', 'rnd_agent.runs.run_folder',
     'rnd_agent.runs.progress', 'rnd_agent.runs.run_json',
     'rnd_agent.runs.wording',
     'rnd_agent.settings.config_changes', 'rnd_agent.settings.operative_config',
@@ -67,6 +68,8 @@ _ENVIRONMENT_LAYERS = (
         'rnd_agent.environments.wrappers', 'rnd_agent.environments.states',
     ),
 )
+# What environments and agent both use.
+_FOR_BOTH = {'rnd_agent', 'rnd_agent.machine', 'rnd_agent.plain_json'}
 # Those that may know both the environments and the agent.
 _MEETING_POINTS = _LAYERS[0] + _LAYERS[1]
 
@@ -145,7 +148,7 @@ def test_agent_and_environments_never_import_each_other():
   for name, others in _own_imports().items():
     if name in _MEETING_POINTS:
       continue
-    for other in others - {'rnd_agent', 'rnd_agent.machine'}:
+    for other in others - _FOR_BOTH:
       inside = name.startswith('rnd_agent.environments')
       assert inside == other.startswith('rnd_agent.environments'), (
           f'{name} -> {other}'
