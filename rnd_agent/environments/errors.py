@@ -28,6 +28,7 @@ class EnvironmentWorkerError(RuntimeError):
     worker: Index of the worker process, -1 if unknown.
     environment: Index of the environment it was busy with, None if unknown.
     worker_traceback: Text of the traceback inside the worker, '' if none.
+    died: Whether the process had ended.
   """
 
   def __init__(
@@ -36,6 +37,7 @@ class EnvironmentWorkerError(RuntimeError):
       worker: int,
       environment: Optional[int] = None,
       worker_traceback: str = '',
+      died: bool = False,
   ):
     full = message
     if worker_traceback:
@@ -44,6 +46,7 @@ class EnvironmentWorkerError(RuntimeError):
     self.worker = worker
     self.environment = environment
     self.worker_traceback = worker_traceback
+    self.died = died
 
 
 def unknown_name(

@@ -27,6 +27,7 @@ _MIN_START = 60.0  # seconds at least for interpreters and environments to start
 _BOOTSTRAP = """
 import pickle, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 sys.path[:] = pickle.loads(bytes.fromhex(sys.argv[1]))
 from rnd_agent.environments import worker
 worker.main(*map(int, sys.argv[2:]))
@@ -94,7 +95,7 @@ class WorkerPool:
       env_name: Name or importable callable, as in `suites.make`.
       config: Preprocessing.
       shares: One per worker.
-      timeout: Seconds a worker may take to answer.
+      timeout: Seconds a worker may take to answer, or to its next beat.
 
     Raises:
       ValueError: A callable cannot be pickled.
@@ -104,6 +105,7 @@ class WorkerPool:
     self._timeout = timeout
     self._closed_because = None
     self._busy = None
+    self._beats = None
     self._processes: list[_Process] = []
     source = _pickle(env_name, config)
     self._memory_file = memory.create_file()
@@ -128,7 +130,7 @@ class WorkerPool:
     arrays = memory.map_arrays(self._memory_file, fields)
     os.close(self._memory_file)
     self._memory_file = None
-    self._busy = arrays['busy']
+    self._busy, self._beats = arrays['busy'], arrays['beats']
     self.ask(range(len(self._processes)), 'attach', fields)
     return arrays
 
@@ -183,12 +185,17 @@ class WorkerPool:
   def _collect(self, workers: list[int], timeout: float | None) -> list[Any]:
     waiting = {self._processes[w].connection: w for w in workers}
     answers = {}
-    left = self._timeout if timeout is None else timeout
+    allowed = self._timeout if timeout is None else timeout
+    left = dict.fromkeys(workers, allowed)
+    beats = self._beats_of(workers)
     while waiting:
-      interval = min(left, _POLL)
+      interval = min(_POLL, *(left[w] for w in waiting.values()))
       began = time.monotonic()
       ready = multiprocessing.connection.wait(list(waiting), interval)
-      left -= min(time.monotonic() - began, interval)
+      passed = min(time.monotonic() - began, interval)
+      before, beats = beats, self._beats_of(workers)
+      for w in workers:
+        left[w] = left[w] - passed if beats[w] == before[w] else allowed
       for connection in ready:
         w = waiting.pop(connection)
         answers[w] = self._receive(self._processes[w])
@@ -196,9 +203,16 @@ class WorkerPool:
         process = self._processes[w]
         if process.process.poll() is not None and not process.connection.poll():
           self._fail_dead(process)
-      if waiting and left <= 0:
-        self._fail_hung(self._processes[min(waiting.values())], timeout)
+      for w in sorted(waiting.values()):
+        if left[w] <= 0:
+          self._fail_hung(self._processes[w], timeout)
     return [answers[w] for w in workers]
+
+  def _beats_of(self, workers: Iterable[int]) -> dict[int, int]:
+    """How far workers are in what may take long, see `worker.Worker`."""
+    return {
+        w: 0 if self._beats is None else int(self._beats[w]) for w in workers
+    }
 
   def check_open(self):
     """Raises RuntimeError if the pool is closed."""
@@ -271,7 +285,9 @@ class WorkerPool:
         )
     else:
       how = f'exited with status {status}; see its output above'
-    self._fail_at_work(process, f'{process} of {self._name} {how}')
+    self._fail_at_work(
+        process, f'{process} of {self._name} {how}', died=status is not None
+    )
 
   def _fail_hung(self, process: _Process, timeout: float | None) -> NoReturn:
     seconds = self._timeout if timeout is None else timeout
@@ -281,13 +297,15 @@ class WorkerPool:
         'environments are that slow, raise worker_timeout',
     )
 
-  def _fail_at_work(self, process: _Process, message: str) -> NoReturn:
+  def _fail_at_work(
+      self, process: _Process, message: str, died: bool = False
+  ) -> NoReturn:
     environment = None
     if self._busy is not None and self._busy[process.share.worker] >= 0:
       environment = int(self._busy[process.share.worker])
       message += f'; it was busy with environment {environment}'
     self._fail(process, message + '. All environments have been closed',
-               environment)
+               environment, died=died)
 
   def _fail(
       self,
@@ -295,10 +313,11 @@ class WorkerPool:
       message: str,
       environment: int | None,
       text: str = '',
+      died: bool = False,
   ) -> NoReturn:
     self.close(f'after an error: {message.splitlines()[0]}', grace=0.0)
     raise errors.EnvironmentWorkerError(
-        message, process.share.worker, environment, text
+        message, process.share.worker, environment, text, died
     )
 
 

@@ -5,12 +5,14 @@ import functools
 from typing import Any, NamedTuple
 import weakref
 
+from absl import logging
 import gin
 import numpy as np
 from tf_agents.environments import py_environment
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
+from rnd_agent.environments import errors
 from rnd_agent.environments import memory
 from rnd_agent.environments import pool
 from rnd_agent.environments import shares
@@ -19,6 +21,11 @@ from rnd_agent.environments import suites
 from rnd_agent.environments import worker
 
 Episode = worker.Episode
+
+# How often workers may die before they have begun.
+_ATTEMPTS = 3
+# Shared arrays with an entry per worker instead of one per environment.
+_PER_WORKER = ('busy', 'beats')
 
 
 class Transition(NamedTuple):
@@ -88,13 +95,15 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         is one for every core.
       seed: Seed of the run, at least 0.
       config: Preprocessing; None is `EnvironmentConfig()`.
-      worker_timeout: Seconds a worker may take over a step of its share.
+      worker_timeout: Seconds a worker may take over a step of its share; where
+        it repeats episodes (see `set_state`), over each step of them.
       num_groups: Groups of consecutive environments.
 
     Raises:
       UnknownEnvironmentError: No environment of that name.
       ValueError: Sizes do not fit, or a space is not supported.
-      EnvironmentWorkerError: A worker or an environment failed to start.
+      EnvironmentWorkerError: A worker or an environment failed to start;
+        workers that died, three times.
     """
     super().__init__()
     suites.check_name(env_name)
@@ -114,6 +123,22 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
 
   def _start(self):
     """Starts workers and environments; nothing has been stepped yet."""
+    for attempts_left in reversed(range(_ATTEMPTS)):
+      try:
+        self._start_workers()
+        break
+      except errors.EnvironmentWorkerError as error:
+        if not error.died or not attempts_left:
+          raise
+        logging.warning('%s; they are started once more', str(error))
+    self._arrays['step_types'][:] = ts.StepType.LAST
+    self._arrays['places'][:] = worker.NO_PLACE
+    self._set_groups(self._num_groups, self._shares)
+    self._under_way = collections.deque()
+    self._episodes: list[Episode] = []
+    self._current_time_step = None
+
+  def _start_workers(self):
     self._pool = self._make_pool()
     self._finalizer = weakref.finalize(self, self._pool.close)
     try:
@@ -123,12 +148,6 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
       raise
     fields = self._fields(len(self._all_workers))
     self._arrays = self._pool.share_memory(fields)
-    self._arrays['step_types'][:] = ts.StepType.LAST
-    self._arrays['places'][:] = worker.NO_PLACE
-    self._set_groups(self._num_groups, self._shares)
-    self._under_way = collections.deque()
-    self._episodes: list[Episode] = []
-    self._current_time_step = None
 
   @property
   def batched(self) -> bool:
@@ -217,6 +236,30 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     episodes, self._episodes = self._episodes, []
     return episodes
 
+  def render(self, mode: str = 'rgb_array') -> list[np.ndarray]:
+    """Draws all environments.
+
+    Args:
+      mode: That of the environments; they were made with it.
+
+    Returns:
+      Frames [height, width, 3], one of each environment.
+
+    Raises:
+      MissingPackageError: A package is missing that draws them.
+      EnvironmentWorkerError: See the class.
+      RuntimeError: The environments are closed or being stepped.
+    """
+    del mode
+    self._check_idle()
+    frames = {}
+    for answer in self._pool.ask(self._all_workers, 'render'):
+      frames.update(answer)
+    for frame in frames.values():
+      if isinstance(frame, str):
+        raise errors.MissingPackageError(frame)
+    return [frames[i] for i in range(self._num_environments)]
+
   def get_state(self) -> dict[str, Any]:
     """Returns all that the environments' future depends on, as plain data.
 
@@ -233,7 +276,7 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     arrays = {
         name: self._arrays[name].copy()
         for name in self._arrays
-        if name not in ('busy', 'final_observations', 'actions')
+        if name not in (*_PER_WORKER, 'final_observations', 'actions')
     }
     return {
         'environments': [
@@ -398,5 +441,5 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         'step_types': (n, np.dtype(np.int32)),
         'ended': (n, np.dtype(np.bool_)),
         'places': (n, np.dtype(np.int64)),
-        'busy': ((num_workers,), np.dtype(np.int64)),
+        **dict.fromkeys(_PER_WORKER, ((num_workers,), np.dtype(np.int64))),
     }

@@ -12,7 +12,7 @@ text. Whatever the bytes are, `decode` runs no code of theirs.
 import base64
 import hashlib
 import json
-from typing import Any
+from typing import Any, Callable
 import zlib
 
 import gymnasium
@@ -47,12 +47,17 @@ def get_state(env: gymnasium.Env) -> list[Any]:
   ]
 
 
-def set_state(env: gymnasium.Env, state: list[Any]):
+def set_state(
+    env: gymnasium.Env,
+    state: list[Any],
+    on_step: Callable[[], None] = lambda: None,
+):
   """Brings an environment that was made in the same way to a state.
 
   Args:
     env: The environment with all its wrappers; already reset.
     state: What `get_state` returned.
+    on_step: Called for every step of an episode that is repeated.
 
   Raises:
     NotExactError: It did not get there, or the state is that of another
@@ -67,7 +72,12 @@ def set_state(env: gymnasium.Env, state: list[Any]):
       raise NotExactError('the state is that of another environment')
     if part is not None:
       try:
-        layer.restore_state(part)
+        if isinstance(layer, Replay):
+          layer.restore_state(part, on_step)
+        else:
+          layer.restore_state(part)
+      except NotExactError:
+        raise
       except Exception as error:  # noqa: BLE001, games are native code.
         raise NotExactError(f'{type(error).__name__}: {error}') from error
 
@@ -88,47 +98,65 @@ class Replay(gymnasium.Wrapper):
   actions since. Restoring resets and repeats them, and then compares
   observation and random numbers with what they were: an environment that draws
   on anything else is found out.
+
+  An episode of more than `LONGEST` steps is not repeated any more: its actions
+  are written before every rollout, and repeating them takes its time.
   """
+
+  LONGEST = 200_000  # steps
 
   def __init__(self, env: gymnasium.Env):
     super().__init__(env)
     self._seed = None
     self._random_before = None
-    self._actions = []
+    self._actions = _Actions(env.action_space)
     self._observation = None
 
   def reset(self, *, seed: int | None = None, options=None):
     self._seed = seed
     self._random_before = _random_state(self.unwrapped)
-    self._actions = []
+    self._actions.clear()
     self._observation, info = self.env.reset(seed=seed, options=options)
     return self._observation, info
 
   def step(self, action):
-    self._actions.append(action)
+    if len(self._actions) <= self.LONGEST:
+      self._actions.append(action)
     result = self.env.step(action)
     self._observation = result[0]
     return result
 
   def saved_state(self) -> dict[str, Any]:
     """Returns how the episode began, its actions, and what to compare."""
+    if len(self._actions) > self.LONGEST:
+      return {'longer_than': self.LONGEST}
     return {
         'seed': self._seed,
         'random_before': self._random_before,
-        'actions': np.array(self._actions),
+        'actions': self._actions.array(),
         'random_after': _random_state(self.unwrapped),
         'observation': _digest(self._observation),
     }
 
-  def restore_state(self, state: dict[str, Any]):
+  def restore_state(
+      self,
+      state: dict[str, Any],
+      on_step: Callable[[], None] = lambda: None,
+  ):
     """Repeats an episode.
 
     Args:
       state: What `get_state` returned.
+      on_step: Called for every step.
 
     Raises:
-      NotExactError: The environment did something else this time.
+      NotExactError: The environment did something else this time, or the
+        episode is too long.
     """
+    if 'longer_than' in state:
+      raise NotExactError(
+          f'episodes of more than {self.LONGEST} steps are not repeated'
+      )
     _set_random_state(self.unwrapped, state['random_before'])
     self.reset(seed=state['seed'])
     for action in state['actions']:
@@ -138,11 +166,44 @@ class Replay(gymnasium.Wrapper):
         self.step(action.item())
       else:
         raise NotExactError(f'there is no action {action}')
+      on_step()
     if (
         _digest(self._observation) != state['observation']
         or _random_state(self.unwrapped) != state['random_after']
     ):
       raise NotExactError('repeating its actions led to another observation')
+
+
+class _Actions:
+  """What was done in an episode, in as little memory as it takes."""
+
+  def __init__(self, space: gymnasium.Space):
+    self._dtype = None  # That of the actions.
+    if isinstance(space, gymnasium.spaces.Discrete):
+      last = space.start + space.n - 1
+      self._dtype = np.result_type(
+          *map(np.min_scalar_type, (space.start, last))
+      )
+    self._buffer = np.empty(0)
+    self._count = 0
+
+  def __len__(self) -> int:
+    return self._count
+
+  def append(self, action: Any):
+    if not len(self._buffer):
+      action = np.asarray(action, self._dtype)
+      self._buffer = np.empty((64, *action.shape), action.dtype)
+    if self._count == len(self._buffer):
+      self._buffer = np.concatenate([self._buffer, self._buffer])
+    self._buffer[self._count] = action
+    self._count += 1
+
+  def clear(self):
+    self._count = 0
+
+  def array(self) -> np.ndarray:
+    return self._buffer[: self._count].copy()
 
 
 def _random_state(env: gymnasium.Env) -> Any:

@@ -10,7 +10,8 @@ file, and on Linux the kernel kills it when its parent dies
 that started the worker: an environment made in a thread has to be closed before
 that thread ends.
 
-Ctrl-C and SIGTERM are left to the parent, which may want to save first.
+Ctrl-C, SIGTERM and the end of a terminal (SIGHUP) are left to the parent, which
+may want to save first.
 """
 
 import ctypes
@@ -75,8 +76,8 @@ class Worker:
 
   The rows of the shared arrays, one per environment, are: `actions`,
   `observations`, `final_observations`, `rewards`, `discounts`, `ended`,
-  `step_types`, `places`; and `busy`, one per worker: the environment it is
-  busy with.
+  `step_types`, `places`; and one per worker, `busy`: the environment it is busy
+  with, and `beats`: a counter that grows while it repeats episodes.
   """
 
   def __init__(self, memory_file: int):
@@ -169,12 +170,24 @@ class Worker:
     for i, env in self._envs.items():
       self._enter(i)
       try:
-        states.set_state(env, states.decode(saved[i]))
+        states.set_state(env, states.decode(saved[i]), self._beat)
       except (states.NotExactError, ValueError) as error:
         begun[i] = str(error)
         self._reset_one(i)
     self._leave()
     return begun
+
+  def render(self) -> dict[int, Any]:
+    """Returns a frame of every environment, or what is missing to draw it."""
+    frames = {}
+    for i, env in self._envs.items():
+      self._enter(i)
+      try:
+        frames[i] = env.render()
+      except gymnasium.error.DependencyNotInstalled as error:
+        frames[i] = ' '.join(str(error).split())
+    self._leave()
+    return frames
 
   def close(self):
     """Closes the environments."""
@@ -188,6 +201,9 @@ class Worker:
   def _leave(self):
     self.environment = None
     self._arrays['busy'][self._share.worker] = -1
+
+  def _beat(self):
+    self._arrays['beats'][self._share.worker] += 1
 
   def _reset_one(self, i: int):
     observation, info = self._envs[i].reset()
@@ -261,6 +277,7 @@ def end_with_parent_only():
   """Leaves what stops a run to the parent, and dies when the parent does."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  signal.signal(signal.SIGHUP, signal.SIG_IGN)
   if sys.platform == 'linux':
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:

@@ -119,6 +119,35 @@ def test_a_slow_start_is_no_hang():
     assert env.batch_size == 2  # Starting an interpreter takes longer.
 
 
+def test_repeating_a_long_episode_is_no_hang():
+  """Each of its steps may take the time, not all of them together."""
+  settings = dict(num_environments=1, num_workers=1, worker_timeout=0.6)
+  with ShardedPyEnvironment(toy_environments.endless, **settings) as env:
+    env.reset()
+    for _ in range(240):  # 1.2 s
+      env.step_and_reset(np.zeros(1, np.int64))
+    state = env.get_state()
+  with ShardedPyEnvironment(toy_environments.endless, **settings) as env:
+    assert env.set_state(state) == {}
+    assert env.current_time_step().observation[0, 0] == 240
+    os.kill(workers_of(env)[0], signal.SIGSTOP)
+    with pytest.raises(errors.EnvironmentWorkerError, match='0.6 s'):
+      env.set_state(state)
+
+
+@pytest.mark.parametrize('times', [2, 3])
+def test_workers_that_die_as_they_start(times, tmp_path, caplog):
+  source = functools.partial(
+      toy_environments.dies_at_first, str(tmp_path), times
+  )
+  if times == 3:
+    with pytest.raises(errors.EnvironmentWorkerError, match='status 3'):
+      ShardedPyEnvironment(source, 1, 1)
+  else:
+    ShardedPyEnvironment(source, 1, 1).close()
+  assert caplog.text.count('they are started once more') == 2
+
+
 def test_environment_that_raises():
   culprit = shares.environment_seeds(0, 4)[2]
   source = functools.partial(toy_environments.saboteur_of, culprit)
@@ -219,6 +248,7 @@ def test_signals_for_the_whole_group_are_left_to_the_parent():
     for pid in workers_of(env):
       os.kill(pid, signal.SIGINT)
       os.kill(pid, signal.SIGTERM)
+      os.kill(pid, signal.SIGHUP)
     time.sleep(0.2)
     env.step(np.zeros(2, np.int64))
 

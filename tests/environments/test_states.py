@@ -48,6 +48,38 @@ def test_an_episode_is_repeated_exactly(name, episodes):
       np.testing.assert_array_equal(a, b)
 
 
+def test_long_episodes_are_not_repeated(monkeypatch):
+  monkeypatch.setattr(states.Replay, 'LONGEST', 3)
+  env = suites.make(toy_environments.endless, seed=1)
+  env.reset()
+  for _ in range(3):
+    env.step(1)
+  saved = states.get_state(env)
+  states.set_state(env, saved)
+  env.step(1)
+  with pytest.raises(states.NotExactError, match='more than 3 steps'):
+    states.set_state(env, states.get_state(env))
+  env.reset()
+  states.set_state(env, states.get_state(env))
+
+
+@pytest.mark.parametrize('space, dtype', [
+    (gymnasium.spaces.Discrete(4, start=-1), np.int16),
+    (gymnasium.spaces.Discrete(300), np.uint16),
+    (gymnasium.spaces.Box(-1, 1, (2,), np.float32), np.float32),
+])
+def test_actions_take_little_memory(space, dtype):
+  actions = states._Actions(space)
+  assert actions.array().size == 0
+  for _ in range(2):
+    expected = [space.sample() for _ in range(150)]
+    for action in expected:
+      actions.append(action)
+    assert actions.array().dtype == dtype
+    np.testing.assert_array_equal(actions.array(), expected)
+    actions.clear()
+
+
 def test_what_cannot_be_repeated_begins_a_new_episode():
   with ShardedPyEnvironment(toy_environments.unrepeatable, 2, 1) as env:
     env.reset()

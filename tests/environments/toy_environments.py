@@ -80,6 +80,52 @@ def saboteur_of(culprit, seed):
   return Saboteur(seed == culprit)
 
 
+class Undrawable(Walk):
+  """Has pictures, but something is missing to draw them."""
+
+  render_mode = 'rgb_array'
+
+  def render(self):
+    raise gymnasium.error.DependencyNotInstalled('pygame is not installed')
+
+
+def undrawable(seed):
+  return Undrawable()
+
+
+class FatalToDraw(Undrawable):
+  """Drawing ends the process."""
+
+  def render(self):
+    os._exit(3)
+
+
+def fatal_to_draw(seed):
+  return FatalToDraw()
+
+
+class Endless(Walk):
+  """Steps take 5 ms, and no episode ends."""
+
+  def step(self, action):
+    time.sleep(0.005)
+    observation, reward, _, _, info = super().step(action)
+    return observation, reward, False, False, info
+
+
+def endless(seed):
+  return Endless()
+
+
+def dies_at_first(folder, times, seed):
+  """Ends its process as the environment is made, some times."""
+  died = len(os.listdir(folder))
+  if died < times:
+    open(os.path.join(folder, f'{died}'), 'w').close()
+    os._exit(3)
+  return Walk()
+
+
 def broken(seed):
   raise OSError('no such cartridge')
 
