@@ -8,6 +8,7 @@ status 2; a failed environment is status 1, a NaN in training status 3. In each
 case what was trained before is kept.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -46,9 +47,10 @@ def _fail(error, status=2):
   # Gin appends to an error where it passed, on further lines.
   text = plain_text.printable(str(error)).partition('\n  In call to')[0]
   cause, _, details = text.partition('\n\n')
-  print(f'train_eval: error: {" ".join(cause.split())}', file=sys.stderr)
-  if details:
-    print(details, file=sys.stderr)
+  with contextlib.suppress(OSError):  # The status tells without it, too.
+    print(f'train_eval: error: {" ".join(cause.split())}', file=sys.stderr)
+    if details:
+      print(details, file=sys.stderr)
   sys.exit(status)
 
 
@@ -76,6 +78,7 @@ def _machine_errors():
   return (
       errors.ResourceExhaustedError, errors.OutOfRangeError,
       errors.PermissionDeniedError, errors.FailedPreconditionError,
+      errors.NotFoundError, errors.UnknownError,
   )
 
 

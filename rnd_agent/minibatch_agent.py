@@ -39,6 +39,7 @@ RNDPPOLossInfo = collections.namedtuple(
         'clip_fraction',
         'gradient_norm',
         'nonfinite_updates',
+        'nonfinite_gradients',
     ),
 )
 
@@ -103,7 +104,8 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
         [minibatch], order.shape[0], unroll=not self._keras_optimizer
     )
     means = {k: v / order.shape[0] for k, v in sums.items()}
-    means['nonfinite_updates'] = sums['nonfinite_updates']
+    for name in ('nonfinite_updates', 'nonfinite_gradients'):
+      means[name] = sums[name]
     return tf_agent.LossInfo(means.pop('loss'), RNDPPOLossInfo(**means))
 
   def _rows_per_part(self, batch, order) -> int | None:
@@ -176,8 +178,29 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
     )
 
   def _apply(self, gradients, variables) -> dict[str, tf.Tensor]:
-    """One optimizer step, left out if any gradient is not finite."""
+    """One optimizer step, left out if any gradient is not finite.
+
+    Args:
+      gradients: one per variable.
+      variables: those to step.
+
+    Returns:
+      What to log: scalars, and of `nonfinite_gradients` 1 for every variable
+      whose gradient is not finite.
+    """
     norm = tf.linalg.global_norm(gradients)
+    finite = tf.math.is_finite(norm)
+
+    def which():
+      return tf.stack([
+          1.0 - tf.cast(tf.math.is_finite(tf.nn.l2_loss(g)), tf.float32)
+          for g in map(tf.convert_to_tensor, unclipped)
+      ])
+
+    unclipped = gradients
+    nonfinite = tf.cond(
+        finite, lambda: tf.zeros([len(unclipped)]), which
+    )
     if self._gradient_clipping > 0:
       gradients, _ = tf.clip_by_global_norm(
           gradients, self._gradient_clipping, use_norm=norm
@@ -187,7 +210,6 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
       self._optimizer.apply_gradients(tuple(zip(gradients, variables)))
       return tf.constant(1, self.train_step_counter.dtype)
 
-    finite = tf.math.is_finite(norm)
     if self._keras_optimizer and not tf.distribute.has_strategy():
       none = tf.constant(0, self.train_step_counter.dtype)
       steps = tf.cond(finite, step, lambda: none)
@@ -196,7 +218,9 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
       steps = step()
     self.train_step_counter.assign_add(steps)
     return dict(
-        gradient_norm=norm, nonfinite_updates=1.0 - tf.cast(finite, tf.float32)
+        gradient_norm=norm,
+        nonfinite_updates=1.0 - tf.cast(finite, tf.float32),
+        nonfinite_gradients=nonfinite,
     )
 
   def _loss(self, part: updates.MicroBatch):
@@ -349,7 +373,8 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
     step = self.train_step_counter
     with tf.name_scope('Losses/'):
       for name, value in loss_info.extra._asdict().items():
-        tf.summary.scalar(name, value, step=step)
+        if name != 'nonfinite_gradients':  # One for each variable.
+          tf.summary.scalar(name, value, step=step)
       tf.summary.scalar('loss', loss_info.loss, step=step)
     if self._debug_summaries:
       real = batch.targets.mask > 0

@@ -318,7 +318,9 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       rollout: B environments, T steps; B divisible by `num_minibatches`.
 
     Returns:
-      `LossInfo(loss, RNDPPOLossInfo)`, scalars, means over all updates.
+      `LossInfo(loss, RNDPPOLossInfo)`, scalars, means over all updates;
+      `nonfinite_gradients` counts the updates left out, one entry for each of
+      `trained_variables`.
     """
     rollout = self.with_selected(rollout)
     bonuses = self.intrinsic_bonuses(rollout)

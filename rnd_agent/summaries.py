@@ -47,6 +47,7 @@ TAGS = {
     'approx_kl': 'ppo/approx_kl',
     'clip_fraction': 'ppo/clip_fraction',
     'environment_restarts': 'time/environment_restarts',
+    'episodes_cut': 'time/episodes_cut',
 }
 
 # The tab "Custom Scalars": a question, and the charts that answer it. Two stand

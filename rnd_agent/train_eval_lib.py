@@ -151,8 +151,14 @@ def train_eval(
   if initial_weights is not None and not _holds_checkpoints(root_dir):
     check_initial_weights(initial_weights)
   prepare_root_dir(root_dir, resume)
+  with run_files.locked(root_dir):
+    _run(root_dir, allow_config_change, settings)
+
+
+def _run(root_dir: str, allow_config_change: bool, settings: dict[str, Any]):
+  """Builds and trains what has been checked, in a folder of its own."""
   if not _holds_checkpoints(root_dir):
-    run_files.check_nothing_is_lost(root_dir, checkpoint_interval)
+    run_files.check_nothing_is_lost(root_dir, settings['checkpoint_interval'])
 
   # Here, so that the checks above can be used without loading TensorFlow.
   from rnd_agent import builders
@@ -323,8 +329,8 @@ def prepare_root_dir(root_dir: str, resume: bool):
     resume: Whether it may already hold a run.
 
   Raises:
-    ConfigError: It cannot be created or written, holds a run unasked, or a run
-      whose files are none or lie elsewhere.
+    ConfigError: It cannot be created or written, is in use, holds a run
+      unasked, or a run whose files are none or lie elsewhere.
   """
   if not root_dir:
     raise ConfigError('--root_dir= is empty: name a folder, such as runs/x')
@@ -339,6 +345,7 @@ def prepare_root_dir(root_dir: str, resume: bool):
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
       _check_unused(folder)
+    run_files.check_not_in_use(folder)
     run_files.check(folder)
     probe = folder / f'.probe-{os.getpid()}'
     probe.touch(exist_ok=False)

@@ -109,7 +109,7 @@ def test_a_link_out_of_the_folder_is_refused(run, tmp_path, name):
 
 @pytest.mark.parametrize('name', [
     'policy/greedy/saved_model.pb', 'videos/iteration-3.mp4',
-    'train/events.out.tfevents.1.host', 'run.json.1.tmp', '.probe-1',
+    'train/events.out.tfevents.1.host', 'run.json.1.tmp', '.probe-1', '.lock',
     'checkpoints/iteration-3_temp', 'checkpoints/checkpoint',
     'checkpoints/iteration-3.sha256.json.partial-1',
 ])

@@ -1,6 +1,8 @@
+import errno
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -35,7 +37,8 @@ def test_default_columns_are_the_documented_ones():
       'intrinsic_reward_mean, '
       'intrinsic_reward_std, loss_policy, loss_value_ext, loss_value_int, '
       'loss_predictor, entropy, approx_kl, clip_fraction, '
-      'explained_variance_ext, explained_variance_int, environment_restarts'
+      'explained_variance_ext, explained_variance_int, environment_restarts, '
+      'episodes_cut'
   )
   assert ', '.join(recorder.COLUMNS) == documented
 
@@ -108,6 +111,81 @@ def test_other_columns_are_an_error_and_the_file_stays(tmp_path):
   with pytest.raises(ValueError, match='other columns.*iteration,speed'):
     recorder.MetricsFile(path, COLUMNS)
   assert path.read_text() == 'iteration,speed\n1,2\n'
+
+
+def test_a_file_without_the_later_columns_goes_on_without_them(tmp_path):
+  path = tmp_path / 'metrics.csv'
+  old = recorder.COLUMNS[:-1]
+  with recorder.MetricsFile(path, old) as metrics:
+    metrics.write(dict.fromkeys(old, 1))
+  recorder.check_tables(tmp_path, 1)
+  with recorder.MetricsFile(path, last_iteration=1) as metrics:
+    assert metrics.left_out == ('episodes_cut',)
+    metrics.write({'iteration': 2, 'episodes_cut': 7})
+    with pytest.raises(ValueError, match='no column nonsense'):
+      metrics.write({'iteration': 3, 'nonsense': 1})
+  lines = path.read_text().splitlines()
+  assert lines[0] == ','.join(old) and lines[2] == '2' + ',' * (len(old) - 1)
+  path.write_text(','.join(old[:-1]) + '\n')
+  with pytest.raises(ValueError, match='other columns'):
+    recorder.check_tables(tmp_path, 1)
+
+
+class _FullDisk(io.BytesIO):
+  """Takes some bytes, then fails until there is room."""
+
+  def __init__(self, room):
+    super().__init__()
+    self.room = room
+
+  def write(self, data):
+    if not self.room:
+      raise OSError(errno.ENOSPC, 'No space left on device')
+    taken = data[: self.room]
+    self.room -= len(taken)
+    return super().write(taken)
+
+
+@pytest.mark.parametrize('room', [0, 5, 12])
+def test_a_full_disk_loses_no_row(tmp_path, room):
+  places = recorder.PlacesFile(tmp_path / 'places.csv')
+  places._file.close()
+  places._file = disk = _FullDisk(room)
+  rows = [
+      dict(iteration=1, env_steps=8, place=i, steps=i, episodes=0)
+      for i in range(3)
+  ]
+  for more in (rows, [dict(rows[0], iteration=2)]):
+    with pytest.raises(OSError, match='No space'):
+      places.write(*more)
+  disk.room = 1000
+  places.write()
+  assert disk.getvalue() == b'1,8,0,0,0\n1,8,1,1,0\n1,8,2,2,0\n2,8,0,0,0\n'
+
+
+@pytest.mark.parametrize('stdout', ['/dev/full', 'closed pipe'])
+def test_output_that_fails_stops_nothing(stdout):
+  program = (
+      'from rnd_agent.runs.progress import Progress\n'
+      'progress = Progress(0)\n'
+      'for i in range(1, 999): progress.note("a line"); progress.update(i)\n'
+      'progress.close()\n'
+  )
+  if stdout == 'closed pipe':
+    reading, stdout = os.pipe()
+    os.close(reading)
+  else:
+    stdout = os.open(stdout, os.O_WRONLY)
+  try:
+    done = subprocess.run(
+        [sys.executable, '-c', program], stdout=stdout, stderr=subprocess.PIPE,
+        text=True,
+    )
+  finally:
+    os.close(stdout)
+  assert done.returncode == 0
+  line, = done.stderr.splitlines()
+  assert line.startswith('progress is not shown (')
 
 
 @pytest.mark.parametrize('line', ['x,1,1', '2,1', '1,1,1', '2,1,1,1'])

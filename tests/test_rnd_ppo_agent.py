@@ -821,9 +821,20 @@ def test_nan_gradients_leave_the_weights_and_are_reported(mode):
   info = agent.train_rollout(rollout._replace(rewards=tf.constant(rewards)))
   _assert_equal(before, _weights(agent))
   assert info.extra.nonfinite_updates.numpy() == 2
+  # The predictor does not learn from rewards.
+  predictor = {id(v) for v in agent.rnd.trained_variables}
+  counts = {
+      id(v): count for v, count in zip(
+          agent.trained_variables, info.extra.nonfinite_gradients.numpy(),
+          strict=True,
+      )
+  }
+  assert {counts[v] for v in predictor} == {0}
+  assert {counts[v] for v in counts.keys() - predictor} >= {2}
   assert agent._optimizer.iterations.numpy() == 0
   info = agent.train_rollout(rollout)
   assert info.extra.nonfinite_updates.numpy() == 0
+  assert not info.extra.nonfinite_gradients.numpy().any()
   assert any(
       np.abs(a - b).max() > 0 for a, b in zip(before, _weights(agent))
   )

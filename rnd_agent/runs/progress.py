@@ -1,6 +1,7 @@
 """The progress of a run, as one live line or as a log."""
 
 import collections
+import contextlib
 import math
 import os
 import shlex
@@ -48,6 +49,7 @@ class Progress:
     self._line = ''
     self._label = None
     self._lines = 0
+    self._error = None  # Why the stream does not take what is written.
     self._last_print = -math.inf
     self._times = collections.deque(maxlen=self._WINDOW)
 
@@ -122,6 +124,14 @@ class Progress:
 
   def close(self):
     """Ends the live line, so that what follows begins on a new one."""
+    self._end_line()
+    if self._error and self._stream is sys.stdout:
+      # The interpreter would try once more as it ends, and fail.
+      nowhere = os.open(os.devnull, os.O_WRONLY)
+      os.dup2(nowhere, self._stream.fileno())
+      os.close(nowhere)
+
+  def _end_line(self):
     if self._live and self._line:
       self._write('\n')
     self._line = ''
@@ -138,7 +148,7 @@ class Progress:
     if not self._enabled:
       return
     if label != self._label:
-      self.close()
+      self._end_line()
       self._label, self._lines, self._last_print = label, 0, -math.inf
     if self._live:
       self._line = _fitting(parts, self._width() - 1)
@@ -159,8 +169,19 @@ class Progress:
       return 80
 
   def _write(self, text: str):
-    self._stream.write(text)
-    self._stream.flush()
+    """Writes; a stream that fails is told of on standard error, once."""
+    try:
+      self._stream.write(text)
+      self._stream.flush()
+      self._error = None
+    except OSError as error:
+      if str(error) != self._error:
+        self._error = str(error)
+        with contextlib.suppress(OSError):  # There is nowhere else to say it.
+          print(
+              f'progress is not shown ({error.strerror}): the run goes on',
+              file=sys.stderr, flush=True,
+          )
 
 
 def conclusion(

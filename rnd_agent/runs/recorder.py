@@ -52,17 +52,23 @@ COLUMNS = (
     'explained_variance_ext',
     'explained_variance_int',
     'environment_restarts',
+    'episodes_cut',
 )
+# Those that a run of an older version may lack.
+_LATER_COLUMNS = ('episodes_cut',)
 PLACES_COLUMNS = ('iteration', 'env_steps', 'place', 'steps', 'episodes')
 
 
 class MetricsFile:
   """metrics.csv: a header, then one row per iteration, in order, once each.
 
-  Rows are appended and handed to the operating system one by one. Opening a
-  file again cuts off what a crash left behind: a last line without its end and,
-  on resume, the rows after the restored iteration.
+  Rows are appended and handed to the operating system at once. Opening a file
+  again cuts off what a crash left behind: a last line without its end and, on
+  resume, the rows after the restored iteration. A file of an older version goes
+  on with the columns that it has.
   """
+
+  _REPEATS = False
 
   def __init__(
       self,
@@ -85,8 +91,7 @@ class MetricsFile:
     if not columns or columns[0] != 'iteration':
       raise ValueError("the first column must be 'iteration'")
     self._path = os.fspath(path)
-    self._columns = tuple(columns)
-    self._last_iteration = 0
+    self._known_columns = tuple(columns)
     self._pending = b''
     self._file = open(self._path, 'a+b', buffering=0)
     try:
@@ -100,23 +105,33 @@ class MetricsFile:
     """The iteration of the last row, 0 before the first."""
     return self._last_iteration
 
-  def write(self, row: Mapping[str, Any]):
-    """Appends a row.
+  @property
+  def left_out(self) -> tuple[str, ...]:
+    """Columns that a file of an older version goes on without."""
+    return tuple(c for c in self._known_columns if c not in self._columns)
+
+  def write(self, *rows: Mapping[str, Any]):
+    """Appends rows.
 
     Args:
-      row: Numbers by column. A column that is left out, None or NaN becomes an
-        empty cell, but a NaN among the losses is written as nan.
+      *rows: Numbers by column. A column that is left out, None or NaN becomes
+        an empty cell, but a NaN among the losses is written as nan.
 
     Raises:
       ValueError: An unknown column, or an iteration not after the last one.
-      OSError: The row could not be written (the disk is full, say); the next
+      OSError: Not all could be written (the disk is full, say); the next
         `write` or `sync` tries again.
     """
-    unknown = [name for name in row if name not in self._columns]
+    for row in rows:
+      self._queue(row)
+    self._write_pending()
+
+  def _queue(self, row: Mapping[str, Any]):
+    unknown = [name for name in row if name not in self._known_columns]
     if unknown:
       raise ValueError(f'{self._path} has no column {", ".join(unknown)}')
     iteration = int(row['iteration'])
-    if iteration < self._lowest_next:
+    if iteration < self._last_iteration + (not self._REPEATS):
       raise ValueError(
           f'{self._path} has a row for iteration {self._last_iteration} '
           f'already; {iteration} cannot follow'
@@ -124,16 +139,10 @@ class MetricsFile:
     cells = [_cell(name, row.get(name)) for name in self._columns]
     self._pending += _csv_line(cells)
     self._last_iteration = iteration
-    self._write_pending()
 
   def _write_pending(self):
     while self._pending:
       self._pending = self._pending[self._file.write(self._pending):]
-
-  @property
-  def _lowest_next(self) -> int:
-    """The lowest iteration that may follow the last row."""
-    return self._last_iteration + 1
 
   def sync(self):
     """Returns once all rows are on the disk; call it before a checkpoint."""
@@ -155,40 +164,91 @@ class MetricsFile:
     self.close()
 
   def _repair(self, last_iteration: Optional[int]):
-    """Checks the header and cuts off everything after the last row to keep."""
+    """Checks the file and cuts off everything after the last row to keep."""
     self._file.seek(0)
-    content = self._file.read()
-    header = _csv_line(self._columns)
-    if len(content) < len(header) and header.startswith(content):
-      self._file.truncate(0)
-      self._pending = header
+    self._columns, self._last_iteration, length = _to_keep(
+        self._path, self._file.read(), self._known_columns, last_iteration,
+        self._REPEATS,
+    )
+    self._file.truncate(length)
+    if not length:
+      self._pending = _csv_line(self._columns)
       self._write_pending()
-      return
-    if not content.startswith(header):
-      found = content.partition(b'\n')[0].decode('utf-8', 'replace').strip()
-      raise ValueError(
-          f'{self._path} has other columns than this version writes: '
-          f'"{found[:200]}"; move the file away or choose another folder'
-      )
-    keep = len(header)
-    complete = content[keep : content.rfind(b'\n') + 1]
-    for number, line in enumerate(complete.splitlines(keepends=True), start=2):
-      iteration = self._iteration_of(line, number)
-      if last_iteration is not None and iteration > last_iteration:
-        break
-      self._last_iteration = iteration
-      keep += len(line)
-    self._file.truncate(keep)
 
-  def _iteration_of(self, line: bytes, number: int) -> int:
+
+def check_tables(
+    root_dir: Union[str, os.PathLike], last_iteration: Optional[int] = None
+):
+  """Checks metrics.csv and places.csv of a run before they are opened.
+
+  Args:
+    root_dir: The run's folder; the files need not exist.
+    last_iteration: As for `MetricsFile`.
+
+  Raises:
+    ValueError: A file has other columns, or a line that is no row of it.
+    OSError: A file cannot be read.
+  """
+  for name, columns, repeats in (
+      ('metrics.csv', COLUMNS, MetricsFile._REPEATS),
+      ('places.csv', PLACES_COLUMNS, PlacesFile._REPEATS),
+  ):
+    path = os.path.join(root_dir, name)
+    if os.path.exists(path):
+      with open(path, 'rb') as file:
+        _to_keep(path, file.read(), columns, last_iteration, repeats)
+
+
+def _to_keep(
+    path: str,
+    content: bytes,
+    columns: Sequence[str],
+    last_iteration: Optional[int],
+    repeats: bool,
+) -> tuple[tuple[str, ...], int, int]:
+  """What stays of a file.
+
+  Args:
+    path: Of the file, for errors.
+    content: Of the file.
+    columns: Those that this version writes.
+    last_iteration: After which rows are cut off; None for all rows.
+    repeats: Whether an iteration may have several rows.
+
+  Returns:
+    Its columns, the iteration of the last row, and how many bytes stay: none
+    where there is no whole header yet.
+
+  Raises:
+    ValueError: It has other columns, or a line that is no row of it.
+  """
+  header = _csv_line(columns)
+  if len(content) < len(header) and header.startswith(content):
+    return tuple(columns), 0, 0
+  first, end, _ = content.partition(b'\n')
+  found = first.decode('utf-8', 'replace').split(',')
+  expected = [c for c in columns if c in found or c not in _LATER_COLUMNS]
+  if found != expected or not end:
+    raise ValueError(
+        f'{path} has other columns than this version writes: '
+        f'"{",".join(found).strip()[:200]}"; move the file away or choose '
+        'another folder'
+    )
+  length, last = len(first) + 1, 0
+  complete = content[length : content.rfind(b'\n') + 1]
+  for number, line in enumerate(complete.splitlines(keepends=True), start=2):
     cells = line.decode('utf-8', 'replace').strip().split(',')
-    wrong = len(cells) != len(self._columns) or not cells[0].isdecimal()
-    if wrong or int(cells[0]) < self._lowest_next:
+    wrong = len(cells) != len(found) or not cells[0].isdecimal()
+    if wrong or int(cells[0]) < last + (not repeats):
       raise ValueError(
-          f'{self._path}, line {number}: not a row of this file: '
+          f'{path}, line {number}: not a row of this file: '
           f'"{",".join(cells)[:60]}"'
       )
-    return int(cells[0])
+    if last_iteration is not None and int(cells[0]) > last_iteration:
+      break
+    last = int(cells[0])
+    length += len(line)
+  return tuple(found), last, length
 
 
 def _csv_line(cells: Sequence[str]) -> bytes:
@@ -219,6 +279,8 @@ class PlacesFile(MetricsFile):
   discovered. Cut off on resume as metrics.csv is.
   """
 
+  _REPEATS = True
+
   def __init__(
       self,
       path: Union[str, os.PathLike],
@@ -235,10 +297,6 @@ class PlacesFile(MetricsFile):
       OSError: The file cannot be opened.
     """
     super().__init__(path, PLACES_COLUMNS, last_iteration)
-
-  @property
-  def _lowest_next(self) -> int:
-    return self._last_iteration
 
 
 class PlaceVisits:

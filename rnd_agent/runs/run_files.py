@@ -7,10 +7,13 @@ anything else that is not what a run leaves there.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import re
 import stat
+from typing import Iterator
 
 from rnd_agent import plain_json
 from rnd_agent.settings.gin_files import ConfigError
@@ -22,6 +25,7 @@ _FILES = {
     'operative_config.gin': 2**20,
 }
 _FOLDERS = ('checkpoints', 'train', 'eval', 'videos', 'policy')
+_LOCK = '.lock'
 _FILE, _FOLDER = 'a file', 'a folder'
 # In checkpoints/ a link counts as damage, see `checkpoints`.
 _PASSED_OVER = re.compile(
@@ -42,7 +46,7 @@ def check(folder: str | os.PathLike):
   root = pathlib.Path(folder)
   for path in sorted(root.iterdir()):
     kind = _FOLDER if path.name in _FOLDERS else None
-    _check_kind(path, _FILE if path.name in _FILES else kind)
+    _check_kind(path, _FILE if path.name in (*_FILES, _LOCK) else kind)
     if kind:
       _check_below(path)
   for name in _FILES:
@@ -50,6 +54,76 @@ def check(folder: str | os.PathLike):
       _check_readable(root / name)
   if (root / 'run.json').exists():
     _check_run_json(root / 'run.json')
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+  """Keeps a run to one process, which may write as long as the context lasts.
+
+  The kernel lets go of the lock when the process ends, however it does.
+
+  Args:
+    folder: Of the run; exists.
+
+  Raises:
+    ConfigError: Another process holds it, or there can be no lock.
+  """
+  path = pathlib.Path(folder, _LOCK)
+  file = None
+  while file is None:
+    file = _lock(path)
+  try:
+    yield
+  finally:
+    with contextlib.suppress(OSError):  # A file that stays locks nobody out.
+      path.unlink()
+    os.close(file)
+
+
+def _lock(path: pathlib.Path) -> int | None:
+  """The descriptor of a locked file; None if it was just removed."""
+  try:
+    if os.path.lexists(path):
+      _check_kind(path, _FILE)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+  except OSError as error:
+    raise _no_lock(path, error) from error
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+      return file
+  except BlockingIOError as error:
+    os.close(file)
+    raise ConfigError(
+        f'--root_dir={path.parent} is in use: another process trains there (it '
+        f'holds {path}): wait for its end, end it, or choose another folder'
+    ) from error
+  except OSError as error:
+    os.close(file)
+    raise _no_lock(path, error) from error
+  os.close(file)
+  return None
+
+
+def check_not_in_use(folder: str | os.PathLike):
+  """Checks that no process trains in a folder.
+
+  Args:
+    folder: Of a run; exists.
+
+  Raises:
+    ConfigError: As `locked`.
+  """
+  if os.path.lexists(pathlib.Path(folder, _LOCK)):
+    with locked(folder):
+      pass
+
+
+def _no_lock(path: pathlib.Path, error: OSError) -> ConfigError:
+  return ConfigError(
+      f'{path} cannot be locked against a second process ({error.strerror}): '
+      'choose another --root_dir'
+  )
 
 
 def check_nothing_is_lost(folder: str | os.PathLike, checkpoint_interval: int):
