@@ -4,8 +4,9 @@ python benchmarks/soak.py [--minutes=30] [--seed=1] [--json] \
   [--env_name=atari:MontezumaRevenge]
 
 A small run of train_eval.py is disturbed for that long, and started again
-whenever it has ended: the process or its workers are killed with -9, a worker
-is stopped and continues, hangs or is killed, SIGTERM is sent once or twice.
+whenever it has ended: the process or its workers are killed with -9, also while
+they start, a worker is stopped and continues, hangs or is killed, SIGTERM or
+SIGHUP is sent, SIGTERM twice.
 Then it is left to go on for a few iterations, an undisturbed twin makes as many
 (which takes about as long again), and the two are compared: every row of
 metrics.csv, every array of the last checkpoint, every step of TensorBoard.
@@ -97,8 +98,17 @@ _DISTURBANCES = {
     'worker stopped, then killed': 1,
     'worker stopped, parent killed': 1,
     'SIGTERM': 4,
+    'SIGHUP': 1,
     'SIGTERM twice': 1,
 }
+# What is done, how often relatively, to a run that has just been started.
+_AT_THE_START = 0.35
+_KILLED_AT_THE_START = 'worker killed at the start'
+# How a run may end because of its workers: they died three times in a row.
+_ENDED_BY_A_WORKER = re.compile(
+    r'train_eval: error: environment worker \d+ \(process \d+, .*\) of \S+ '
+    r'(was killed by SIGKILL|has not answered for) '
+)
 _NO_KILLS = ('worker stopped, goes on',)
 
 
@@ -201,8 +211,10 @@ class Run:
     status = self._process.returncode
     text = self._output.read_text(encoding='utf-8', errors='replace')
     lines = [x for x in text.splitlines() if x.startswith('train_eval: error')]
-    if status == 1 and self._worker_disturbed and len(lines) == 1:
-      # Its workers were killed while it started, or three times in a row.
+    if (
+        status == 1 and self._worker_disturbed and len(lines) == 1
+        and _ENDED_BY_A_WORKER.match(lines[0])
+    ):
       self.ended_by_workers += 1
       _note(lines[0])
     elif status not in expected:
@@ -310,9 +322,10 @@ def _disturb(run: Run, what: str, rng: random.Random) -> str:
     run.send(signal.SIGKILL)
     run.end((-signal.SIGKILL,))
     return what
-  run.send(signal.SIGTERM)
-  # Before the interpreter has come as far as handling it, SIGTERM ends it.
-  expected = (0, -signal.SIGTERM)
+  number = signal.SIGHUP if what == 'SIGHUP' else signal.SIGTERM
+  run.send(number)
+  # Before the interpreter has come as far as handling it, the signal ends it.
+  expected = (0, -number)
   if what == 'SIGTERM twice':
     time.sleep(rng.uniform(0.0, 1.0))
     run.send(signal.SIGTERM)
@@ -328,7 +341,7 @@ def _disturb_worker(run: Run, what: str, rng: random.Random) -> bool:
   worker = rng.choice(workers)
   run.disturb_worker()
   try:
-    if what == 'worker killed':
+    if what in ('worker killed', _KILLED_AT_THE_START):
       worker.kill()
       return True
     worker.suspend()
@@ -360,12 +373,14 @@ def _wait_for_the_end_of(worker: psutil.Process, run: Run):
 
 def _disturb_for(run: Run, rng: random.Random) -> dict[str, int]:
   """Disturbs a run until the time, the kills or the iterations are up."""
-  counts = dict.fromkeys(_DISTURBANCES, 0)
+  counts = dict.fromkeys((*_DISTURBANCES, _KILLED_AT_THE_START), 0)
   end = time.monotonic() + 60 * _MINUTES.value
   while time.monotonic() < end and _kills(counts) < _KILLS.value:
     if not run.runs:
       run.start(_ITERATIONS.value)
-      if rng.random() < 0.75:
+      if run.has_checkpoint and rng.random() < _AT_THE_START:
+        _disturb_the_start(run, rng, counts)
+      elif rng.random() < 0.75:
         _wait_for_a_row(run)
     if run.wait(rng.uniform(0.0, _PAUSE.value)):
       run.end((0,))
@@ -385,6 +400,21 @@ def _disturb_for(run: Run, rng: random.Random) -> dict[str, int]:
     run.send(signal.SIGTERM)
     run.end((0, -signal.SIGTERM))
   return counts
+
+
+def _disturb_the_start(
+    run: Run, rng: random.Random, counts: dict[str, int]
+):
+  """Kills workers of a run that resumes, at any moment of it."""
+  deadline = time.monotonic() + _PATIENCE
+  while run.runs and not run.workers() and time.monotonic() < deadline:
+    time.sleep(0.05)
+  for _ in range(rng.randint(1, 2)):
+    time.sleep(rng.uniform(0.0, 3.0))
+    rows = run.rows()
+    if run.runs and _disturb_worker(run, _KILLED_AT_THE_START, rng):
+      counts[_KILLED_AT_THE_START] += 1
+      _note(f'{_kills(counts)}: {_KILLED_AT_THE_START} at iteration {rows}')
 
 
 def _kills(counts: dict[str, int]) -> int:
@@ -459,6 +489,9 @@ def main(_):
     sys.exit(128 + number)
 
   signal.signal(signal.SIGTERM, stop)
+  # The runs would inherit that it is ignored (nohup), but inherit no handler.
+  ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+  signal.signal(signal.SIGHUP, (lambda *_: None) if ignored else stop)
   startup.quiet_imports()
   logging.set_verbosity(logging.ERROR)
   with contextlib.ExitStack() as stack:

@@ -25,6 +25,7 @@ from rnd_agent.environments import suites
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import recorder
 from rnd_agent.settings import gin_files
+from rnd_agent.viewing import film_files
 from rnd_agent.viewing import video
 
 _EVALUATION_SEED = 1_000_003
@@ -135,6 +136,27 @@ def _optimizer(ppo, config, actor_critic, rnd) -> tf.keras.optimizers.Adam:
   )
 
 
+def _number_of_groups(
+    root_dir: str,
+    config: config_lib.ComputeConfig,
+    num_environments: int,
+    num_workers: Optional[int],
+) -> int:
+  """How many groups; those that a run had before, whatever the workers.
+
+  In their order the policy draws its random numbers.
+  """
+  saved = checkpoints.read_json(root_dir, 'progress').get('environment_groups')
+  if config.environment_groups is None and isinstance(saved, int) and (
+      1 <= saved <= num_environments // (num_workers or 1)
+  ):
+    return saved
+  return config.groups_for(
+      num_environments,
+      num_workers or min(machine.available_cores(), num_environments),
+  )
+
+
 def _environments_seed(seed: int, iteration: int) -> int:
   """The environments' seed: a resumed run does not repeat its beginning."""
   if not iteration:
@@ -200,7 +222,9 @@ def build_trainer(
   environment = _environments(
       env_name, num_parallel_environments, num_workers, parallel_environments,
       _environments_seed(seed, checkpoints.latest_iteration(root_dir)),
-      compute_config,
+      _number_of_groups(
+          root_dir, compute_config, num_parallel_environments, num_workers
+      ),
   )
   try:
     time_step_spec = tensor_spec.from_spec(environment.time_step_spec())
@@ -221,7 +245,8 @@ def build_trainer(
         num_iterations=num_iterations,
         frames_per_step=_frames_per_step(env_name),
         progress=recorder.Progress(
-            num_iterations, enabled=progress, env_name=env_name
+            num_iterations, enabled=progress,
+            env_name=env_name if isinstance(env_name, str) else '',
         ),
         **settings,
     )
@@ -231,17 +256,13 @@ def build_trainer(
 
 
 def _environments(
-    env_name, num_environments, num_workers, kind, seed, compute_config
+    env_name, num_environments, num_workers, kind, seed, num_groups
 ):
   """The environments to learn from, as one batched `PyEnvironment`."""
   if kind == 'tf_agents':
     return single.make_parallel(env_name, num_environments, seed)
   return sharded.ShardedPyEnvironment(
-      env_name, num_environments, num_workers, seed,
-      num_groups=compute_config.groups_for(
-          num_environments,
-          num_workers or min(machine.available_cores(), num_environments),
-      ),
+      env_name, num_environments, num_workers, seed, num_groups=num_groups
   )
 
 
@@ -283,16 +304,23 @@ def _evaluation(env_name, agent, num_episodes, num_workers, seed):
       ),
       policy, generator, seed,
   )
-  if not _shows_pictures(env_name):
+  speed = _film_speed(env_name)
+  if speed is None:
     return evaluator, None
   return evaluator, video.EpisodeRecorder(
-      lambda: suites.make(env_name, seed=seed), policy,
-      _frames_per_step(env_name),
+      lambda: sharded.ShardedPyEnvironment(
+          env_name, 1, 1, seed, num_groups=1
+      ),
+      policy, speed,
   )
 
 
-def _shows_pictures(env_name: str) -> bool:
+def _film_speed(env_name: str) -> Optional[float]:
+  """Agent steps per second of the game; None where nothing is to be seen."""
   environment = suites.make(env_name)
   environment.close()
-  return environment.render_mode == 'rgb_array'
-
+  if environment.render_mode != 'rgb_array':
+    return None
+  return film_files.frames_per_second(
+      environment.metadata, _frames_per_step(env_name)
+  )

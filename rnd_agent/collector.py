@@ -216,6 +216,10 @@ class Collector:
         for group in self._groups
     ]
 
+  def start_over(self) -> None:
+    """Has the next rollout begin by resetting the environments."""
+    self._states = None
+
   def resume(self) -> None:
     """Goes on from where the environments are, with the recurrent states."""
     time_step = self._environment.current_time_step()

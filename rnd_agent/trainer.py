@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pathlib
+import re
 import signal
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Iterator, Optional
 
 import gin
 import numpy as np
@@ -22,6 +24,7 @@ from rnd_agent.environments import errors
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import event_files
 from rnd_agent.runs import export
+from rnd_agent.runs import plain_text
 from rnd_agent.runs import recorder
 from rnd_agent.runs import recovery
 from rnd_agent.runs import resume
@@ -123,6 +126,11 @@ class Trainer:
     self._wall_time = 0.0
     self._window = recorder.EpisodeWindow()
     self._last_row = None
+    self._summaries = None
+    self._num_groups = len(getattr(environment, 'groups', (None,)))
+    self._groups_before = None
+    self._in_iteration = False  # After its rollout, before it counts.
+    self._said = {}  # What is wrong for the time being.
     self._stop_requested = False
     self._saved_iteration = -1
     if agent.rnd is not None:
@@ -146,7 +154,8 @@ class Trainer:
   def run(self) -> None:
     """Starts or resumes the run and trains to its end.
 
-    SIGINT and SIGTERM save and return; a second one ends the process at once.
+    SIGINT, SIGTERM and SIGHUP save and return; a second one, unless it is
+    SIGHUP, ends the process at once.
 
     Raises:
       CheckpointError: there is a run that cannot be resumed.
@@ -174,20 +183,35 @@ class Trainer:
     def stop(number, frame):
       del frame
       if self._stop_requested:
+        if number == signal.SIGHUP:
+          return  # A shell and the kernel both tell of a terminal's end.
         os._exit(128 + number)
       self._stop_requested = True
       # Not through the progress display: it may be in the middle of a write.
-      os.write(1, (
+      _tell((
           f'\n{signal.Signals(number).name}: saving and stopping '
           '(once more: stop at once)\n'
       ).encode())
 
-    return {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # As nohup sets it.
+      numbers.append(signal.SIGHUP)
+    return {n: signal.signal(n, stop) for n in numbers}
 
   def _start(self) -> None:
     """Restores what there is to go on from, and opens the run's files."""
+    resume.compare_config(
+        self._root, gin.operative_config_str(), self._allow_config_change,
+        self._progress.note,
+    )
     origin = self._restore()
     try:
+      recorder.check_tables(self._root, self._iteration)
+      # From here on something is changed.
+      self._checkpoints.set_damaged_aside()
+      if self._iteration:
+        for name in ('train', 'eval'):
+          event_files.cut(self._root / name, self._env_steps)
       self._metrics = recorder.MetricsFile(
           self._root / 'metrics.csv', last_iteration=self._iteration
       )
@@ -200,11 +224,16 @@ class Trainer:
       )
     except ValueError as error:
       raise checkpoints.CheckpointError(str(error)) from error
+    if self._metrics.left_out:
+      self._progress.note(
+          'metrics.csv is of an older version: it goes on without '
+          f'{", ".join(self._metrics.left_out)}, which TensorBoard has'
+      )
     if self._iteration:
       resume.compare_machine(run['starts'], self._progress.note)
-    (self._root / 'operative_config.gin').write_text(
-        gin.operative_config_str(), encoding='utf-8'
-    )
+    path = self._root / 'operative_config.gin'
+    with checkpoints.replacing(str(path)) as file:
+      file.write(gin.operative_config_str())
     self._summaries = summaries.Summaries(self._root, self._env_steps)
 
   def _restore(self) -> dict[str, str]:
@@ -213,18 +242,15 @@ class Trainer:
     Returns:
       What run.json is to say of it.
     """
-    resume.compare_config(
-        self._root, gin.operative_config_str(), self._allow_config_change,
-        self._progress.note,
-    )
     if self._restore_checkpoint():
       self._saved_iteration = self._iteration
       self._progress.note(
           f'resuming {self._root} at iteration {self._iteration + 1}'
       )
+      resume.compare_groups(
+          self._groups_before, self._num_groups, self._progress.note
+      )
       self._restore_environments()
-      for name in ('train', 'eval'):
-        event_files.cut(self._root / name, self._env_steps)
       if self._initial_weights:
         self._progress.note(
             f'initial_weights = {self._initial_weights!r} is left out: the run '
@@ -264,26 +290,50 @@ class Trainer:
     try:
       if self._iteration == 0 and not self._gather_statistics():
         return
+      self._catch_up()
       while not self._finished():
         self.iterate()
-        if self._due(self._eval_interval):
-          self._evaluate()
-        if self._due(self._video_interval):
-          self._record_episode()
         if self._due(self._checkpoint_interval):
           self._save()
+        self._show_off()
     except collector_lib.CollectionStopped:
       pass
-    except errors.EnvironmentWorkerError:
-      self._save()
+    except TrainingDivergedError:
+      raise
+    except Exception:
+      self._save_after_an_error()
       raise
     self._save(last=True)
     if self._iteration > first:
-      export.export_policies(self._root / 'policy', self._agent)
+      with self._beside_training('export of policy/'):
+        export.export_policies(self._root / 'policy', self._agent)
       if not self._stop_requested and not self._due(self._eval_interval):
         self._evaluate()
       if not self._stop_requested and not self._due(self._video_interval):
         self._record_episode()
+
+  def _show_off(self) -> None:
+    """What an iteration is shown by, where one is due."""
+    if self._due(self._eval_interval):
+      self._evaluate()
+    if self._due(self._video_interval):
+      self._record_episode()
+
+  def _catch_up(self) -> None:
+    """An evaluation that was due when the run ended, after its checkpoint."""
+    if self._iteration and not event_files.holds(
+        self._root / 'eval', self._env_steps
+    ):
+      self._show_off()
+
+  def _save_after_an_error(self) -> None:
+    """Saves what was trained since the last checkpoint, as well as it can."""
+    if self._in_iteration and self._iteration not in (0, self._saved_iteration):
+      self._progress.note(
+          f'the error came in the middle of iteration {self._iteration + 1}: '
+          'its rollout is left out, the saved run goes on with another'
+      )
+    self._save()
 
   def _finished(self) -> bool:
     if self._stop_requested:
@@ -336,6 +386,7 @@ class Trainer:
     """One iteration: collect, reward, statistics, targets, learn, record."""
     clock = _Clock()
     rollout = self._safe.collect()
+    self._in_iteration = True
     clock.lap('collect')
     rollout = self._agent.with_selected(rollout)
     bonuses = self._agent.intrinsic_bonuses(rollout)
@@ -347,27 +398,47 @@ class Trainer:
     loss_info = self._agent.learn(rollout, targets)
     self._check_finite(bonuses, loss_info)
     clock.lap('learn')
-    self._record(rollout, rewards_int, targets, loss_info, clock)
+    row = self._count(rollout, rewards_int, targets, loss_info, clock)
+    self._in_iteration = False
+    self._record(row, rewards_int, targets, loss_info, clock)
 
   def _check_finite(self, bonuses, loss_info) -> None:
     """Raises TrainingDivergedError for NaN or infinity."""
     values = dict(bonus=tf.reduce_sum(bonuses), **loss_info.extra._asdict())
-    bad = [k for k, v in values.items() if not np.isfinite(v.numpy())]
+    bad = [
+        k for k, v in values.items() if not np.isfinite(v.numpy()).all()
+    ]
     if not bad and not loss_info.extra.nonfinite_updates.numpy():
       return
+    names = [
+        variable.name for variable, count in zip(
+            self._agent.trained_variables,
+            loss_info.extra.nonfinite_gradients.numpy(),
+        ) if count
+    ]
+    if names:
+      bad = [name for name in bad if name != 'gradient_norm']
+      more = f' and {len(names) - 4} more' if len(names) > 4 else ''
+      bad.append(f'the gradients of {", ".join(names[:4])}{more}')
     latest = self._checkpoints.latest
     mend = 'there is no checkpoint yet: begin again'
     if latest:
       mend = f'the last checkpoint ({latest}) is intact: resume from it'
     raise TrainingDivergedError(
         f'iteration {self._iteration + 1} gave NaN or infinity in '
-        f'{", ".join(bad) or "gradients"}; the updates concerned were not '
+        f'{", ".join(bad)}; the updates concerned were not '
         f'applied; {mend} with a lower PPOConfig.learning_rate or with '
         'PPOConfig.gradient_clipping = 0.5'
     )
 
-  def _record(self, rollout, rewards_int, targets, loss_info, clock) -> None:
-    """Counts, metrics.csv, TensorBoard, progress line."""
+  def _count(
+      self, rollout, rewards_int, targets, loss_info, clock
+  ) -> dict[str, Any]:
+    """Ends the iteration; returns its row of metrics.csv."""
+    figures = summaries.training_figures(
+        rollout, rewards_int, targets, loss_info,
+        with_bonus=self._agent.rnd is not None,
+    )
     steps = int(tf.reduce_sum(rollout.mask).numpy())
     seconds = clock.total
     self._iteration += 1
@@ -379,39 +450,82 @@ class Trainer:
           episode.furthest_x,
       )
       self._visits.finish(episode.places)
-    row = dict(
+    self._last_row = dict(
         iteration=self._iteration,
         env_steps=self._env_steps,
         frames=self._env_steps * self._frames_per_step,
         wall_time_s=self._wall_time,
         steps_per_second=steps / seconds,
         environment_restarts=self._safe.restarts,
+        episodes_cut=self._safe.episodes_cut,
         **self._window.statistics(),
-        **summaries.training_figures(
-            rollout, rewards_int, targets, loss_info,
-            with_bonus=self._agent.rnd is not None,
-        ),
+        **figures,
     )
-    self._last_row = row
-    try:
-      self._metrics.write(row)
-      for visited in self._visits.take(self._iteration, self._env_steps):
-        self._places.write(visited)
-    except OSError as error:
-      self._progress.note(
-          f'metrics.csv could not be written ({error.strerror}): going on, it '
-          'is tried again'
-      )
+    return self._last_row
+
+  def _record(self, row, rewards_int, targets, loss_info, clock) -> None:
+    """metrics.csv, places.csv, TensorBoard, progress line."""
+    visits = self._visits.take(self._iteration, self._env_steps)
+    for name, file, rows in (
+        ('metrics.csv', self._metrics, [row]),
+        ('places.csv', self._places, visits),
+    ):
+      try:
+        file.write(*rows)
+        self._said.pop(name, None)
+      except OSError as error:
+        self._say_once(
+            name, f'{name} could not be written ({error.strerror}): going on, '
+            'it is tried again'
+        )
     if self._iteration % self._summary_interval == 0:
-      self._summaries.iteration(
+      self._to_tensorboard(lambda folder: folder.iteration(
           self._env_steps, row, clock.laps, targets, rewards_int, loss_info,
           self._agent,
-      )
+      ))
     self._progress.update(
         self._iteration, row['steps_per_second'], row['episode_return_mean'],
         row['rooms_discovered'], row.get('intrinsic_reward_mean'),
         row['furthest_x_max'],
     )
+
+  def _to_tensorboard(
+      self, write: Callable[[summaries.Summaries], None]
+  ) -> None:
+    """Writes summaries; after an error none until the next checkpoint.
+
+    What follows a record that was not written whole is not read: there has to
+    be another file.
+    """
+    if self._summaries is None:
+      return
+    with self._beside_training('TensorBoard'):
+      folder, self._summaries = self._summaries, None
+      write(folder)
+      self._summaries = folder
+
+  @contextlib.contextmanager
+  def _beside_training(self, what: str, is_it: bool = True) -> Iterator[None]:
+    """Training goes on where something that is not training fails.
+
+    Args:
+      what: the thing.
+      is_it: whether it works again when this has, so that it is told of once
+        more when it fails then.
+    """
+    try:
+      yield
+      if is_it:
+        self._said.pop(what, None)
+    except Exception as error:  # noqa: BLE001, environments raise anything.
+      self._say_once(what, f'{what} left out: {_cause(error)}')
+
+  def _say_once(self, what: str, text: str) -> None:
+    """Notes what is wrong, once until it is right or wrong otherwise."""
+    kind = re.sub(r'\(process \d+', '', text)  # It is another one each time.
+    if self._said.get(what) != kind:
+      self._said[what] = kind
+      self._progress.note(text)
 
   def _environment_episodes(self):
     episodes = getattr(self._environment, 'episodes', None)
@@ -430,17 +544,16 @@ class Trainer:
     """Plays evaluation episodes and records their mean."""
     if self._evaluator is None or not self._eval_interval:
       return
-    try:
+    result = None
+    with self._beside_training('evaluation'):
       result = self._evaluator.run(
           stop=lambda: self._stop_requested, number=self._iteration
       )
-    except errors.EnvironmentWorkerError as error:
-      cause = str(error).partition('\n')[0]
-      self._progress.note(f'evaluation left out: {cause}')
-      return
     if result is None:
       return
-    self._summaries.evaluation(self._env_steps, result)
+    self._to_tensorboard(
+        lambda folder: folder.evaluation(self._env_steps, result)
+    )
     self._progress.note(
         f'evaluation at iteration {self._iteration}: '
         f'return {wording.number(result.returns.mean())} '
@@ -452,19 +565,23 @@ class Trainer:
     """Films an evaluation episode, for `videos/` and for TensorBoard."""
     if self._film is None or not self._video_interval:
       return
+    film = None
+    with self._beside_training('film'):
+      try:
+        film = self._make_film()
+      except video.CannotFilmError as error:
+        self._progress.note(f'no films of this environment: {error}')
+        self._film = None
+    if film is not None:
+      self._to_tensorboard(lambda folder: folder.film(self._env_steps, film))
+
+  def _make_film(self) -> Optional[video.Film]:
     folder = self._root / 'videos'
     folder.mkdir(exist_ok=True)
-    try:
-      film = self._film.record(
-          folder / f'iteration-{self._iteration}.mp4',
-          stop=lambda: self._stop_requested,
-      )
-    except video.CannotFilmError as error:
-      self._progress.note(f'no films of this environment: {error}')
-      self._film = None
-      return
-    if film is not None:
-      self._summaries.film(self._env_steps, film)
+    return self._film.record(
+        folder / f'iteration-{self._iteration}.mp4',
+        stop=lambda: self._stop_requested,
+    )
 
   # ------------------------------------------------------------ files
 
@@ -477,11 +594,17 @@ class Trainer:
         env_steps=self._env_steps,
         wall_time_s=self._wall_time,
         environment_restarts=self._safe.restarts,
+        episodes_cut=self._safe.episodes_cut,
+        environment_groups=self._num_groups,
         episodes=self._window.get_state(),
     )
 
   def _set_state(self, state: dict[str, Any]) -> None:
-    for name in ('iteration', 'env_steps', 'environment_restarts'):
+    state = {'episodes_cut': 0, 'environment_groups': 0, **state}  # Later ones.
+    for name in (
+        'iteration', 'env_steps', 'environment_restarts', 'episodes_cut',
+        'environment_groups',
+    ):
       if type(state[name]) is not int or not 0 <= state[name] < 2**63:
         raise ValueError(f'its {name} is no number')
     if not 0 <= float(state['wall_time_s']) < math.inf:
@@ -490,7 +613,9 @@ class Trainer:
     self._env_steps = state['env_steps']
     self._wall_time = state['wall_time_s']
     self._safe.restarts = state['environment_restarts']
+    self._safe.episodes_cut = state['episodes_cut']
     self._window.set_state(state['episodes'])
+    self._groups_before = state['environment_groups'] or None
 
   def _save(self, last: bool = False) -> None:
     """Saves a checkpoint of the last whole iteration, once.
@@ -505,10 +630,10 @@ class Trainer:
     if self._iteration in (0, self._saved_iteration):
       return
     self._collector.store_states()
+    self._to_tensorboard(lambda folder: folder.flush())
     try:
       self._metrics.sync()
       self._places.sync()
-      self._summaries.flush()
       self._checkpoints.save(self._iteration)
     except (OSError, tf.errors.OpError) as error:
       latest = self._checkpoints.latest
@@ -520,11 +645,30 @@ class Trainer:
       self._progress.note(f'{error}: going on, the newest is {latest}')
       return
     self._saved_iteration = self._iteration
+    if self._summaries is None:
+      with self._beside_training('TensorBoard', is_it=False):
+        self._summaries = summaries.Summaries(self._root, self._env_steps)
 
   def _close_files(self) -> None:
-    self._metrics.close()
-    self._places.close()
-    self._summaries.close()
+    with contextlib.ExitStack() as stack:
+      stack.callback(self._metrics.close)
+      stack.callback(self._places.close)
+      self._to_tensorboard(lambda folder: folder.close())
+
+
+def _tell(line: bytes) -> None:
+  """Writes to standard output, or error where that has gone."""
+  for file in (1, 2):
+    with contextlib.suppress(OSError):  # There is nowhere else to say it.
+      os.write(file, line)
+      return
+
+
+def _cause(error: Exception) -> str:
+  """One line; of what an environment raises the kind as well."""
+  if isinstance(error, errors.EnvironmentWorkerError):
+    return str(error).partition('\n')[0]
+  return f'{type(error).__name__}: {plain_text.cause(error)}'
 
 
 class _Clock:

@@ -18,6 +18,7 @@ import pytest
 from rnd_agent import builders
 from rnd_agent import collector
 from rnd_agent.runs import checkpoints
+from rnd_agent.runs import run_files
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT / 'tests' / 'environments'))
@@ -43,20 +44,16 @@ def _rows(folder):
 
 
 @contextlib.contextmanager
-def _endless(folder):
+def _endless(folder, stdout=subprocess.PIPE):
   """A run in a process of its own, when it has made some iterations."""
   process = subprocess.Popen(
       [sys.executable, str(_ROOT / 'train_eval.py'),
        *_arguments(folder, 'train_eval.num_iterations = 0')],
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_ROOT,
+      stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=_ROOT,
       env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'},
   )
   try:
-    deadline = time.monotonic() + 120
-    while len(_rows(folder)) < 3:
-      assert process.poll() is None, process.communicate()
-      assert time.monotonic() < deadline
-      time.sleep(0.02)
+    _wait_for(lambda: len(_rows(folder)) >= 3, process)
     yield process
   finally:
     process.kill()
@@ -70,15 +67,12 @@ def _ended(process):
   return process.returncode, output, lines
 
 
-def _assert_stopped_clearly_and_goes_on(folder, process, *parts):
-  """Status 1 with one line; then the same command continues."""
-  status, _, lines = _ended(process)
-  assert status == 1
-  assert len(lines) == 1 and lines[0].startswith('train_eval: error: '), lines
-  assert any(part in lines[0] for part in parts), lines
-  last = checkpoints.latest_iteration(str(folder))
-  assert last >= 1
-  return last
+def _wait_for(condition, process):
+  deadline = time.monotonic() + 120
+  while not condition():
+    assert process.poll() is None, process.communicate()
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
 
 
 def _assert_continues(folder, last):
@@ -92,18 +86,55 @@ def _assert_continues(folder, last):
   assert _rows(folder) == list(range(1, end + 1))
 
 
+def _places(folder):
+  """How many steps places.csv has of every iteration."""
+  steps = {}
+  with open(folder / 'places.csv', newline='', encoding='utf-8') as file:
+    for row in csv.DictReader(file):
+      iteration = int(row['iteration'])
+      steps[iteration] = steps.get(iteration, 0) + int(row['steps'])
+  return steps
+
+
 def test_files_that_cannot_grow(tmp_path):
-  """As with a quota: the kernel refuses, for whoever runs it."""
-  folder = tmp_path / 'run'
-  with _endless(folder) as process:
+  """As with a quota: the kernel refuses, for whoever runs it.
+
+  The run goes on, with nobody to read what it prints; where it has to end so,
+  it says what is kept.
+  """
+  folder, (reading, stdout) = tmp_path / 'run', os.pipe()
+  os.close(reading)
+  with _endless(folder, stdout) as process:
+    os.close(stdout)
+    # Meanwhile no other process gets in.
+    status, error, _ = command_line.main(_arguments(folder))
+    assert status == 2 and f'--root_dir={folder} is in use' in error
     limits = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(
         process.pid, resource.RLIMIT_FSIZE, (_SMALL_FILES, limits[1])
     )
-    last = _assert_stopped_clearly_and_goes_on(
-        folder, process, 'File too large'
-    )
+    time.sleep(1.0)
+    process.terminate()
+    status, _, lines = _ended(process)
+  last = checkpoints.latest_iteration(str(folder))
+  assert status == 1 and last >= 1
+  assert lines[0].startswith('progress is not shown (Broken pipe)')
+  assert lines[1].startswith('SIGTERM: saving') and len(lines) == 3
+  assert lines[2].startswith('train_eval: error: ')
+  assert f'the newest is {folder}/checkpoints/iteration-{last};' in lines[2]
+  assert 'File too large' in lines[2]
   _assert_continues(folder, last)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  with run_files.locked(folder):
+    before = command_line.files(folder)
+    status, error, _ = command_line.main(_arguments(folder))
+    assert command_line.files(folder) == before
+  assert status == 2 and len(error.splitlines()) == 1
+  assert str(folder / '.lock') in error and 'another process' in error
 
 
 @contextlib.contextmanager
@@ -174,14 +205,27 @@ def _fill(disk):
         file.write(bytes(4096))
 
 
-def test_a_full_disk(small_disk):
-  folder = small_disk / 'run'
-  with _endless(folder) as process:
+def test_a_full_disk(small_disk, tmp_path):
+  """The run goes on, and what could not be written is written later."""
+  folder, log = small_disk / 'run', tmp_path / 'log'
+  with open(log, 'wb') as stdout, _endless(folder, stdout) as process:
     _fill(small_disk)
-    last = _assert_stopped_clearly_and_goes_on(
-        folder, process, 'No space left on device'
+    _wait_for(
+        lambda: 'checkpoint of iteration' in log.read_text()
+        and 'metrics.csv could not be written' in log.read_text(), process
     )
-  (small_disk / 'ballast').unlink()
+    rows = len(_rows(folder))
+    (small_disk / 'ballast').unlink()
+    _wait_for(lambda: len(_rows(folder)) > rows + 100, process)
+    process.terminate()
+    status, _, lines = _ended(process)
+  assert status == 0, lines
+  text = log.read_text()
+  assert 'No space left on device' in text
+  assert text.count('metrics.csv could not be written') <= 3
+  last = checkpoints.latest_iteration(str(folder))
+  assert _rows(folder) == list(range(1, last + 1))
+  assert _places(folder) == dict.fromkeys(range(1, last + 1), 32)
   _assert_continues(folder, last)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from rnd_agent import builders
 from rnd_agent.environments import errors
+from rnd_agent.runs import resume
 from rnd_agent.settings import gin_files
 
 _SETTINGS = dict(
@@ -142,6 +143,72 @@ def test_a_worker_killed_before_a_checkpoint_changes_nothing(
   _assert_same_rows(undisturbed, tmp_path / 'run')
 
 
+def _half(folder):
+  """A run that has made half of its iterations."""
+  _trainer(folder, num_iterations=3).run()
+  return folder
+
+
+def _kill_and_wait(environment):
+  _kill(environment)
+  environment._pool._processes[1].process.wait()
+
+
+def test_a_worker_killed_while_a_run_resumes_changes_nothing(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
+  """Before its environments are set, and after that."""
+  run = _trainer(_half(tmp_path / 'run'))
+  set_state, compare = run._environment.set_state, resume.compare_machine
+  killed = []
+
+  def setting(state):
+    if not killed:
+      killed.append('before')
+      _kill_and_wait(run._environment)
+    return set_state(state)
+
+  def comparing(*arguments):
+    killed.append('after')
+    _kill_and_wait(run._environment)
+    return compare(*arguments)
+
+  monkeypatch.setattr(run._environment, 'set_state', setting)
+  monkeypatch.setattr(resume, 'compare_machine', comparing)
+  run.run()
+  assert killed == ['before', 'after']
+  _assert_same_rows(undisturbed, tmp_path / 'run')
+  assert _rows(tmp_path / 'run')[-1]['environment_restarts'] == '2'
+  assert 'new episodes' not in capsys.readouterr().out
+
+
+def test_environments_that_do_not_fit_begin_anew_where_that_is_asked_for(
+    tmp_path, capsys
+):
+  run = _trainer(_half(tmp_path / 'run'), allow_config_change=True)
+
+  def setting(state):
+    raise ValueError('the state is that of other environments')
+
+  run._environment.set_state = setting
+  run.run()
+  assert 'the environments begin new episodes' in capsys.readouterr().out
+  rows = _rows(tmp_path / 'run')
+  assert len(rows) == 6 and rows[-1]['episodes_cut'] == '4'
+
+
+def test_groups_stay_when_the_workers_change(tmp_path, capsys):
+  """In their order random numbers are drawn."""
+  for name, workers in (('one', 4), ('two', 1)):
+    _trainer(tmp_path / name, num_workers=4, num_iterations=3).run()
+    _trainer(tmp_path / name, num_workers=workers).run()
+  _assert_same_rows(tmp_path / 'one', tmp_path / 'two')
+  assert 'groups of environments' not in capsys.readouterr().out
+  _trainer(tmp_path / 'three', num_workers=2, num_iterations=1).run()
+  _trainer(tmp_path / 'three', num_workers=4, num_iterations=2).run()
+  assert 'groups of environments: 1 instead of 2' in capsys.readouterr().out
+
+
 def test_environments_that_fail_at_every_checkpoint_end_the_run_saved(
     undisturbed, tmp_path, monkeypatch
 ):
@@ -214,6 +281,7 @@ def test_episodes_that_cannot_be_repeated_are_cut_and_said(tmp_path, capsys):
   run.run()
   rows = _rows(tmp_path / 'run')
   assert len(rows) == 3 and rows[-1]['environment_restarts'] == '1'
+  assert rows[-1]['episodes_cut'] == '4'
   output = capsys.readouterr().out
   assert '4 of 4 environments begin new episodes' in output
   assert np.isfinite(float(rows[-1]['loss_policy']))

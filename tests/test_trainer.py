@@ -10,7 +10,6 @@ import time
 
 import cv2
 import gin
-import gymnasium
 import numpy as np
 import pytest
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -21,7 +20,6 @@ from rnd_agent import builders
 from rnd_agent import summaries
 from rnd_agent import train_eval_lib
 from rnd_agent import trainer
-from rnd_agent.environments import corridor
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import recorder
 from rnd_agent.settings import gin_files
@@ -183,16 +181,22 @@ def test_films_at_their_own_interval(tmp_path, interval, films):
     assert data.startswith(b'GIF8') and int(width) > int(height) > 0
 
 
+@pytest.mark.parametrize('environment, line', [
+    ('undrawable', 'no films of this environment: pygame is not installed'),
+    ('fatal_to_draw', 'film left out: environment worker 0 '),
+])
 def test_an_environment_that_cannot_be_drawn_here_still_trains(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, capfd, environment, line
 ):
-  def render(self):
-    raise gymnasium.error.DependencyNotInstalled('pygame is not installed')
+  """Even if drawing it ends the process."""
+  monkeypatch.syspath_prepend(str(_ROOT / 'tests' / 'environments'))
+  import toy_environments
 
-  monkeypatch.setattr(corridor.Corridor, 'render', render)
-  _train(tmp_path, 'train_eval.video_interval = 1')
-  out = capsys.readouterr().out
-  assert out.count('no films of this environment: pygame') == 1
+  builders.build_trainer(str(tmp_path), **{
+      **_SETTINGS, 'env_name': getattr(toy_environments, environment),
+      'video_interval': 1,
+  }).run()
+  assert capfd.readouterr().out.count(line) == 1
   assert len(_rows(tmp_path)) == 2 and not list((tmp_path / 'videos').iterdir())
 
 
@@ -355,12 +359,12 @@ def test_another_game_is_refused_and_other_numbers_are_named(tmp_path, capsys):
   assert len(_rows(tmp_path)) == 3
 
 
-def _steps(folder):
+def _steps(folder, tag='return/episode_return_mean'):
   return [
       event.step for path in sorted(folder.glob('events*'))
       for event in tf.compat.v1.train.summary_iterator(str(path))
       for value in event.summary.value
-      if value.tag == 'return/episode_return_mean'
+      if value.tag == tag
   ]
 
 
@@ -375,6 +379,137 @@ def test_tensorboard_continues_without_a_doubled_step(tmp_path):
     file.write(b'half a record')
   _train(tmp_path, 'train_eval.num_iterations = 7', limit)
   assert _steps(tmp_path / 'train') == [32 * i for i in range(1, 8)]
+
+
+def _failing(error, calls=None):
+  """A function that notes its calls and raises."""
+  def fail(*unused_arguments, **unused_settings):
+    if calls is not None:
+      calls.append(None)
+    raise error
+
+  return fail
+
+
+def test_what_is_not_training_may_fail(tmp_path, monkeypatch, capsys):
+  """Each is told of once, and training goes on."""
+  run = builders.build_trainer(str(tmp_path), **{
+      **_SETTINGS, 'num_iterations': 4, 'eval_interval': 1,
+      'checkpoint_interval': 2,
+  })
+  saved = []
+
+  def evaluate(**unused_settings):
+    saved.append(checkpoints.latest_iteration(str(tmp_path)))
+    raise ValueError('no such thing\nin an evaluation')
+
+  full = tf.errors.ResourceExhaustedError(None, None, 'No space left')
+  cable = OSError('the cable is loose')
+  monkeypatch.setattr(run._evaluator, 'run', evaluate)
+  monkeypatch.setattr(run._film, '_make_environment', _failing(cable))
+  written = []
+  monkeypatch.setattr(summaries.Summaries, 'iteration', _failing(full, written))
+  monkeypatch.setattr('rnd_agent.runs.export.export_policies', _failing(full))
+  run.run()
+  lines = capsys.readouterr().out.splitlines()
+  for line in (
+      'evaluation left out: ValueError: no such thing',
+      'film left out: OSError: the cable is loose',
+      'TensorBoard left out: ResourceExhaustedError: No space left',
+      'export of policy/ left out: ResourceExhaustedError: No space left',
+  ):
+    assert lines.count(line) == 1, (line, lines)
+  assert [r['iteration'] for r in _rows(tmp_path)] == list('1234')
+  # What was due was saved before anything else was tried.
+  assert saved == [0, 2, 2, 4]
+  # After an error TensorBoard is tried again with the next checkpoint.
+  assert len(written) == 2
+
+
+def test_an_evaluation_that_a_kill_has_cut_short_is_made_up_for(tmp_path):
+  class Killed(BaseException):
+    pass
+
+  settings = {**_SETTINGS, 'eval_interval': 2, 'video_interval': 0}
+  run = builders.build_trainer(str(tmp_path), **settings)
+  run._evaluator.run = _failing(Killed())
+  with pytest.raises(Killed):
+    run.run()
+  for iterations in (2, 3, 3):
+    builders.build_trainer(
+        str(tmp_path), **{**settings, 'num_iterations': iterations}
+    ).run()
+  # That of iteration 2 once, and at the end the last one.
+  assert _steps(tmp_path / 'eval', 'return/episode_length_mean') == [64, 96]
+
+
+def test_any_other_error_ends_the_run_saved(tmp_path, monkeypatch, capsys):
+  run = builders.build_trainer(str(tmp_path), **{
+      **_SETTINGS, 'num_iterations': 5, 'checkpoint_interval': 100,
+  })
+  learn = run._agent.learn
+
+  def learning(*arguments):
+    if run._iteration == 2:
+      raise MemoryError('no more')
+    return learn(*arguments)
+
+  monkeypatch.setattr(run._agent, 'learn', learning)
+  with pytest.raises(MemoryError):
+    run.run()
+  assert checkpoints.latest_iteration(str(tmp_path)) == 2
+  assert 'in the middle of iteration 3' in capsys.readouterr().out
+  builders.build_trainer(str(tmp_path), **{
+      **_SETTINGS, 'num_iterations': 4
+  }).run()
+  assert [r['iteration'] for r in _rows(tmp_path)] == list('1234')
+
+
+def test_the_end_of_a_terminal_saves(tmp_path, monkeypatch):
+  """The shell and the kernel both tell of it; nohup says not to mind."""
+  settings = {
+      **_SETTINGS, 'num_iterations': 5, 'checkpoint_interval': 100,
+  }
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  try:
+    for handler, saved in ((signal.SIG_DFL, 2), (signal.SIG_IGN, 5)):
+      signal.signal(signal.SIGHUP, handler)
+      run = builders.build_trainer(str(tmp_path), **settings)
+      learn = run._agent.learn
+
+      def learning(*arguments, run=run, learn=learn, handler=handler):
+        if run._iteration == 1 or handler == signal.SIG_IGN:
+          os.kill(os.getpid(), signal.SIGHUP)
+          os.kill(os.getpid(), signal.SIGHUP)
+        return learn(*arguments)
+
+      monkeypatch.setattr(run._agent, 'learn', learning)
+      run.run()
+      assert checkpoints.latest_iteration(str(tmp_path)) == saved
+      assert signal.getsignal(signal.SIGHUP) == handler
+  finally:
+    signal.signal(signal.SIGHUP, before)
+
+
+def _contents(folder):
+  return {
+      path.relative_to(folder): path.read_bytes()
+      for path in sorted(folder.rglob('*')) if path.is_file()
+  }
+
+
+@pytest.mark.parametrize('file', ['places.csv', 'metrics.csv'])
+def test_a_refused_start_changes_nothing(tmp_path, file):
+  """Rows, TensorBoard's steps and a damaged checkpoint stay as they are."""
+  settings = {**_SETTINGS, 'num_iterations': 3}
+  builders.build_trainer(str(tmp_path), **settings).run()
+  _truncate(tmp_path / 'checkpoints' / 'iteration-3.index')
+  header, *rows = (tmp_path / file).read_text().splitlines(keepends=True)
+  (tmp_path / file).write_text(''.join([header, '1,nonsense\n', *rows]))
+  before = _contents(tmp_path)
+  with pytest.raises(checkpoints.CheckpointError, match=f'{file}, line '):
+    builders.build_trainer(str(tmp_path), **settings).run()
+  assert _contents(tmp_path) == before
 
 
 def test_a_full_disk_stops_no_run(tmp_path, monkeypatch, capsys):
@@ -418,6 +553,7 @@ def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
   with pytest.raises(trainer.TrainingDivergedError) as error:
     run.run()
   assert 'iteration 3' in str(error.value) and 'iteration-2' in str(error.value)
+  assert re.search(r'the gradients of \S+, .* and \d+ more;', str(error.value))
   for variable in run._agent.trained_variables:
     assert np.isfinite(variable.numpy()).all()
   assert [r['iteration'] for r in _rows(tmp_path)] == ['1', '2']
@@ -456,13 +592,31 @@ def test_the_environments_are_reset_after_the_random_agent(tmp_path):
   assert run._agent.rnd.observation_normalizer.count.numpy() == 32 * 3
 
 
-def test_a_resumed_run_does_not_repeat_its_beginning(tmp_path):
-  """The environments get other seeds, and the policy goes on sampling."""
-  assert builders._environments_seed(7, 0) == 7
-  assert builders._environments_seed(7, 2) != builders._environments_seed(7, 3)
-  assert checkpoints.latest_iteration(str(tmp_path)) == 0
-  builders.build_trainer(str(tmp_path), **_SETTINGS).run()
-  assert checkpoints.latest_iteration(str(tmp_path)) == 2
+def test_a_resumed_run_does_not_repeat_its_beginning(tmp_path, monkeypatch):
+  """Environments that do not come back get other seeds.
+
+  And the policy goes on sampling.
+  """
+  rollouts = []
+  for iterations in (1, 2):
+    run = builders.build_trainer(str(tmp_path), **{
+        **_SETTINGS, 'env_name': 'CartPole-v1', 'num_iterations': iterations,
+    })
+    monkeypatch.setattr(run._safe, '_can_restore', False)
+    collect = run._collector.collect
+
+    def keep(collect=collect):
+      rollouts.append(collect())
+      return rollouts[-1]
+
+    run._collector.collect = keep
+    run.run()
+  first, second = rollouts
+  assert (second.step_types[:, 0].numpy() == 0).all()
+  for name in ('observations', 'actions'):
+    assert not np.array_equal(getattr(first, name), getattr(second, name))
+  starts = [r.observations[:, 0].numpy() for r in rollouts]
+  assert not np.isclose(starts[0], starts[1]).any()
 
 
 def test_groups_of_environments_train_and_evaluate(tmp_path):

@@ -20,6 +20,7 @@ from typing import Any, Callable, Iterator, NamedTuple
 import tensorflow as tf
 
 from rnd_agent import plain_json
+from rnd_agent.runs import plain_text
 
 _FOLDER = 'checkpoints'
 _LIST = '.sha256.json'
@@ -123,6 +124,7 @@ class Checkpoints:
     self._folder = os.path.join(root_dir, _FOLDER)
     self._root = tf.train.Checkpoint(**items)
     self._keep = keep
+    self._damaged = []
 
   @property
   def latest(self) -> str | None:
@@ -152,7 +154,7 @@ class Checkpoints:
       _remove(self._folder, iteration)
       raise SavingFailedError(
           f'the checkpoint of iteration {iteration} could not be written '
-          f'({_first_line(error)})'
+          f'({plain_text.cause(error)})'
       ) from error
     self._remove_old()
     return prefix
@@ -175,12 +177,11 @@ class Checkpoints:
   ) -> bool:
     """Restores the newest intact checkpoint; insists that all of it fits.
 
-    Damaged ones that are newer are named and get the ending `.damaged`.
+    Damaged ones that are newer are named; see `set_damaged_aside`.
 
     Args:
       note: told of every damaged checkpoint, one line each.
-      to_look: restore what the items name and leave the folder as it is;
-        there may be more in the checkpoint.
+      to_look: restore what the items name; there may be more in the checkpoint.
 
     Returns:
       Whether there was one.
@@ -195,9 +196,8 @@ class Checkpoints:
         damaged.append(s)
         continue
       self._restore(s.prefix, whole=not to_look)
+      self._damaged = [d.iteration for d in damaged]
       for d in damaged:
-        if not to_look:
-          _set_aside(self._folder, d.iteration)
         note(f'{d.prefix} is damaged ({d.damage}): passed over')
       return True
     if damaged:
@@ -207,6 +207,12 @@ class Checkpoints:
           '--root_dir'
       )
     return False
+
+  def set_damaged_aside(self) -> None:
+    """Gives what `restore` passed over the ending `.damaged`."""
+    for iteration in self._damaged:
+      _set_aside(self._folder, iteration)
+    self._damaged = []
 
   def _restore(self, prefix: str, whole: bool) -> None:
     try:
@@ -219,7 +225,7 @@ class Checkpoints:
     except AssertionError as error:
       raise CheckpointError(
           f'{prefix} is that of a run with other parts than this configuration '
-          f'has ({_first_line(error)}): restore the configuration (see '
+          f'has ({plain_text.cause(error)}): restore the configuration (see '
           'operative_config.gin), or choose another --root_dir'
       ) from error
     except (
@@ -227,7 +233,7 @@ class Checkpoints:
         TypeError, AttributeError, ArithmeticError,
     ) as error:
       raise CheckpointError(
-          f'{prefix} cannot be restored ({_first_line(error)}): if the '
+          f'{prefix} cannot be restored ({plain_text.cause(error)}): if the '
           'networks were changed, restore the configuration (see '
           'operative_config.gin), or choose another --root_dir'
       ) from error
@@ -244,6 +250,28 @@ def latest_iteration(root_dir: str) -> int:
   """
   newest = _newest_intact(os.path.join(root_dir, _FOLDER))
   return newest.iteration if newest else 0
+
+
+def read_json(root_dir: str, name: str) -> dict[str, Any]:
+  """A `JsonState` of a run's newest intact checkpoint, before it is restored.
+
+  Args:
+    root_dir: the run's folder.
+    name: of the item.
+
+  Returns:
+    What was saved; empty without a checkpoint, or where something else stands
+    there, which `Checkpoints.restore` will say.
+  """
+  newest = _newest_intact(os.path.join(root_dir, _FOLDER))
+  if newest is None:
+    return {}
+  try:
+    reader = tf.train.load_checkpoint(newest.prefix)
+    state = plain_json.loads(reader.get_tensor(f'{name}/.ATTRIBUTES/py_state'))
+  except (tf.errors.OpError, ValueError, TypeError):
+    return {}
+  return state if isinstance(state, dict) else {}
 
 
 def newest_first(folder: str) -> Iterator[Saved]:
@@ -302,7 +330,7 @@ def _damage(prefix: str) -> str | None:
   except FileNotFoundError as error:
     return f'{os.path.basename(error.filename)} is missing'
   except (OSError, ValueError, TypeError) as error:
-    return f'{os.path.basename(prefix)}{_LIST}: {_first_line(error)}'
+    return f'{os.path.basename(prefix)}{_LIST}: {plain_text.cause(error)}'
   return None
 
 
@@ -425,7 +453,7 @@ def load_weights(path: str, items: dict[str, Any]) -> None:
       AssertionError, tf.errors.OpError, ValueError, LookupError, RuntimeError,
       OSError,
   ) as error:
-    raise _other_weights(path, _first_line(error)) from error
+    raise _other_weights(path, plain_text.cause(error)) from error
   for name, item in items.items():
     if isinstance(item, dict):
       (part, item), = item.items()
@@ -453,12 +481,3 @@ def _other_weights(path: str, cause: str) -> CheckpointError:
       "the networks' settings of that run, see its operative_config.gin, or "
       'another train_eval.initial_weights'
   )
-
-
-def _first_line(error: BaseException) -> str:
-  """The start of an error's message, at most 160 characters."""
-  text = error.strerror if isinstance(error, OSError) else None
-  lines = (text or str(error)).strip().splitlines()
-  text = lines[0] if lines else type(error).__name__
-  text = re.sub(r'^\{\{.*?\}\} ', '', text)  # TensorFlow's name of the place.
-  return text if len(text) <= 160 else f'{text[:77]}...{text[-80:]}'

@@ -41,6 +41,25 @@ def cut(folder: str | os.PathLike, last_step: int) -> int:
   return removed
 
 
+def holds(folder: str | os.PathLike, step: int) -> bool:
+  """Whether there is an event of a step.
+
+  Args:
+    folder: with event files; need not exist.
+    step: of the event.
+  """
+  for path in sorted(pathlib.Path(folder).glob('events.out.tfevents.*')):
+    with open(path, 'rb') as file:
+      for _, data in _records(file):
+        try:
+          event = tf.compat.v1.Event.FromString(data)
+        except message.DecodeError:
+          break
+        if event.step == step and event.HasField('summary'):
+          return True
+  return False
+
+
 def _end_of(file: BinaryIO, last_step: int) -> int:
   """Where the first event after a step begins, or the first broken record."""
   end = 0

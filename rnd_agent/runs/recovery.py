@@ -56,6 +56,7 @@ class SafeCollector:
     self._failures = {}
     self._in_the_middle = False
     self.restarts = 0
+    self.episodes_cut = 0  # Where making anew was not exact.
 
   def collect(self) -> rollout_lib.Rollout:
     """A rollout; see `Collector.collect`.
@@ -156,6 +157,7 @@ class SafeCollector:
       self._environment.episodes()  # They were counted the first time.
     if not self._collector.is_at_start:
       self._collector.resume()
+    self.episodes_cut += len(begun)
     if begun:
       reason = next(iter(begun.values()))
       self._note(
@@ -195,6 +197,7 @@ class SafeCollector:
       ValueError: it is that of other environments.
     """
     if not data or not self._can_restore:
+      self.episodes_cut += self._environment.batch_size
       self._note('the environments begin new episodes')
       return
     state = states.decode(data, self._environment.batch_size)
@@ -204,7 +207,17 @@ class SafeCollector:
           self._environment.action_spec(), actions
       )
     self._collector.load_states()
-    self._return_to(state['environments'], actions)
+    self._origin, self._actions = state['environments'], actions
+    try:
+      self._return_to(self._origin, actions)
+    except errors.EnvironmentWorkerError as error:
+      self._survive_or_end(error, 'made anew, to go on from there')
+      self._recover()
+    except BaseException:
+      self._origin = self._actions = None
+      self._collector.start_over()
+      self.episodes_cut += self._environment.batch_size
+      raise
 
 
 def _first_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 from rnd_agent.runs import checkpoints
 from rnd_agent.settings import config_changes
@@ -64,4 +64,22 @@ def compare_machine(
     note(
         f'{now} cores instead of {then}: sums are added in another order, so '
         'the run goes on equal but for rounding'
+    )
+
+
+def compare_groups(
+    then: Optional[int], now: int, note: Callable[[str], None]
+) -> None:
+  """Says whether the environments are stepped in other groups than before.
+
+  Args:
+    then: groups of the checkpoint; None if it does not say.
+    now: groups.
+    note: told of a change, one line.
+  """
+  if then not in (None, now):
+    note(
+        f'groups of environments: {now} instead of {then} (see '
+        'ComputeConfig.environment_groups); random numbers are drawn in '
+        'another order, so the run goes on otherwise than it would have'
     )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
-import gymnasium
 import numpy as np
-import tensorflow as tf
 from tf_agents.policies import tf_policy
-from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
 
+from rnd_agent.environments import errors
 from rnd_agent.viewing import film_files
 
 # Most frames of the animation for TensorBoard, which loads it whole.
@@ -44,22 +42,22 @@ class EpisodeRecorder:
 
   def __init__(
       self,
-      make_environment: Callable[[], gymnasium.Env],
+      make_environment: Callable[[], Any],
       policy: tf_policy.TFPolicy,
-      frames_per_step: int = 1,
+      frames_per_second: float = 15.0,
   ):
     """Records nothing yet.
 
     Args:
-      make_environment: gives an environment that has been reset; called for
-        every recording.
+      make_environment: gives a `ShardedPyEnvironment` of one environment, which
+        draws in a process of its own; called for every recording.
       policy: whose actions are taken.
-      frames_per_step: raw frames that an action is held for: the film has the
-        game's own speed, for Atari (60 Hz, 4 frames) 15 steps per second.
+      frames_per_second: of the film, one frame per agent step; 15 is the Atari
+        games' own speed (60 Hz, actions held for 4 frames).
     """
     self._make_environment = make_environment
     self._policy = policy
-    self._frames_per_step = frames_per_step
+    self._frames_per_second = frames_per_second
     self._act = common.function(policy.action)
 
   def record(
@@ -72,25 +70,24 @@ class EpisodeRecorder:
       stop: asked before every step; True gives up.
 
     Returns:
-      A `Film`; None where it was given up or the environment shows nothing.
+      A `Film`; None where it was given up.
 
     Raises:
       CannotFilmError: a package is missing that draws the environment.
+      EnvironmentWorkerError: the environment failed.
+      FilmError: the film cannot be encoded.
+      OSError: the same, or it cannot be written.
     """
     environment = self._make_environment()
     try:
-      if environment.render_mode != 'rgb_array':
-        return None
       return self._film(environment, path, stop)
-    except gymnasium.error.DependencyNotInstalled as error:
-      raise CannotFilmError(' '.join(str(error).split())) from error
+    except errors.MissingPackageError as error:
+      raise CannotFilmError(str(error)) from error
     finally:
       environment.close()
 
   def _film(self, environment, path, stop) -> Optional[Film]:
-    film = film_files.FilmFile(path, film_files.frames_per_second(
-        environment.metadata, self._frames_per_step
-    ))
+    film = film_files.FilmFile(path, self._frames_per_second)
     kept, every = [], 1
     try:
       for number, frame in enumerate(self._play(environment)):
@@ -113,24 +110,14 @@ class EpisodeRecorder:
 
   def _play(self, environment):
     """Yields a frame per observation of an episode, the last one's too."""
-    observation, _ = environment.reset()
+    time_step = environment.reset()
     state = self._policy.get_initial_state(1)
-    step_type = ts.StepType.FIRST
     zero = np.zeros([1], np.float32)
-    yield environment.render()
-    while step_type != ts.StepType.LAST:
+    yield environment.render()[0]
+    while not time_step.is_last()[0]:
       step = self._act(
-          ts.TimeStep(
-              np.array([step_type], np.int32), zero, zero + 1,
-              tf.nest.map_structure(lambda x: x[np.newaxis], observation),
-          ),
-          state,
+          time_step._replace(reward=zero, discount=zero + 1), state
       )
       state = step.state
-      observation, _, terminated, truncated, _ = environment.step(
-          step.action.numpy()[0]
-      )
-      step_type = (
-          ts.StepType.LAST if terminated or truncated else ts.StepType.MID
-      )
-      yield environment.render()
+      time_step = environment.step(step.action.numpy())
+      yield environment.render()[0]
