@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import importlib
 import io
 import os
 import pathlib
@@ -69,6 +70,30 @@ def main(arguments) -> Result:
   return Result(status, error.getvalue(), output.getvalue())
 
 
+def script(name, arguments) -> Result:
+  """Runs play.py or plot.py in this process."""
+  module = importlib.import_module(name.removesuffix('.py'))
+  values = module._FLAGS
+  values.mark_as_parsed()
+  before = values.flag_values_dict()
+  error, output = io.StringIO(), io.StringIO()
+  verbosity = logging.get_verbosity()
+  gin.clear_config()
+  status = 0
+  try:
+    with contextlib.redirect_stderr(error), contextlib.redirect_stdout(output):
+      module.main([name, *arguments])
+  except SystemExit as exit_:
+    status = exit_.code
+  finally:
+    gin.clear_config()
+    logging.set_verbosity(verbosity)
+    for flag, value in before.items():
+      values[flag].value = value
+      values[flag].using_default_value = True
+  return Result(status, error.getvalue(), output.getvalue())
+
+
 def files(folder) -> dict[str, str]:
   """What every file, folder and link below a folder is and holds."""
   found = {}
@@ -78,6 +103,8 @@ def files(folder) -> dict[str, str]:
       found[name] = f'link to {os.readlink(path)}'
     elif path.is_dir():
       found[name] = 'folder'
+    elif path.stat().st_size > 2**30:  # Empty ones that claim a terabyte.
+      found[name] = f'{path.stat().st_size} bytes'
     else:
       found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
   return found

@@ -5,23 +5,28 @@
 
 import contextlib
 import html
+import io
 import os
 import pathlib
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 from typing import Callable, NamedTuple
 from unittest import mock
+import zipfile
 
 import command_line
+import numpy as np
 import pytest
 
 from rnd_agent import startup
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+_HUGE = '1' + '0' * 400  # No float holds it.
 _DOCUMENT = _ROOT / 'docs' / 'bad_inputs.md'
 
 
@@ -79,6 +84,20 @@ def _unreadable_config(folder):
 def _dangling_config(folder):
   """game.gin is a link to nothing"""
   (folder / 'game.gin').symlink_to('nothing')
+
+
+def _laughs(folder):
+  """game.gin: eight macros, each of which names the one before ten times"""
+  lines = ['m0 = 1']
+  lines += [f'm{i + 1} = [{", ".join([f"%m{i}"] * 10)}]' for i in range(8)]
+  lines.append('ActorCriticNetwork.core = %m8')
+  (folder / 'game.gin').write_text('\n'.join(lines))
+
+
+def _endless_config(folder):
+  """game.gin has a terabyte"""
+  with open(folder / 'game.gin', 'wb') as file:
+    file.truncate(2**40)
 
 
 def _file_as_folder(folder):
@@ -205,6 +224,131 @@ def _linked_checkpoints(run):
   (run / 'checkpoints').symlink_to(run.parent / 'elsewhere')
 
 
+@_changed_run('metrics.csv in x has a field of 200 kB')
+def _long_field(run):
+  path = run / 'metrics.csv'
+  path.write_text(path.read_text() + '9,' + 'x' * 200_000 + '\n')
+
+
+def _metric(name, value):
+  """A function that changes a cell of the last row of x's metrics."""
+  @_changed_run(f'the last {name} of metrics.csv in x is {value}')
+  def change(run):
+    *head, last = (run / 'metrics.csv').read_text().splitlines()
+    cells = last.split(',')
+    cells[head[0].split(',').index(name)] = value
+    (run / 'metrics.csv').write_text('\n'.join([*head, ','.join(cells)]) + '\n')
+  return change
+
+
+def _places(row):
+  """A function that gives x a places.csv."""
+  @_changed_run(f'places.csv in x has the row {row}')
+  def change(run):
+    (run / 'places.csv').write_text(
+        f'iteration,env_steps,place,steps,episodes\n{row}\n'
+    )
+  return change
+
+
+@_changed_run('places.csv in x is a folder')
+def _folder_as_places(run):
+  (run / 'places.csv').unlink(missing_ok=True)
+  (run / 'places.csv').mkdir()
+
+
+@_changed_run('places.csv in x has a terabyte')
+def _endless_places(run):
+  with open(run / 'places.csv', 'wb') as file:
+    file.truncate(2**40)
+
+
+@_changed_run('run.json in x is nested 100 000 deep')
+def _deep_run_json(run):
+  (run / 'run.json').write_text('[' * 100_000)
+
+
+@_changed_run('run.json in x has a start that is a number')
+def _number_as_start(run):
+  (run / 'run.json').write_text('{"starts": [1]}')
+
+
+@_changed_run("run.json in x has a start whose machine is 'x'")
+def _text_as_machine(run):
+  (run / 'run.json').write_text('{"starts": [{"machine": "x"}]}')
+
+
+def _circle(name):
+  """A function that replaces a folder of x."""
+  @_changed_run(f'{name} in x is a link to itself')
+  def change(run):
+    shutil.rmtree(run / name, ignore_errors=True)
+    (run / name).symlink_to(name)
+  return change
+
+
+def _config_line(line, shown=None):
+  """A function that adds to x's config."""
+  @_changed_run(f'operative_config.gin in x ends in {shown or line}')
+  def change(run):
+    with open(run / 'operative_config.gin', 'a', encoding='utf-8') as file:
+      file.write(f'\n{line}\n')
+  return change
+
+
+def _no_folder(folder):
+  """x is an empty folder"""
+  (folder / 'x').mkdir()
+
+
+def _trace(shown, **changes):
+  """A function that writes an episode's trace."""
+  def write(folder):
+    n = 3
+    names = ('bonus', 'intrinsic_reward', 'value_ext', 'value_int')
+    arrays = {
+        **{name: np.zeros(n, np.float32) for name in names},
+        'score': np.zeros(n), 'place': np.zeros(n, np.int64),
+        'action': np.zeros(n, np.int64),
+        'probabilities': np.zeros((n, 2), np.float32),
+        'title': np.array('toy'), 'action_names': np.array(['a', 'b']),
+        'frame_bytes': np.zeros(0, np.uint8),
+        'frame_ends': np.zeros(0, np.int64), **changes,
+    }
+    with zipfile.ZipFile(folder / 'e.npz', 'w') as archive:
+      for name, array in arrays.items():
+        data = array
+        if not isinstance(array, bytes):
+          file = io.BytesIO()
+          np.lib.format.write_array(file, array)
+          data = file.getvalue()
+        archive.writestr(f'{name}.npy', data)
+
+  write.__doc__ = f'e.npz: {shown}'
+  return write
+
+
+def _claiming(shape):
+  """An array's file whose header claims more than is there."""
+  file = io.BytesIO()
+  np.lib.format.write_array_header_1_0(
+      file, {'descr': '<f4', 'fortran_order': False, 'shape': shape}
+  )
+  return file.getvalue()
+
+
+def _frames(*sizes):
+  """PNG files of which there is only the header."""
+  data = [
+      b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR' + struct.pack('>II', *size)
+      for size in sizes
+  ]
+  return {
+      'frame_bytes': np.frombuffer(b''.join(data), np.uint8),
+      'frame_ends': np.cumsum([len(part) for part in data]),
+  }
+
+
 # ------------------------------------------------------------- the mistakes
 
 
@@ -261,6 +405,13 @@ _FILES = (
     _config('import rnd_agent.secrets\n', 'cannot import rnd_agent.secrets'),
     _config('train_eval.seed = 1 + 1\n', 'game.gin:1'),
     _config('<html>\n', 'game.gin:1'),
+    _config("train_eval.env_name = 'gymnasium:mine:Own-v0'\n", 'add --trust'),
+    _config('ActorCriticNetwork.core = @ShardedPyEnvironment()\n',
+            'add --trust'),
+    _config("GRUCell.activation = {'module': 'os'}\n", 'any function'),
+    _config(f'ActorCriticNetwork.core = {"[" * 30}{"]" * 30}\n', 'nested'),
+    Case(('--gin_file=game.gin',), 'too much', _laughs),
+    Case(('--gin_file=game.gin',), 'too large', _endless_config),
 )
 _NAMES = (
     _binding('trian_eval.seed=1', 'nearest: train_eval'),
@@ -280,6 +431,21 @@ _NAMES = (
     _binding('train_eval.seed=@train_eval()', 'wants int'),
     _binding('ActorCriticNetwork.core=@ActorCriticNetwork()',
              'refers to itself'),
+    _binding('gin.macro.value=3', 'names no configurable'),
+    _binding('train_eval.seed=@a/gin.macro()', 'write %a'),
+    *(_binding(f'{name}={value}', f'bind {source}')
+      for name, value, source in (
+          ('ShardedPyEnvironment.num_groups', 3,
+           'ComputeConfig.environment_groups'),
+          ('ShardedPyEnvironment.num_environments', 7,
+           'train_eval.num_parallel_environments'),
+          ('ShardedPyEnvironment.env_name', "'CartPole-v1'",
+           'train_eval.env_name'),
+          ('ShardedPyEnvironment.seed', 2, 'train_eval.seed'),
+          ('ActorCriticNetwork.precision', "'float16'",
+           'train_eval.precision'),
+          ('RNDPPOAgent.num_epochs', 2, 'train_eval.num_epochs'),
+      )),
 )
 _TYPES = (
     _binding('train_eval.env_name=Pong', 'text in quotes'),
@@ -304,6 +470,17 @@ _TYPES = (
     _binding("ActorCriticNetwork.fc_layer_params=('a',)", 'whole numbers'),
     _binding('ActorCriticNetwork.conv_layer_params=((32, 8), (64, 4))',
              '(filters, kernel, stride)'),
+    _binding("ActorCriticNetwork.head_gain='x'", 'a number above 0'),
+    _binding('ActorCriticNetwork.head_gain=1e300', 'up to 1000'),
+    _binding('ActorCriticNetwork.name=3', 'letters, digits'),
+    _binding("ActorCriticNetwork.name='a b/../c'", 'letters, digits'),
+    _binding('ActorCriticNetwork.core=[]', 'None for no core'),
+    _binding('RandomNetworkDistillation.select=3', 'select wants'),
+    _binding('RandomNetworkDistillation.predictor=3', 'predictor wants'),
+    _binding('ShardedPyEnvironment.config=7', 'EnvironmentConfig'),
+    Case(_bind('ActorCriticNetwork.core=@GRUCell()', 'GRUCell.units=8',
+               'GRUCell.activation=3'), "such as 'tanh'"),
+    _binding('PPOConfig.learning_rate=%gin.REQUIRED', 'is no value'),
 )
 _SIZES = (
     _binding('train_eval.num_parallel_environments=0', '1 or more'),
@@ -357,6 +534,22 @@ _SIZES = (
     _binding('EnvironmentConfig.stacked_frames=1000000000', 'memory'),
     _binding('EnvironmentConfig.sticky_action_probability=1.0', 'below 1'),
     _binding('EnvironmentConfig.actions=[0, 99]', 'there is no action 99'),
+    _binding('EnvironmentConfig.frame_skip=100000', 'at most 1000'),
+    _binding('EnvironmentConfig.reward_clip=1e999', 'at most 1e+30'),
+    _binding(f'EnvironmentConfig.reward_clip={_HUGE}', 'at most 1e+30'),
+    _binding(f'train_eval.target_return={_HUGE}', 'finite'),
+    _binding(f'PPOConfig.learning_rate={_HUGE}', 'below 1e30'),
+    _binding('train_eval.num_epochs=1000000000', 'at most 1000'),
+    _binding('train_eval.num_epochs=100000000000000000000', 'at most 1000'),
+    _binding('train_eval.num_iterations=100000000000000000000', 'at most'),
+    _binding('PPOConfig.adam_epsilon=0.0', 'above 0'),
+    _binding('RNDConfig.variance_epsilon=0.0', 'above 0'),
+    _binding('ComputeConfig.inter_op_threads=1000000', 'at most 4096'),
+    _binding('ComputeConfig.lanes=1000000', 'at most 4096'),
+    _binding('ActorCriticNetwork.fc_layer_params=(65536, 65536)',
+             'smaller layers'),
+    Case(_bind('ActorCriticNetwork.core=@DNCCell()',
+               'DNCCell.memory_size=60000'), 'smaller layers'),
 )
 _PARTS = tuple(
     Case(_bind(binding), part, tiny=True) for binding, part in (
@@ -433,6 +626,11 @@ _FOLDERS = (
           ('run.json', _damaged_run_json),
           ('run.json', _list_as_run_json),
           ('run.json', _binary_run_json),
+          ('run.json', _deep_run_json),
+          ('one of its starts is none', _number_as_start),
+          ('one of its starts is none', _text_as_machine),
+          ('places.csv', _folder_as_places),
+          ('places.csv is damaged', _endless_places),
           ('metrics.csv has other columns', _foreign_metrics),
           ('metrics.csv, line 3', _damaged_metrics),
           ('operative_config.gin', _binary_operative_config),
@@ -444,6 +642,99 @@ _FOLDERS = (
           ('checkpoints', _linked_checkpoints),
       )),
 )
+_PLOTS = (
+    Case(('plot.py',), 'name at least one run'),
+    Case(('plot.py', 'rooms'), 'name one run'),
+    Case(('plot.py', 'x'), 'no such folder'),
+    Case(('plot.py', 'x'), 'is not a run', _no_folder),
+    Case(('plot.py', 'x', '--output=x.txt'), 'x.txt', _a_run),
+    Case(('plot.py', 'x', '--metric=loss'), "no column 'loss'", _a_run),
+    Case(('plot.py', 'x', '--x=hour'), 'hours', _a_run),
+    Case(('plot.py', 'x', '--watch', '--interval=nan'), 'interval', _a_run),
+    Case(('plot.py', 'x', '--watch', '--interval=inf'), 'interval', _a_run),
+    Case(('plot.py', 'rooms', 'x', '--watch'), '--watch is for curves', _a_run),
+    Case(('plot.py', 'compare', 'x', '--output=x.txt'), '.csv or .md', _a_run),
+    Case(('plot.py', 'report', 'x', '--output=x.pdf'), '.html', _a_run),
+    *(Case(('plot.py', 'x'), part, where) for part, where in (
+        ('line 4: is too long', _long_field),
+        ('no count', _metric('frames', 'inf')),
+        ('not a row', _metric('frames', '1e308')),
+        ('no count', _metric('env_steps', '-1')),
+        ('metrics.csv', _folder_as_metrics),
+        ('leads out of the run', _linked_metrics),
+    )),
+    *(Case(('plot.py', 'rooms', 'x'), part, where) for part, where in (
+        ('no regular file', _folder_as_places),
+        ('too large', _endless_places),
+        ('no count', _places('1,32,1e17,9,1')),
+        ('no count', _places('1,32,0,-9,1')),
+        ('no count', _places('1,32,0,nan,1')),
+    )),
+    *(Case(('plot.py', 'report', 'x', '--noepisode'), part, where)
+      for part, where in (
+          ('run.json is damaged', _deep_run_json),
+          ('describes no run', _list_as_run_json),
+          ('videos leads nowhere', _circle('videos')),
+      )),
+    Case(('plot.py', 'novelty', '--trace=e.npz'), 'cannot be read'),
+    *(Case(('plot.py', 'novelty', '--trace=e.npz'), part, where)
+      for part, where in (
+          ('no trace', _write('e.npz', 'no archive')),
+          ('what its header says',
+           _trace('its header claims 36 TiB', bonus=_claiming((10**13,)))),
+          ('magic string', _trace('an array is text', bonus=b'no array')),
+          ('another type or shape',
+           _trace('one name', action_names=np.array('a'))),
+          ('another type or shape',
+           _trace('ends in two dimensions',
+                  frame_ends=np.zeros((1, 3), np.int64))),
+          ('end where they cannot',
+           _trace('ends of nothing', frame_ends=np.arange(9, 12))),
+          ('too large', _trace('frames of 60000 x 60000 pixels',
+                               **_frames(*[(60000, 60000)] * 3))),
+          ('differ in size', _trace('frames of two sizes',
+                                    **_frames((9, 9), (9, 9), (8, 9)))),
+          ('too large', _trace('an infinite score',
+                               score=np.full(3, np.inf))),
+          ('below -1', _trace('an action -7', action=np.full(3, -7))),
+      )),
+)
+_PLAYS = (
+    Case(('play.py',), "name the run's folder"),
+    Case(('play.py', 'x'), "unexpected argument 'x'"),
+    Case(('play.py', '--root_dir=x'), 'no such folder'),
+    Case(('play.py', '--root_dir=x'), 'is not a run', _no_folder),
+    Case(('play.py', '--root_dir=x', '--episodes=0'), 'episodes', _a_run),
+    Case(('play.py', '--root_dir=x', '--sticky=1'), 'sticky', _a_run),
+    Case(('play.py', '--root_dir=x', '--video=x.avi'), '.mp4', _a_run),
+    Case(('play.py', '--root_dir=x', '--video=y/x.mp4'), 'no folder y', _a_run),
+    Case(('play.py', '--root_dir=x', '--highlights'), '--video', _a_run),
+    Case(('play.py', '--root_dir=x', '--trace=x.txt'), '.npz', _a_run),
+    *(Case(('play.py', '--root_dir=x'), part, where) for part, where in (
+        ('no checkpoint', _no_checkpoints),
+        ('no checkpoint is intact', _damaged_checkpoints),
+        ('checkpoints leads nowhere', _circle('checkpoints')),
+        ('is no folder', _file_as_checkpoints),
+        ('leads out of the run', _linked_checkpoints),
+        ('is no text', _binary_operative_config),
+        ('add --trust',
+         _config_line("train_eval.env_name = 'gymnasium:mine:Own-v0'")),
+        ('add --trust',
+         _config_line('ActorCriticNetwork.core = @ShardedPyEnvironment()')),
+        ('rnd_agent only', _config_line('import os')),
+        ('another file', _config_line("include '/etc/passwd'")),
+        ('nested', _config_line(
+            f'ActorCriticNetwork.core = {"[" * 3000}{"]" * 3000}',
+            '3000 brackets')),
+        ('no run has that many',
+         _config_line('train_eval.num_parallel_environments = 10000000000')),
+        ('smaller layers', _config_line(
+            f'ActorCriticNetwork.fc_layer_params = {(65536,) * 40}',
+            '40 layers of 65536 units')),
+        ('cannot be restored', _config_line(
+            'ActorCriticNetwork.fc_layer_params = (16,)')),
+    )),
+)
 _GROUPS = {
     'Flags': _FLAGS,
     'Config files': _FILES,
@@ -454,7 +745,9 @@ _GROUPS = {
     'Environments': _ENVIRONMENTS,
     'Folders and runs': _FOLDERS,
 }
-_CASES = [case for cases in _GROUPS.values() for case in cases]
+_GROUPS_OF_PICTURES = {'plot.py': _PLOTS, 'play.py': _PLAYS}
+_ALL_GROUPS = {**_GROUPS, **_GROUPS_OF_PICTURES}
+_CASES = [case for cases in _ALL_GROUPS.values() for case in cases]
 
 
 # -------------------------------------------------------- how they are tried
@@ -529,7 +822,7 @@ def _try(case: Case) -> Outcome:
         )
       if case.part == 'Permission denied':
         stack.enter_context(_without_privileges())
-      status, error, _ = command_line.main(arguments)
+      status, error, _ = _run(arguments)
     after = command_line.files(folder)
     changed = [
         name for name in sorted(files.keys() | after.keys())
@@ -541,6 +834,18 @@ def _try(case: Case) -> Outcome:
   finally:
     os.chdir(before)
     shutil.rmtree(folder)
+
+
+def _run(arguments: list[str]) -> command_line.Result:
+  if arguments and arguments[0].endswith('.py'):
+    return command_line.script(arguments[0], arguments[1:])
+  return command_line.main(arguments)
+
+
+def _program(case: Case) -> str:
+  """The name that its messages begin with."""
+  first, = case.typed[:1] or ('',)
+  return first.removesuffix('.py') if first.endswith('.py') else 'train_eval'
 
 
 _outcomes = {}
@@ -566,7 +871,8 @@ def _name(case: Case) -> str:
 _HEAD = """# Bad inputs
 
 What was typed after `python train_eval.py`, and the one line that answers it
-(on standard error, after `train_eval: error: `; exit status 2). In none of
+(on standard error, after `train_eval: error: `; exit status 2); below, the
+same for `plot.py` and `play.py`, whose names are typed there. In none of
 these cases a file is changed. `tests/test_bad_inputs.py` tries them all and
 compares this document; `python tests/test_bad_inputs.py` writes it.
 """
@@ -575,7 +881,7 @@ compares this document; `python tests/test_bad_inputs.py` writes it.
 def document() -> str:
   """The table of all mistakes and messages, as markdown."""
   text = [_HEAD]
-  for group, cases in _GROUPS.items():
+  for group, cases in _ALL_GROUPS.items():
     text.append(f'\n## {group}\n')
     if any(case.tiny for case in cases):
       text.append(
@@ -585,7 +891,9 @@ def document() -> str:
     text.append('| typed | where | message |\n|---|---|---|')
     for case in cases:
       typed = ' '.join(map(_shown, case.typed)) + (' *' if case.tiny else '')
-      message = _outcome(case).lines[-1].removeprefix('train_eval: error: ')
+      message = _outcome(case).lines[-1].removeprefix(
+          f'{_program(case)}: error: '
+      )
       text.append(
           f'| {typed} | {_escaped(_where(case))} | {_escaped(message)} |'
       )
@@ -593,6 +901,7 @@ def document() -> str:
 
 
 def _shown(argument: str) -> str:
+  argument = argument.replace(_HUGE, '1000...')
   if len(argument) > 100:
     argument = argument[:40] + '...'
   quoted = shlex.quote(argument).replace('|', '\\|')
@@ -601,11 +910,14 @@ def _shown(argument: str) -> str:
 
 def _escaped(text: str) -> str:
   """Of this machine nothing is told: its memory, its devices, its folders."""
-  text = text.replace('x' * 300, 'x...')
+  text = text.replace('x' * 300, 'x...').replace(_HUGE, '1000...')
   text = re.sub(r'here are [\d.e+]+ GiB: choose [^|]*', 'here are ...', text)
   text = re.sub(r'GiB of memory, .* are free: choose [^|]*',
                 'GiB of memory, ... are free: choose ...', text)
   text = re.sub(r"(there is no 'GPU:77' among) .*", r'\1 ...', text)
+  text = re.sub(r'"2,64,[^"]*"', '"2,64,..."', text)  # It has times.
+  text = re.sub(r'operative_config.gin:\d+', 'operative_config.gin:...', text)
+  text = re.sub(r'(there are: iteration), .*', r'\1, ...', text)
   text = re.sub(r'has \d+ bytes instead of \d+', 'has 100 bytes instead of ...',
                 text)
   text = text.replace(f'{_ROOT}/', '')
@@ -636,7 +948,7 @@ def test_is_answered_by_one_line(case):
   assert outcome.status == 2, outcome
   assert len(outcome.lines) == 1, outcome.lines
   line, = outcome.lines
-  assert line.startswith('train_eval: error: ')
+  assert line.startswith(f'{_program(case)}: error: ')
   assert case.part in line
   assert len(line) < 700
   assert not outcome.changed

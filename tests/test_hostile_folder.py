@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import struct
 import sys
 from unittest import mock
 import zlib
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from rnd_agent.environments import states
 from rnd_agent.runs import checkpoints
+from rnd_agent.runs import event_files
 
 _STATE = 'environments/.ATTRIBUTES/py_state'
 _PROGRESS = 'progress/.ATTRIBUTES/py_state'
@@ -355,6 +357,31 @@ def test_what_a_planted_list_says_cannot_steer_the_terminal(run):
   assert 'iteration-2 is damaged' in result.output
   assert '\x1b' not in result.output
   assert 'at iteration 2' in result.output
+
+
+# -------------------------------------------------------------- event files
+
+
+def _broken(length, size):
+  """A record that claims a length, in a file of a size, of which little is."""
+  def write(path):
+    with open(path, 'ab') as file:
+      file.write(struct.pack('<Q', length))
+      file.truncate(size)
+  return write
+
+
+@pytest.mark.parametrize('write', [
+    _broken(60 * 10**9, 2**37), _broken(0, 2**36), _broken(2**64 - 1, 2**20),
+], ids=['60 GB', 'empty records', 'all there is'])
+def test_event_files_that_claim_more_than_there_is(run, tmp_path, write):
+  path = tmp_path / 'events.out.tfevents.1'
+  original, = (run / 'train').glob('events*')
+  shutil.copy(original, path)
+  whole = path.read_bytes()
+  write(path)
+  assert event_files.cut(tmp_path, 10**6) > 0
+  assert path.read_bytes() == whole
 
 
 # ---------------------------------------------------------------- terminals

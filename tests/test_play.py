@@ -507,6 +507,45 @@ def test_errors_carry_no_control_characters(folder, command, capsys):
   assert '\x1b' not in error and '\x07' not in error
 
 
+def test_names_carry_no_control_characters(folder, command, capsys):
+  with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
+    file.write("\ntrain_eval.env_name = 'toy:\\x1b[2J'\n")
+  with pytest.raises(SystemExit):
+    command(f'--root_dir={folder}')
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1 and '\\x1b[2J' in error
+  assert '\x1b' not in error
+
+
+def test_what_is_printed_carries_none(folder, command, capsys, monkeypatch):
+  monkeypatch.setattr(
+      play_lib.Player, 'env_name', property(lambda self: 'toy:\x1b[2J')
+  )
+  command(f'--root_dir={folder}')
+  output = capsys.readouterr().out
+  assert 'toy:\\x1b[2J after' in output and '\x1b' not in output
+
+
+def test_the_unforeseen_is_one_line_but_for_developers(
+    folder, command, capsys, monkeypatch
+):
+  def read(*unused_arguments, **unused_settings):
+    raise ZeroDivisionError('by zero')
+
+  monkeypatch.delenv('RND_AGENT_TRACEBACK', raising=False)
+  monkeypatch.setattr(run_config, 'read', read)
+  with pytest.raises(SystemExit) as ended:
+    command(f'--root_dir={folder}')
+  assert ended.value.code == 2
+  error = capsys.readouterr().err
+  assert error.count('\n') == 1
+  assert f'{folder} cannot be read: ZeroDivisionError: by zero' in error
+  assert 'test_play.py:' in error and 'RND_AGENT_TRACEBACK=1' in error
+  monkeypatch.setenv('RND_AGENT_TRACEBACK', '1')
+  with pytest.raises(ZeroDivisionError):
+    command(f'--root_dir={folder}')
+
+
 # ------------------------------------------------------------- command line
 
 

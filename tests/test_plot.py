@@ -671,6 +671,59 @@ def test_nothing_but_its_own_files_is_replaced(tmp_path, command, capsys):
     command(*arguments)  # Its own are.
 
 
+def test_what_is_printed_cannot_steer_the_terminal(
+    tmp_path, command, capsys, monkeypatch
+):
+  def play(*unused_arguments):
+    raise plot.UsageError('line 3: \x1b]0;owned\x07')
+
+  monkeypatch.setattr(plot, '_play', play)
+  folder = _run(tmp_path / 'a', more="x = '\x1b[2J'")
+  other = _run(tmp_path / 'b', more="x = '\x1b[3J'")
+  command('report', folder, '--metric=entropy')
+  command('compare', folder, other)
+  output = capsys.readouterr().out
+  assert 'no episode: line 3: \\x1b]0;owned\\x07' in output
+  assert '\\x1b[2J' in output and '\x1b' not in output
+  assert 'owned' in (tmp_path / 'report.html').read_text()
+
+
+def test_texts_that_cannot_be_written_are_escaped(tmp_path, command):
+  folder = _run(tmp_path / 'a')
+  (folder / 'run.json').write_text('{"command": "\\ud800", "starts": []}')
+  command('report', folder, '--noepisode', '--metric=entropy')
+  assert '\\ud800' in (tmp_path / 'report.html').read_text()
+
+
+def test_the_unforeseen_is_one_line_but_for_developers(
+    tmp_path, command, capsys, monkeypatch
+):
+  def read(*unused_arguments):
+    raise ZeroDivisionError('by zero')
+
+  monkeypatch.delenv('RND_AGENT_TRACEBACK', raising=False)
+  monkeypatch.setattr(curves, 'read', read)
+  with pytest.raises(SystemExit) as ended:
+    command(_run(tmp_path / 'a\x1b'))
+  assert ended.value.code == 2
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) == 1 and 'ZeroDivisionError: by zero' in lines[0]
+  assert lines[0].startswith(f'plot: error: {tmp_path}/a\\x1b cannot be read')
+  monkeypatch.setenv('RND_AGENT_TRACEBACK', '1')
+  with pytest.raises(ZeroDivisionError):
+    command(_run(tmp_path / 'a'))
+
+
+def test_too_many_places_are_no_map(tmp_path, command, capsys):
+  folder = _run(tmp_path / 'a')
+  rows = [f'1,8,{i},1,1' for i in range(2001)]
+  (folder / 'places.csv').write_text(
+      '\n'.join(['iteration,env_steps,place,steps,episodes', *rows, '']))
+  with pytest.raises(SystemExit):
+    command('rooms', folder)
+  assert '2001 places are too many' in capsys.readouterr().err
+
+
 def test_a_run_that_is_not_ready_is_left_out(tmp_path, command, capsys):
   a, b = _run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2)
   (b / 'operative_config.gin').unlink()

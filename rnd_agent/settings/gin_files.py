@@ -304,8 +304,9 @@ class _Reader:
     scope, selector, parameter, value, _ = statement
     if gin_references.depth(value) > _DEEPEST_VALUE:
       raise _NameProblem(_TOO_DEEP)
-    if not parameter or selector == 'macro':
+    if not parameter or selector in ('macro', gin_references.MACRO):
       name = scope if parameter else '/'.join(filter(None, (scope, selector)))
+      name = name or selector
       self._macros_set[name] = place
       binding = _Binding(
           typed, place, name, gin_references.MACRO, 'value', value
