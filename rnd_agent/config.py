@@ -75,8 +75,8 @@ class PPOConfig:
       are contiguous blocks of environments.
     sequence_length: agent steps of a sequence, the unit dealt to minibatches
       and the span of a recurrent core's back-propagation (truncated at its
-      start, where the stored state stands); divides the rollout. None: the
-      whole rollout, as in the authors' code.
+      start, where the stored state stands); divides the rollout. None, or
+      more than the rollout: all of it, as in the authors' code.
     epsilon_greedy: probability, [0, 1), of a uniformly random action instead
       of the policy's in collection; for discrete actions.
   """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import Optional
 
+from absl import logging
 import tensorflow as tf
 from tf_agents.agents.ppo import ppo_agent
 from tf_agents.networks import network
@@ -80,7 +81,13 @@ def joint_network(arguments, actor_critic_net, intrinsic_value_net, rnd):
         'intrinsic_value_net is given without a bonus: give rnd, a '
         'RandomNetworkDistillation, too.'
     )
-  return networks.SeparateActorCritic(*parts, intrinsic_value_net)
+  joint = networks.SeparateActorCritic(*parts, intrinsic_value_net)
+  if joint.state_spec:
+    logging.warning(
+        'Recurrent networks of your own train from zero states, as in '
+        'TF-Agents; ActorCriticNetwork(core=...) trains from those recorded.'
+    )
+  return joint
 
 
 def rollout_of(

@@ -80,7 +80,10 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
     """Epochs x minibatches; scalars are means over all of them."""
     length = self._length_of_sequences(batch)
     sequences = batch.num_environments * (batch.length // length)
-    _check_states(batch.core_states, sequences)
+    if self._joint_net.state_spec and getattr(
+        self._joint_net, 'state_in_info', True
+    ):
+      _check_states(batch.core_states, sequences)
     order = updates.sequence_order(
         sequences, self._num_epochs, self._num_minibatches,
         self._generator if self._shuffle_minibatches else None,
@@ -391,7 +394,14 @@ class MinibatchPPOAgent(ppo_agent.PPOAgent):
 
 def _check_states(core_states, sequences) -> None:
   """Raises ValueError unless there is a state per sequence."""
-  for state in tf.nest.flatten(core_states):
+  states = tf.nest.flatten(core_states)
+  if not states:
+    raise ValueError(
+        'the rollout holds no recurrent states (core_states): collect it with '
+        'Collector, which records them, or fill them in; training from zeros '
+        'would be of another policy than the one that acted.'
+    )
+  for state in states:
     if isinstance(sequences, int) and state.shape[0] not in (None, sequences):
       raise ValueError(
           f'the rollout holds {state.shape[0]} recurrent states for '

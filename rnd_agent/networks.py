@@ -23,9 +23,11 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import nest_utils
 
 PRECISIONS = ('float32', 'mixed_bfloat16')
+# Of leaky ReLU in predictor and target: TensorFlow's default, as in the
+# authors' code.
+_SLOPE = 0.2
 # (filters, kernel, stride): the layers of Mnih et al. 2015, which the paper
 # keeps for the policy, the predictor and the target.
-_SLOPE = 0.2
 NATURE_CONV_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 # For smaller images: the smallest side in pixels from which layers are used.
 # Each leaves 1 x 1 to 9 x 9 places, within the sizes that it is used for.

@@ -222,13 +222,17 @@ class RandomNetworkDistillation(tf.Module):
     return tf.stop_gradient(self._target(normalized)[0])
 
   def loss(
-      self, selected: tf.Tensor, target_features: Optional[tf.Tensor] = None
+      self,
+      selected: tf.Tensor,
+      target_features: Optional[tf.Tensor] = None,
+      training: bool = True,
   ) -> tf.Tensor:
     """Distillation error per sample; its gradient trains the predictor.
 
     Args:
       selected: `[N, ...]`, as `select` gives it.
       target_features: float32 `[N, k]` if at hand, under the same statistics.
+      training: whether layers such as dropout behave as in training.
 
     Returns:
       float32 `[N]`.
@@ -236,7 +240,7 @@ class RandomNetworkDistillation(tf.Module):
     normalized = self.observation_normalizer.normalized(selected)
     if target_features is None:
       target_features = tf.stop_gradient(self._target(normalized)[0])
-    prediction, _ = self._predictor(normalized, training=True)
+    prediction, _ = self._predictor(normalized, training=training)
     return losses.distillation_error(prediction, target_features)
 
   def bonus(self, next_observations) -> tf.Tensor:
@@ -252,7 +256,10 @@ class RandomNetworkDistillation(tf.Module):
 
   def bonus_of_selected(self, selected: tf.Tensor) -> tf.Tensor:
     """`bonus` of what `select` picked, `[B, T, ...]`; float32 `[B, T]`."""
-    return tf.stop_gradient(self._in_chunks(self.loss, selected, []))
+    errors = self._in_chunks(
+        lambda part: self.loss(part, training=False), selected, []
+    )
+    return tf.stop_gradient(errors)
 
   def all_target_features(self, selected: tf.Tensor) -> tf.Tensor:
     """`target_features` of a whole rollout, worked through in chunks.

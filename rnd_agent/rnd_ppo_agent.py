@@ -50,6 +50,9 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     scan, and means are over real steps only;
   * advantages are not normalized unless `normalize_advantages`;
   * minibatches of whole sequences inside `train`;
+  * recurrent cores train from the states recorded in collection, where
+    `actor_critic_net` holds them (the host: from zeros; so do `actor_net` and
+    `value_net` of your own);
   * `train_step_counter` counts optimizer steps.
   """
 
@@ -90,8 +93,8 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       shuffle_minibatches: deal the sequences anew in every epoch.
       sequence_length: L, steps through which a recurrent core's gradients go
         back at most, from the state stored at the sequence's start; divides
-        the T steps of a rollout. None: T, a sequence is an environment's part
-        of the rollout.
+        the T steps of a rollout. None, or more than T: T, a sequence is an
+        environment's part of the rollout.
       generator: source of sampled actions, subsets and minibatches; by default
         one seeded by the system.
       epsilon_greedy: share of uniformly random actions in collection, [0, 1);

@@ -115,7 +115,7 @@ class Rollout(NamedTuple):
         bonus of the next episode's first observation (where the rollout
         ends on LAST, of that one: the reset's is not known yet), or
         'terminal' (in the compact form 'reset' all the same: the terminal
-      observation is not recorded).
+        observation is not recorded).
 
     Returns:
       float32 `[B, T]`, aligned with actions, 0 in boundary rows.

@@ -6,11 +6,13 @@ is right as often as chance, 1 in 4.
 
 import csv
 import pathlib
+from unittest import mock
 
 import gin
 import pytest
 
 from rnd_agent import builders  # noqa: F401, registers for gin
+from rnd_agent import evaluation
 from rnd_agent import train_eval_lib
 from rnd_agent.settings import gin_files
 
@@ -39,10 +41,10 @@ def _clean_gin():
   gin.clear_config()
 
 
-def _final_return(folder, seed, core):
-  gin_files.parse(
-      [str(_CONFIG)], [*_BINDINGS, *_CORES[core], f'train_eval.seed = {seed}']
-  )
+def _final_return(folder, seed, core, *bindings):
+  gin_files.parse([str(_CONFIG)], [
+      *_BINDINGS, *_CORES[core], f'train_eval.seed = {seed}', *bindings
+  ])
   train_eval_lib.train_eval(root_dir=str(folder))
   with open(folder / 'metrics.csv', newline='', encoding='utf-8') as file:
     rows = list(csv.DictReader(file))
@@ -54,6 +56,22 @@ def _final_return(folder, seed, core):
 @pytest.mark.parametrize('core', ['gru', 'lstm', 'dnc'])
 def test_a_core_remembers_the_cue(tmp_path, core, seed):
   assert _final_return(tmp_path, seed, core) > 0.85
+
+
+def test_evaluations_carry_the_state(tmp_path):
+  evaluate, returns = evaluation.Evaluator.run, []
+
+  def recorded(*args, **kwargs):
+    result = evaluate(*args, **kwargs)
+    returns.append(result.returns.mean())
+    return result
+
+  with mock.patch.object(evaluation.Evaluator, 'run', recorded):
+    _final_return(
+        tmp_path, 1, 'gru', 'train_eval.eval_interval = 60',
+        'train_eval.num_eval_episodes = 32',
+    )
+  assert len(returns) == 1 and returns[0] > .8
 
 
 @pytest.mark.parametrize('seed', [1, 2, 3])

@@ -349,3 +349,16 @@ def test_memory_is_found_by_a_checkpoint(tmp_path):
     normalizer.update(tf.constant([[5.0], [6.0]]))
   np.testing.assert_array_equal(old.memory, new.memory)
   np.testing.assert_array_equal(old.variance, new.variance)
+
+
+def test_preview_is_what_the_update_gives():
+  rng = np.random.default_rng(4)
+  normalizer = normalizers.DiscountedReturnNormalizer(.99)
+  for _ in range(3):  # From the second on with a memory of running returns.
+    rewards = tf.constant(rng.gamma(2, 1, [3, 5]), tf.float32)
+    boundaries = tf.constant(rng.random([3, 5]) < .2)
+    preview = normalizer.preview(rewards, boundaries)
+    normalizer.update(rewards, boundaries)
+    np.testing.assert_allclose(
+        preview, normalizer.normalized(rewards), rtol=1e-5
+    )

@@ -336,6 +336,8 @@ def test_rollouts_without_the_states_of_sequences_are_refused(core):
     states = tf.nest.map_structure(lambda x: x[:4], rollout.core_states)
     with pytest.raises(ValueError, match='4 recurrent states for 12 sequences'):
       agent.train_rollout(rollout._replace(core_states=states))
+    with pytest.raises(ValueError, match='holds no recurrent states'):
+      agent.train_rollout(rollout._replace(core_states=()))
     agent = _agent(environment, core, dict(sequence_length=5))
     with pytest.raises(ValueError, match='= 5 does not divide the 12 steps'):
       agent.train_rollout(rollout)

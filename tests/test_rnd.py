@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tf_agents.agents.ppo import ppo_agent
+from tf_agents.networks import sequential
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
@@ -421,3 +422,27 @@ def test_statistics_and_training_use_the_next_observations_too():
     ))
   np.testing.assert_array_equal(results[0][0], results[1][0])
   assert results[0][1] == results[1][1]
+
+
+def test_the_bonus_leaves_a_predictor_of_ones_own_as_it_is():
+  """Dropout is for training alone, and so is what batch statistics learn."""
+  predictor = sequential.Sequential([
+      tf.keras.layers.Dense(8), tf.keras.layers.BatchNormalization(),
+      tf.keras.layers.Dropout(.5), tf.keras.layers.Dense(4),
+  ], input_spec=VECTOR)
+  rnd = rnd_lib.RandomNetworkDistillation(
+      VECTOR, predictor=predictor,
+      target=networks.RNDNetwork(VECTOR, (), 4),
+  )
+  observations = _normal([2, 5, 3])
+  rnd.update_observation_statistics(observations)
+  before = [v.numpy().copy() for v in predictor.variables]
+  first, second = rnd.bonus(observations), rnd.bonus(observations)
+  np.testing.assert_array_equal(first, second)
+  for old, new in zip(before, predictor.variables):
+    np.testing.assert_array_equal(old, new)
+  rnd.loss(tf.reshape(observations, [-1, 3]))
+  assert any(
+      np.any(old != new.numpy())
+      for old, new in zip(before, predictor.variables)
+  )

@@ -24,6 +24,7 @@ from rnd_agent import networks
 from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
 from rnd_agent import rollout as rollout_lib
+from rnd_agent import updates
 
 FIRST, MID, LAST = 0, 1, 2
 # Without a bonus the host's defaults hold; these leave plain PPO.
@@ -1160,3 +1161,75 @@ def test_host_adaptive_kl_beta_adapts(eager):
   )
   agent.train_rollout(rollout._replace(dist_params=far))
   np.testing.assert_allclose(agent._adaptive_kl_beta, 1.5)
+
+
+def test_the_predictors_subset_is_of_real_steps_and_drawn_anew(
+    monkeypatch, eager
+):
+  drawn, masks = [], []
+  random_subset = updates.random_subset
+
+  def recorded(mask, proportion, generator):
+    assert proportion == .25
+    subset = random_subset(mask, proportion, generator)
+    masks.append(mask.numpy())
+    drawn.append(tuple(subset.numpy()))
+    return subset
+
+  monkeypatch.setattr(updates, 'random_subset', recorded)
+  agent = _agent(
+      numbers=dict(predictor_proportion=.25), num_epochs=4, num_minibatches=2
+  )
+  rollout = _rollout(agent, length=16)
+  agent.train_rollout(rollout)
+  assert len(drawn) == 8
+  for minibatch in (0, 1):
+    assert len({frozenset(x) for x in drawn[minibatch::2]}) == 4
+    expected = rollout.next_mask('reset').numpy().reshape([2, -1])[minibatch]
+    assert 0 < expected.sum() < expected.size
+    np.testing.assert_array_equal(masks[minibatch], expected)
+    for subset in drawn[minibatch::2]:
+      assert expected[list(subset)].all()
+
+
+def test_the_learners_hook_takes_the_bonus_before_the_statistics(eager):
+  agent = _agent()
+  rng = np.random.default_rng(0)
+
+  def observations(location):
+    return tf.constant(rng.normal(location, 1, [4, 7, 3]), tf.float32)
+
+  agent.update_observation_normalizer(observations(0))
+  shifted = observations(2)
+  bonus = agent.rnd.bonus(shifted[:, 1:])
+  expected = agent.rnd.preview_rewards(bonus)
+  agent.update_observation_normalizer(shifted)
+  np.testing.assert_allclose(
+      agent.rnd.return_normalizer.normalized(bonus), expected, rtol=1e-5
+  )
+  assert np.abs(agent.rnd.bonus(shifted[:, 1:]) - bonus).max() > 1e-3
+
+
+@pytest.mark.parametrize('configs, attribute, value', [
+    (dict(ppo=dict(gae_lambda=.7)), '_lambda', .7),
+    (dict(ppo=dict(importance_ratio_clipping=.3)),
+     '_importance_ratio_clipping', .3),
+    (dict(ppo=dict(entropy_regularization=.02)),
+     '_entropy_regularization', .02),
+    (dict(ppo=dict(value_loss_coefficient=.25)), '_value_pred_loss_coef', .25),
+    (dict(ppo=dict(value_clipping=.6)), '_value_clipping', .6),
+    (dict(ppo=dict(gradient_clipping=.4)), '_gradient_clipping', .4),
+    (dict(ppo=dict(normalize_advantages=True)), '_normalize_advantages', True),
+    (dict(ppo=dict(shuffle_minibatches=True)), '_shuffle_minibatches', True),
+    (dict(ppo=dict(sequence_length=8)), '_sequence_length', 8),
+    (dict(rnd=dict(discount_ext=.9)), '_discount_factor', .9),
+    (dict(), '_use_gae', True),
+    (dict(), '_kl_cutoff_factor', 0.0),
+])
+def test_every_number_of_a_config_reaches_the_agent(configs, attribute, value):
+  agent = builders.build_agent(
+      TIME_STEP, ACTION, num_epochs=1, num_minibatches=1,
+      ppo_config=config.PPOConfig(**configs.get('ppo', {})),
+      rnd_config=config.RNDConfig(**configs.get('rnd', {})),
+  )
+  assert getattr(agent, attribute) == value
