@@ -229,20 +229,33 @@ def test_a_full_disk(small_disk, tmp_path):
   _assert_continues(folder, last)
 
 
-def test_a_nan_in_a_reward(tmp_path):
-  """The status is 3, and the line says what the last checkpoint is."""
-  folder = tmp_path / 'run'
+def _poisoned(iteration):
+  """Rewards are NaN in an iteration."""
   collect, count = collector.Collector.collect, 0
 
   def poisoned(self):
     nonlocal count
     count += 1
     rollout = collect(self)
-    if count == 3:
+    if count == iteration:
       rollout = rollout._replace(rewards=rollout.rewards * float('nan'))
     return rollout
 
-  with mock.patch.object(collector.Collector, 'collect', poisoned):
+  return mock.patch.object(collector.Collector, 'collect', poisoned)
+
+
+def test_a_nan_before_there_is_a_checkpoint(tmp_path):
+  with _poisoned(1):
+    status, error, _ = command_line.main(_arguments(tmp_path / 'run'))
+  assert status == 3 and error.count('\n') == 1
+  assert 'no checkpoint yet: begin again with a lower' in error
+  assert 'None' not in error
+
+
+def test_a_nan_in_a_reward(tmp_path):
+  """The status is 3, and the line says what the last checkpoint is."""
+  folder = tmp_path / 'run'
+  with _poisoned(3):
     status, error, _ = command_line.main(
         _arguments(folder, 'train_eval.num_iterations = 5')
     )

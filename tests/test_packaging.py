@@ -24,6 +24,7 @@ _LAYERS = (
     (
         'train_eval', 'play', 'plot', 'rnd_agent.train_eval_lib',
         'rnd_agent.builders', 'rnd_agent.settings.config_checks',
+        'rnd_agent.settings.network_sizes',
         'rnd_agent.settings.run_config', 'rnd_agent.viewing.play_lib',
     ),
     (
@@ -46,7 +47,7 @@ _LEAVES = (
     'rnd_agent.config', 'rnd_agent.machine', 'rnd_agent.plain_json',
     'rnd_agent.runs.plain_text', 'rnd_agent.runs.run_folder',
     'rnd_agent.runs.progress', 'rnd_agent.runs.run_json',
-    'rnd_agent.runs.wording',
+    'rnd_agent.runs.unforeseen', 'rnd_agent.runs.wording',
     'rnd_agent.settings.config_changes', 'rnd_agent.settings.operative_config',
     'rnd_agent.viewing.aggregate', 'rnd_agent.viewing.episode_trace',
     'rnd_agent.viewing.figures', 'rnd_agent.viewing.film_files',

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import command_line
 import gin
 import gymnasium
 import pytest
@@ -212,6 +213,15 @@ def test_folder_that_cannot_be_used(tmp_path):
   for path in ('file', 'file/run'):
     with pytest.raises(ConfigError, match='cannot be written'):
       train_eval_lib.prepare_root_dir(str(tmp_path / path), resume=True)
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path):
+  name = os.fsdecode(os.fsencode(tmp_path) + b'/r\xff')
+  result = command_line.main([f'--root_dir={name}', *(
+      f'--gin_bindings={binding}' for binding in command_line.TINY)])
+  assert result.status == 2 and result.error.count('\n') == 1
+  assert 'not text in UTF-8' in result.error and '\\udcff' in result.error
+  assert not list(tmp_path.iterdir())
 
 
 def _run(cwd, *arguments):

@@ -1,0 +1,71 @@
+"""The networks' weights, estimated and as they are built."""
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+
+from rnd_agent import builders  # noqa: F401, registers for gin
+from rnd_agent import machine
+from rnd_agent import networks
+from rnd_agent import rnd
+from rnd_agent.settings import gin_files
+from rnd_agent.settings import network_sizes
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+  gin.clear_config()
+  yield
+  gin.clear_config()
+
+
+_GRU = ('ActorCriticNetwork.core = @GRUCell()', 'GRUCell.units = 512')
+_LSTM = ('ActorCriticNetwork.core = [@LSTMCell(), @LSTMCell()]',
+         'LSTMCell.units = 300')
+_DNC = ('ActorCriticNetwork.core = @DNCCell()',
+        'DNCCell.controller_units = 400')
+
+
+_VECTOR, _IMAGE = (40,), (84, 84, 4)
+
+
+@pytest.mark.parametrize('shape, bindings', [
+    (_VECTOR, ()), (_IMAGE, ()),
+    (_VECTOR, ('ActorCriticNetwork.fc_layer_params = (1000, 2000, 300)',
+               'ActorCriticNetwork.final_layer_params = (700,)')),
+    (_VECTOR, (
+        'RandomNetworkDistillation.predictor_hidden_units = (2000, 2000)',
+        'RandomNetworkDistillation.feature_dim = 900')),
+    (_IMAGE, (
+        'ActorCriticNetwork.conv_layer_params = ((32, 8, 4), (16, 4, 2))',)),
+    (_VECTOR, _GRU), (_VECTOR, _LSTM), (_VECTOR, _DNC),
+], ids=['vector', 'image', 'dense', 'predictor', 'convolutions', 'gru', 'lstm',
+        'dnc'])
+def test_the_estimate_is_near_what_is_built(shape, bindings):
+  gin_files.parse([], bindings)
+  dtype = tf.uint8 if len(shape) == 3 else tf.float32
+  observation = tf.TensorSpec(shape, dtype)
+  action = tensor_spec.BoundedTensorSpec((), tf.int64, 0, 3)
+  network = networks.ActorCriticNetwork(observation, action)
+  network.create_variables()
+  bonus = rnd.RandomNetworkDistillation(observation)
+  variables = [*network.variables, *bonus.trained_variables,
+               *bonus.target.variables]
+  built = sum(int(np.prod(variable.shape)) for variable in variables)
+  assert 0.8 * built < network_sizes.weights(shape) < 2.2 * built
+
+
+def test_what_finds_no_room_is_refused(monkeypatch):
+  monkeypatch.setattr(machine, 'available_memory', lambda: 2**30)
+  network_sizes.check((84, 84, 4), 128)
+  gin_files.parse([], ['ActorCriticNetwork.fc_layer_params = (9000, 9000)'])
+  network_sizes.check((40,), copies=1)
+  with pytest.raises(gin_files.ConfigError, match='smaller layers'):
+    network_sizes.check((40,))
+  gin.clear_config()
+  gin_files.parse([], ['ActorCriticNetwork.core = @DNCCell()'])
+  network_sizes.check((40,), 128)
+  with pytest.raises(gin_files.ConfigError, match='smaller layers'):
+    network_sizes.check((40,), 4096)
