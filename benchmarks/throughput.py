@@ -1,7 +1,8 @@
 """Agent steps per second, end to end, on the real game and the real trainer.
 
 python benchmarks/throughput.py [--json] [--num_environments=32] \
-  [--precision=float32] [--iterations=6] [--only=training] \
+  [--precision=float32] [--core=none --core=gru --core=dnc] \
+  [--iterations=6] [--only=training] \
   [--gin_bindings='ComputeConfig.micro_batch_size = 256']
 
 Each setting is a run of `Trainer.iterate` at the paper's sizes, in a process
@@ -27,6 +28,20 @@ import psutil
 
 _ROLLOUT_LENGTH = 128
 _NUM_EPOCHS = 4
+# As configs/montezuma_gru.gin and montezuma_dnc.gin have them.
+_CORES = {
+    'none': (),
+    'gru': (
+        'ActorCriticNetwork.fc_layer_params = (256,)',
+        'ActorCriticNetwork.core = @GRUCell()', 'GRUCell.units = 256',
+    ),
+    'dnc': (
+        'ActorCriticNetwork.fc_layer_params = (256,)',
+        'ActorCriticNetwork.core = @DNCCell()', 'DNCCell.memory_size = 256',
+        'DNCCell.word_size = 64', 'DNCCell.num_read_heads = 4',
+        'DNCCell.controller_units = 256',
+    ),
+}
 
 _JSON = flags.DEFINE_boolean('json', False, 'Print JSON instead of a table.')
 _ENVIRONMENTS = flags.DEFINE_multi_integer(
@@ -35,6 +50,9 @@ _ENVIRONMENTS = flags.DEFINE_multi_integer(
 _PRECISIONS = flags.DEFINE_multi_enum(
     'precision', ['float32', 'mixed_bfloat16'], ['float32', 'mixed_bfloat16'],
     'Of the networks; may repeat.',
+)
+_CORE = flags.DEFINE_multi_enum(
+    'core', ['none'], list(_CORES), 'Memory of the policy; may repeat.'
 )
 _ITERATIONS = flags.DEFINE_integer(
     'iterations', 6, 'Of 128 steps each.', lower_bound=2
@@ -57,7 +75,7 @@ _ONE = flags.DEFINE_enum(
 )
 
 
-def measure_training(env_name, num_environments, precision, iterations):
+def measure_training(env_name, num_environments, precision, iterations, core):
   """Runs some iterations in this process, then the limit.
 
   Returns:
@@ -95,7 +113,7 @@ def measure_training(env_name, num_environments, precision, iterations):
 
   gin.parse_config(
       [f'RNDConfig.predictor_proportion = {_PROPORTION.value}',
-       *_BINDINGS.value]
+       *_CORES[core], *_BINDINGS.value]
   )
   with tempfile.TemporaryDirectory() as folder, _PeakMemory() as memory:
     trainer.Trainer = Stopwatch
@@ -117,6 +135,7 @@ def measure_training(env_name, num_environments, precision, iterations):
   }
   rate = _ROLLOUT_LENGTH * num_environments / stages.pop('total') * 1000
   result = dict(
+      core=core,
       precision=precision,
       num_environments=num_environments,
       steps_per_second=rate,
@@ -204,8 +223,9 @@ def main(_):
     ]
   if 'training' in _ONLY.value:
     report['results'] = [
-        _in_a_process('training', n, precision)
+        _in_a_process('training', n, precision, core)
         for n in _ENVIRONMENTS.value for precision in _PRECISIONS.value
+        for core in _CORE.value
     ]
   if 'stock' in _ONLY.value:
     report['stock_tf_agents'] = _in_a_process(
@@ -219,7 +239,8 @@ def _measure_one():
   environments = _ENVIRONMENTS.value[0]
   if _ONE.value == 'training':
     return measure_training(
-        _GAME.value, environments, _PRECISIONS.value[0], _ITERATIONS.value
+        _GAME.value, environments, _PRECISIONS.value[0], _ITERATIONS.value,
+        _CORE.value[0],
     )
   if _ONE.value == 'stock':
     import stock_ppo
@@ -233,12 +254,12 @@ def _measure_one():
   )
 
 
-def _in_a_process(what, environments, precision='float32'):
+def _in_a_process(what, environments, precision='float32', core='none'):
   """One measurement; its last line of output is the result."""
   output = subprocess.run(
       [sys.executable, __file__, f'--one={what}', f'--env_name={_GAME.value}',
        f'--num_environments={environments}', f'--precision={precision}',
-       f'--iterations={_ITERATIONS.value}',
+       f'--core={core}', f'--iterations={_ITERATIONS.value}',
        f'--predictor_proportion={_PROPORTION.value}',
        f'--limit={_LIMIT.value}',
        *(f'--gin_bindings={binding}' for binding in _BINDINGS.value)],
@@ -271,7 +292,8 @@ def _show(what, result):
     )
   print(
       f"{result['num_environments']} x {_ROLLOUT_LENGTH}, "
-      f"{result['precision']}: {result['steps_per_second']:.0f} steps/s"
+      f"{result['precision']}, core {result['core']}: "
+      f"{result['steps_per_second']:.0f} steps/s"
       f"{limit}, {result['peak_memory_mb']:.0f} MB, first iteration after "
       f"{result['first_iteration_s']:.0f} s; ms per iteration: {stages}",
       flush=True,
