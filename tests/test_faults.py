@@ -216,7 +216,7 @@ def test_a_full_disk(small_disk, tmp_path):
     )
     rows = len(_rows(folder))
     (small_disk / 'ballast').unlink()
-    _wait_for(lambda: len(_rows(folder)) > rows + 100, process)
+    _wait_for(lambda: len(_rows(folder)) > rows + 10, process)
     process.terminate()
     status, _, lines = _ended(process)
   assert status == 0, lines
