@@ -171,8 +171,11 @@ class Trainer:
             self._root, self._last_row, self._stop_requested,
             films=self._film is not None,
         )
-      finally:
-        self._close_files()
+      except BaseException:
+        with contextlib.suppress(OSError):  # The error itself tells more.
+          self._close_files()
+        raise
+      self._close_files()
     finally:
       self._environment.close()
       self._progress.close()

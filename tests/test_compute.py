@@ -61,7 +61,7 @@ def train(agent, rollout):
   agent.rnd.update_observation_statistics(rollout.observations[:, :3])
   info = agent.train_rollout(rollout)
   return (
-      np.array([x.numpy() for x in tf.nest.flatten(info)]),
+      np.concatenate([np.ravel(x) for x in tf.nest.flatten(info)]),
       [v.numpy() for v in agent.trained_variables],
   )
 

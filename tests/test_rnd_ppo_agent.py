@@ -20,6 +20,7 @@ from tf_agents.trajectories import time_step as ts
 from rnd_agent import builders
 from rnd_agent import collector
 from rnd_agent import config
+from rnd_agent import losses
 from rnd_agent import networks
 from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
@@ -705,13 +706,13 @@ def test_ratio_is_one_before_the_first_update(monkeypatch, eager):
   collect.collect()
   rollout = collect.collect()  # starts in mid-episode
   ratios = []
-  stock = rnd_ppo_agent.losses.clipped_surrogate
+  stock = losses.clipped_surrogate
 
   def spy(log_probs, old_log_probs, *args):
     ratios.append(tf.exp(log_probs - old_log_probs).numpy())
     return stock(log_probs, old_log_probs, *args)
 
-  monkeypatch.setattr(rnd_ppo_agent.losses, 'clipped_surrogate', spy)
+  monkeypatch.setattr(losses, 'clipped_surrogate', spy)
   info = agent.train_rollout(rollout)
   assert ratios[0].size == 33
   real = rollout.mask.numpy() > 0

@@ -69,7 +69,9 @@ def _agent(time_step_spec, action_spec, joint=True, **kwargs):
 
 def _cartpole():
   return tf_py_environment.TFPyEnvironment(
-      single.GymnasiumPyEnvironment(gymnasium.make('CartPole-v1'))
+      single.GymnasiumPyEnvironment(
+          gymnasium.make('CartPole-v1', max_episode_steps=200)
+      )
   )
 
 
@@ -173,10 +175,11 @@ def test_a_step_driver_and_a_uniform_buffer(values_in_train, joint):
       compute_value_and_advantage_in_train=values_in_train, **kwargs,
   )
   buffer = tf_uniform_replay_buffer.TFUniformReplayBuffer(
-      agent.collect_data_spec, batch_size=1, max_length=100
+      agent.collect_data_spec, batch_size=1, max_length=300
   )
+  # Its episodes end after 200 steps at the latest.
   driver = dynamic_step_driver.DynamicStepDriver(
-      environment, agent.collect_policy, [buffer.add_batch], num_steps=60
+      environment, agent.collect_policy, [buffer.add_batch], num_steps=210
   )
   driver.run()
   experience = buffer.gather_all()
