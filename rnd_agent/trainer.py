@@ -212,9 +212,9 @@ class Trainer:
       recorder.check_tables(self._root, self._iteration)
       # From here on something is changed.
       self._checkpoints.set_damaged_aside()
-      if self._iteration:
-        for name in ('train', 'eval'):
-          event_files.cut(self._root / name, self._env_steps)
+      # Also of a run that ended before its first checkpoint.
+      for name in ('train', 'eval'):
+        event_files.cut(self._root / name, self._env_steps)
       self._metrics = recorder.MetricsFile(
           self._root / 'metrics.csv', last_iteration=self._iteration
       )
