@@ -111,7 +111,7 @@ def _parse_flags(argv):
 
 def _check_flags():
   """Checks what can be checked before anything is loaded."""
-  from rnd_agent.viewing import film_files
+  from rnd_agent.common import film_files
   from rnd_agent.viewing import window as window_lib
 
   if not _ROOT_DIR.value:
@@ -174,7 +174,7 @@ def _stop(number, stopped):
 def _described(outcome, env_name):
   import numpy as np
 
-  from rnd_agent.runs import wording
+  from rnd_agent.common import wording
 
   parts = [f'score {wording.number(outcome.score)}',
            f'{wording.number(outcome.length)} steps']
@@ -196,7 +196,7 @@ def _described(outcome, env_name):
 
 def _summarized(outcomes, env_name):
   """The mean over episodes, in a line."""
-  from rnd_agent.runs import wording
+  from rnd_agent.common import wording
 
   count, number = len(outcomes), wording.number
   scores = [outcome.score for outcome in outcomes]
@@ -216,7 +216,7 @@ def _summarized(outcomes, env_name):
 
 def _film(outcomes, frames_per_second):
   """Writes the film, and clips around the peaks; returns their paths."""
-  from rnd_agent.viewing import film_files
+  from rnd_agent.common import film_files
   from rnd_agent.viewing import panel
 
   path = pathlib.Path(_VIDEO.value)
@@ -292,10 +292,10 @@ def main(argv):
   """Plays a run as the flags say."""
   _parse_flags(argv)
   logging.set_verbosity(logging.WARNING)
-  from rnd_agent import startup
+  from rnd_agent.common import film_files
+  from rnd_agent.common import startup
+  from rnd_agent.common import unforeseen
   from rnd_agent.runs import run_folder
-  from rnd_agent.runs import unforeseen
-  from rnd_agent.viewing import film_files
   from rnd_agent.viewing import window as window_lib
 
   try:
@@ -305,8 +305,8 @@ def main(argv):
     from rnd_agent.environments import errors
     from rnd_agent.runs import checkpoints
     from rnd_agent.settings import gin_files
-    from rnd_agent.settings import run_config
     from rnd_agent.viewing import play_lib
+    from rnd_agent.viewing import run_config
 
     try:
       _run()

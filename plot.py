@@ -18,16 +18,16 @@ import time
 
 from absl import flags
 
+from rnd_agent.common import film_files
+from rnd_agent.common import plain_text
+from rnd_agent.common import unforeseen
 from rnd_agent.environments import suites
-from rnd_agent.runs import plain_text
 from rnd_agent.runs import run_folder
-from rnd_agent.runs import unforeseen
 from rnd_agent.viewing import comparison
 from rnd_agent.viewing import curve_panels
 from rnd_agent.viewing import curves
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import figures
-from rnd_agent.viewing import film_files
 from rnd_agent.viewing import own_files
 from rnd_agent.viewing import pictures
 from rnd_agent.viewing import report
@@ -292,14 +292,14 @@ def _play(folder):
   Raises:
     UsageError: the run cannot be played.
   """
-  from rnd_agent import startup
+  from rnd_agent.common import startup
 
   startup.quiet_imports()
   from rnd_agent.environments import errors
   from rnd_agent.runs import checkpoints
   from rnd_agent.settings import gin_files
-  from rnd_agent.settings import run_config
   from rnd_agent.viewing import play_lib
+  from rnd_agent.viewing import run_config
 
   try:
     player = play_lib.Player(folder, seed=_SEED.value, trust=_TRUST.value)

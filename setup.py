@@ -14,7 +14,8 @@ _BOX2D = ['gymnasium[box2d]>=1.3']
 
 _EXTRAS = {
     'test': [
-        'pytest>=7.4', 'pytest-xdist>=3.3', *_MINIGRID, *_BOX2D,
+        'pytest>=7.4', 'pytest-xdist>=3.3', 'import-linter>=2.0',
+        *_MINIGRID, *_BOX2D,
     ],
     'lint': ['ruff>=0.4'],
     'minigrid': _MINIGRID,

@@ -19,7 +19,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from rnd_agent.runs import plain_text
+from rnd_agent.common import plain_text
 
 _ROOT_DIR = flags.DEFINE_string(
     'root_dir', None, 'Folder of the run; runs/<config name> if not given.'
@@ -95,15 +95,15 @@ def main(_):
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   try:
-    from rnd_agent import startup
+    from rnd_agent.common import startup
 
     startup.quiet_imports()
-    from rnd_agent import builders  # noqa: F401, registers for gin
-    from rnd_agent import train_eval_lib
-    from rnd_agent import trainer
     from rnd_agent.environments import errors
     from rnd_agent.runs import checkpoints
     from rnd_agent.settings import gin_files
+    from rnd_agent.training import builders  # noqa: F401, registers for gin
+    from rnd_agent.training import train_eval as train_eval_lib
+    from rnd_agent.training import trainer
 
     try:
       gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value, _TRUST.value)

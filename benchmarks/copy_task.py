@@ -70,7 +70,7 @@ def build(model):
   """A Keras model, `[B, T, width + 1]` to logits `[B, T, width]`."""
   import tensorflow as tf
 
-  from rnd_agent import dnc
+  from rnd_agent.layers import dnc
 
   if model == 'lstm':
     return tf.keras.Sequential([

@@ -15,7 +15,7 @@ from absl import logging
 import numpy as np
 from tf_agents.system import system_multiprocessing
 
-from rnd_agent import startup
+from rnd_agent.common import startup
 from rnd_agent.environments import errors
 from rnd_agent.environments import sharded
 from rnd_agent.environments import single

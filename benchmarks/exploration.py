@@ -114,13 +114,13 @@ def read_run(folder) -> dict[str, list[float]]:
 
 def read_plan(config, bindings) -> tuple[Plan, str]:
   """What the config and the bindings say, and all of it as text."""
-  from rnd_agent import startup
+  from rnd_agent.common import startup
 
   startup.quiet_imports()
   import gin
 
-  from rnd_agent import builders  # noqa: F401, registers for gin
-  from rnd_agent import train_eval_lib  # noqa: F401, as above
+  from rnd_agent.training import builders  # noqa: F401, registers for gin
+  from rnd_agent.training import train_eval as train_eval_lib  # noqa: F401, as above
 
   gin_files.parse([config], bindings)
 

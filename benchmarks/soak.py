@@ -34,7 +34,7 @@ from absl import logging
 import psutil
 import run_comparison
 
-from rnd_agent import startup
+from rnd_agent.common import startup
 
 _MINUTES = flags.DEFINE_float(
     'minutes', 30.0, 'How long the run is disturbed.', lower_bound=0.0

@@ -84,14 +84,14 @@ def measure_training(env_name, num_environments, precision, iterations, core):
     the random agent's steps aside), peak_memory_mb of all processes (shared
     pages counted once).
   """
-  from rnd_agent import startup
+  from rnd_agent.common import startup
 
   startup.quiet_imports()
   import gin
   import limit
 
-  from rnd_agent import builders
-  from rnd_agent import trainer
+  from rnd_agent.training import builders
+  from rnd_agent.training import trainer
 
   class Stopwatch(trainer.Trainer):
     """A trainer that keeps its stages' times."""
@@ -162,8 +162,8 @@ def _environments_alone(env_name, num_environments):
   """Environment steps per second with random actions, nothing else running."""
   import numpy as np
 
-  from rnd_agent import collector
   from rnd_agent.environments import sharded
+  from rnd_agent.training import collector
 
   rates = []
   rng = np.random.default_rng(0)

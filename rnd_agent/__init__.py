@@ -11,17 +11,36 @@ __version__ = '0.1.0'
 _MODULES = {
     'ActorCriticNetwork': 'networks',
     'ComputeConfig': 'config',
-    'DNCCell': 'dnc',
+    'DNCCell': 'layers.dnc',
     'GymnasiumPyEnvironment': 'environments.single',
     'PPOConfig': 'config',
     'RNDConfig': 'config',
     'RNDNetwork': 'networks',
     'RNDPPOAgent': 'rnd_ppo_agent',
-    'RNDPPOPolicy': 'rnd_ppo_policy',
-    'RandomNetworkDistillation': 'rnd',
-    'Rollout': 'rollout',
+    'RNDPPOPolicy': 'hosting.policy',
+    'RandomNetworkDistillation': 'bonuses.rnd',
+    'Rollout': 'learning.rollout',
     'ShardedPyEnvironment': 'environments.sharded',
-    'Trainer': 'trainer',
+    'Trainer': 'training.trainer',
+}
+# Modules that users imported from here before there were folders.
+_MOVED = {
+    'builders': 'training.builders',
+    'collector': 'training.collector',
+    'compute': 'learning.compute',
+    'dnc': 'layers.dnc',
+    'evaluation': 'training.evaluation',
+    'host': 'hosting.trajectories',
+    'losses': 'learning.losses',
+    'normalizers': 'bonuses.normalizers',
+    'optimizers': 'learning.optimizers',
+    'returns': 'learning.returns',
+    'rnd': 'bonuses.rnd',
+    'rnd_ppo_policy': 'hosting.policy',
+    'rollout': 'learning.rollout',
+    'targets': 'learning.targets',
+    'train_eval_lib': 'training.train_eval',
+    'trainer': 'training.trainer',
 }
 
 __all__ = [*sorted(_MODULES), '__version__']
@@ -29,6 +48,8 @@ __all__ = [*sorted(_MODULES), '__version__']
 
 def __getattr__(name):
   """Imports the module of a public name when the name is first used."""
+  if name in _MOVED:
+    return importlib.import_module(f'{__name__}.{_MOVED[name]}')
   if name not in _MODULES:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   module = importlib.import_module(f'{__name__}.{_MODULES[name]}')

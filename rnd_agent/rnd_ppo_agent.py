@@ -20,15 +20,15 @@ from tf_agents.networks import network
 from tf_agents.policies import greedy_policy
 from tf_agents.utils import nest_utils
 
-from rnd_agent import compute
 from rnd_agent import config as config_lib
-from rnd_agent import distillation
-from rnd_agent import host
-from rnd_agent import minibatch_agent
-from rnd_agent import rnd as rnd_lib
-from rnd_agent import rnd_ppo_policy
-from rnd_agent import rollout as rollout_lib
-from rnd_agent import targets as targets_lib
+from rnd_agent.bonuses import distillation
+from rnd_agent.bonuses import rnd as rnd_lib
+from rnd_agent.hosting import policy as rnd_ppo_policy
+from rnd_agent.hosting import trajectories as host
+from rnd_agent.learning import compute
+from rnd_agent.learning import minibatch_agent
+from rnd_agent.learning import rollout as rollout_lib
+from rnd_agent.learning import targets as targets_lib
 
 RNDPPOLossInfo = minibatch_agent.RNDPPOLossInfo
 

@@ -23,7 +23,7 @@ import command_line
 import numpy as np
 import pytest
 
-from rnd_agent import startup
+from rnd_agent.common import startup
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _HUGE = '1' + '0' * 400  # No float holds it.
@@ -817,9 +817,9 @@ def _try(case: Case) -> Outcome:
         stack.enter_context(context)
       files = command_line.files(folder)
       if not case.tiny:  # What is not refused would train for days.
-        stack.enter_context(
-            mock.patch('rnd_agent.builders.build_trainer', _not_refused)
-        )
+        stack.enter_context(mock.patch(
+            'rnd_agent.training.builders.build_trainer', _not_refused
+        ))
       if case.part == 'Permission denied':
         stack.enter_context(_without_privileges())
       status, error, _ = _run(arguments)

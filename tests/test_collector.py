@@ -3,12 +3,12 @@ import pytest
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
-from rnd_agent import builders
-from rnd_agent import collector as collector_lib
-from rnd_agent import rollout as rollout_lib
 from rnd_agent.config import RNDConfig
 from rnd_agent.environments import sharded
 from rnd_agent.environments import suites
+from rnd_agent.learning import rollout as rollout_lib
+from rnd_agent.training import builders
+from rnd_agent.training import collector as collector_lib
 
 _LENGTH = 7
 

@@ -11,10 +11,10 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
-from rnd_agent import builders
-from rnd_agent import compute
 from rnd_agent import config
-from rnd_agent import rollout as rollout_lib
+from rnd_agent.learning import compute
+from rnd_agent.learning import rollout as rollout_lib
+from rnd_agent.training import builders
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _FRAMES = tf.TensorSpec([36, 36, 2], tf.uint8)

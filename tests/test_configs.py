@@ -7,10 +7,10 @@ import pathlib
 import gin
 import pytest
 
-from rnd_agent import builders  # noqa: F401, registers for gin
-from rnd_agent import train_eval_lib
-from rnd_agent.runs import export
 from rnd_agent.settings import gin_files
+from rnd_agent.training import builders  # noqa: F401, registers for gin
+from rnd_agent.training import export
+from rnd_agent.training import train_eval as train_eval_lib
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 # Bases, and what `test_end_to_end` trains.

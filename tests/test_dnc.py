@@ -19,7 +19,7 @@ from tf_agents.policies import policy_saver
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
-from rnd_agent import dnc
+from rnd_agent.layers import dnc
 
 # Sequences, rows, width, heads, controller units, inputs, outputs, steps.
 B, N, W, R, H, D, Y, T = 3, 7, 4, 2, 5, 6, 8, 6

@@ -82,9 +82,9 @@ def test_the_folder_holds_what_it_should(folder):
 
 def test_the_operative_config_trains_again(folder):
   """What it wrote parses, and holds the numbers of the paper."""
-  from rnd_agent import builders  # noqa: F401, registers for gin
-  from rnd_agent import train_eval_lib  # noqa: F401, registers train_eval
   from rnd_agent.settings import gin_files
+  from rnd_agent.training import builders  # noqa: F401, registers for gin
+  from rnd_agent.training import train_eval as train_eval_lib  # noqa: F401, registers train_eval
 
   gin.clear_config()
   gin_files.parse([str(folder[0] / 'operative_config.gin')], [])

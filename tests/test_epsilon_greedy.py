@@ -11,14 +11,14 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
-from rnd_agent import builders
 from rnd_agent import config
-from rnd_agent import losses
 from rnd_agent import networks
 from rnd_agent import rnd_ppo_agent
-from rnd_agent import rnd_ppo_policy
-from rnd_agent import train_eval_lib
+from rnd_agent.hosting import policy as rnd_ppo_policy
+from rnd_agent.learning import losses
 from rnd_agent.settings import gin_files
+from rnd_agent.training import builders
+from rnd_agent.training import train_eval as train_eval_lib
 
 OBSERVATION = tf.TensorSpec([3], tf.float32)
 ACTION = tensor_spec.BoundedTensorSpec([], tf.int64, 0, 3)

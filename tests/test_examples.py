@@ -62,7 +62,7 @@ import tensorflow as tf
 from tf_agents.policies import policy_saver
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
-from rnd_agent import builders
+from rnd_agent.training import builders
 agent = builders.build_agent(
     ts.time_step_spec(tf.TensorSpec([3], tf.float32)),
     tensor_spec.BoundedTensorSpec([], tf.int64, 0, 3),

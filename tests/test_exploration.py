@@ -12,9 +12,9 @@ import gin
 import numpy as np
 import pytest
 
-from rnd_agent import builders  # noqa: F401, registers for gin
-from rnd_agent import train_eval_lib
 from rnd_agent.settings import gin_files
+from rnd_agent.training import builders  # noqa: F401, registers for gin
+from rnd_agent.training import train_eval as train_eval_lib
 
 _BINDINGS = (
     "train_eval.env_name = 'toy:Corridor'",

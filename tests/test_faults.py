@@ -15,10 +15,10 @@ from unittest import mock
 import command_line
 import pytest
 
-from rnd_agent import builders
-from rnd_agent import collector
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_files
+from rnd_agent.training import builders
+from rnd_agent.training import collector
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT / 'tests' / 'environments'))
@@ -77,7 +77,7 @@ def _wait_for(condition, process):
 
 def _assert_continues(folder, last):
   end = last + 2
-  with mock.patch('rnd_agent.runs.export.export_policies'):
+  with mock.patch('rnd_agent.training.export.export_policies'):
     result = command_line.main(
         _arguments(folder, f'train_eval.num_iterations = {end}')
     )
@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_written_for_a_while():
       with _forbidden(folder / 'checkpoints'):
         return save(self, iteration)
 
-    stack.enter_context(mock.patch('rnd_agent.runs.export.export_policies'))
+    stack.enter_context(mock.patch('rnd_agent.training.export.export_policies'))
     stack.enter_context(
         mock.patch.object(checkpoints.Checkpoints, 'save', saving)
     )
@@ -278,7 +278,7 @@ def _main_with(environment, folder, *bindings):
 
   with (
       mock.patch.object(builders, 'build_trainer', building),
-      mock.patch('rnd_agent.runs.export.export_policies'),
+      mock.patch('rnd_agent.training.export.export_policies'),
   ):
     return command_line.main(_arguments(folder, *bindings))
 

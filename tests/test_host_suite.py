@@ -16,7 +16,7 @@ from tf_agents.agents.ppo import ppo_policy_test
 
 from rnd_agent import networks
 from rnd_agent import rnd_ppo_agent
-from rnd_agent import rnd_ppo_policy
+from rnd_agent.hosting import policy as rnd_ppo_policy
 
 if not flags.FLAGS.is_parsed():
   flags.FLAGS(['test_host_suite'])

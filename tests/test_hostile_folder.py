@@ -46,7 +46,7 @@ def _run(finished, tmp_path):
 @pytest.fixture(autouse=True, scope='module')
 def _no_export():
   """It takes seconds, and is nothing that the folder could lead astray."""
-  with mock.patch('rnd_agent.runs.export.export_policies'):
+  with mock.patch('rnd_agent.training.export.export_policies'):
     yield
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rnd_agent import builders
-from rnd_agent import train_eval_lib
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import recorder
 from rnd_agent.settings import gin_files
+from rnd_agent.training import builders
+from rnd_agent.training import train_eval as train_eval_lib
 
 _BINDINGS = (
     "train_eval.env_name = 'toy:Corridor'",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rnd_agent import losses
+from rnd_agent.learning import losses
 
 
 @pytest.fixture(params=['eager', 'compiled'])

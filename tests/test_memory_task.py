@@ -11,10 +11,10 @@ from unittest import mock
 import gin
 import pytest
 
-from rnd_agent import builders  # noqa: F401, registers for gin
-from rnd_agent import evaluation
-from rnd_agent import train_eval_lib
 from rnd_agent.settings import gin_files
+from rnd_agent.training import builders  # noqa: F401, registers for gin
+from rnd_agent.training import evaluation
+from rnd_agent.training import train_eval as train_eval_lib
 
 _CORES = {
     'gru': (),  # As in the config.

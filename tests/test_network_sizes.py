@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
-from rnd_agent import builders  # noqa: F401, registers for gin
-from rnd_agent import machine
 from rnd_agent import networks
-from rnd_agent import rnd
+from rnd_agent.bonuses import rnd
+from rnd_agent.common import machine
 from rnd_agent.settings import gin_files
 from rnd_agent.settings import network_sizes
+from rnd_agent.training import builders  # noqa: F401, registers for gin
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rnd_agent import normalizers
+from rnd_agent.bonuses import normalizers
 
 
 @pytest.fixture(params=['eager', 'compiled'])

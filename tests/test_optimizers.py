@@ -6,10 +6,10 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
-from rnd_agent import builders
 from rnd_agent import config
-from rnd_agent import optimizers
-from rnd_agent import rollout as rollout_lib
+from rnd_agent.learning import optimizers
+from rnd_agent.learning import rollout as rollout_lib
+from rnd_agent.training import builders
 
 _GRADIENTS = ([.5, -2.0], [3.0], [-1.0, 1.0, .25])
 _SECOND = ([-1.5, .5], [1.0], [2.0, -.5, 1.0])

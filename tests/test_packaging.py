@@ -18,63 +18,6 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGE = _ROOT / 'rnd_agent'
 _CONFIGS = sorted((_ROOT / 'configs').glob('**/*.gin'))
 
-# From the outside in: a module may import from later layers, never from earlier
-# ones. A module that is in none of them may be imported by all.
-_LAYERS = (
-    (
-        'train_eval', 'play', 'plot', 'rnd_agent.train_eval_lib',
-        'rnd_agent.builders', 'rnd_agent.settings.config_checks',
-        'rnd_agent.settings.network_sizes',
-        'rnd_agent.settings.run_config', 'rnd_agent.viewing.play_lib',
-    ),
-    (
-        'rnd_agent.trainer', 'rnd_agent.evaluation', 'rnd_agent.summaries',
-        'rnd_agent.runs.checkpoints', 'rnd_agent.runs.event_files',
-        'rnd_agent.runs.export', 'rnd_agent.runs.recovery',
-        'rnd_agent.runs.resume', 'rnd_agent.viewing.video', 'rnd_agent.warm_up',
-    ),
-    (
-        'rnd_agent.rnd_ppo_agent', 'rnd_agent.rollout', 'rnd_agent.updates',
-        'rnd_agent.collector', 'rnd_agent.minibatch_agent', 'rnd_agent.host',
-        'rnd_agent.targets', 'rnd_agent.compute', 'rnd_agent.distillation',
-    ),
-    ('rnd_agent.rnd_ppo_policy', 'rnd_agent.rnd'),
-    ('rnd_agent.networks',),
-    ('rnd_agent.dnc',),
-)
-_LEAVES = (
-    'rnd_agent.returns', 'rnd_agent.losses', 'rnd_agent.normalizers',
-    'rnd_agent.config', 'rnd_agent.machine', 'rnd_agent.plain_json',
-    'rnd_agent.runs.plain_text', 'rnd_agent.runs.run_folder',
-    'rnd_agent.runs.progress', 'rnd_agent.runs.run_json',
-    'rnd_agent.runs.unforeseen', 'rnd_agent.runs.wording',
-    'rnd_agent.settings.config_changes', 'rnd_agent.settings.operative_config',
-    'rnd_agent.viewing.aggregate', 'rnd_agent.viewing.episode_trace',
-    'rnd_agent.viewing.figures', 'rnd_agent.viewing.film_files',
-)
-_ENVIRONMENT_LAYERS = (
-    ('rnd_agent.environments.sharded', 'rnd_agent.environments.single'),
-    ('rnd_agent.environments.pool',),
-    ('rnd_agent.environments.shares',),
-    ('rnd_agent.environments.worker',),
-    ('rnd_agent.environments.suites',),
-    (
-        'rnd_agent.environments.atari', 'rnd_agent.environments.gym_suite',
-        'rnd_agent.environments.mario_suite',
-        'rnd_agent.environments.minigrid_suite',
-        'rnd_agent.environments.ple_suite',
-    ),
-    (
-        'rnd_agent.environments.environment_config',
-        'rnd_agent.environments.wrappers', 'rnd_agent.environments.states',
-    ),
-)
-# What environments and agent both use.
-_FOR_BOTH = {'rnd_agent', 'rnd_agent.machine', 'rnd_agent.plain_json'}
-# Those that may know both the environments and the agent.
-_MEETING_POINTS = _LAYERS[0] + _LAYERS[1]
-
-
 def _module_name(path):
   parts = path.relative_to(_ROOT).with_suffix('').parts
   return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
@@ -109,51 +52,28 @@ def _own_imports(top_level_only=False):
   }
 
 
-def _layer_violations(imports, layers):
-  layer_of = {name: i for i, layer in enumerate(layers) for name in layer}
-  return [
-      f'{name} -> {other}'
-      for name in imports
-      for other in imports[name]
-      if layer_of.get(other, len(layers)) < layer_of.get(name, len(layers))
-  ]
+def _lint_imports(config):
+  return subprocess.run(
+      [sys.executable, '-c', 'from importlinter.cli import lint_imports_command'
+       '; lint_imports_command()', '--config', str(config), '--no-cache'],
+      cwd=_ROOT, capture_output=True, text=True, check=False,
+  )
 
 
-def test_imports_point_one_way():
-  imports = _own_imports()
-  assert len(imports) > 10
-  assert not _layer_violations(imports, _LAYERS)
-  inner = {n: i for n, i in imports.items() if '.environments.' in n}
-  assert not _layer_violations(inner, _ENVIRONMENT_LAYERS)
+def test_folders_are_layers_that_import_only_from_below():
+  result = _lint_imports('pyproject.toml')
+  assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_check_of_layers_can_fail():
-  imports = {
-      'rnd_agent.networks': {'rnd_agent.trainer'},
-      'rnd_agent.trainer': {'rnd_agent.networks'},
-      'rnd_agent.helper': {'rnd_agent.rnd'},
-  }
-  assert _layer_violations(imports, _LAYERS) == [
-      'rnd_agent.networks -> rnd_agent.trainer',
-      'rnd_agent.helper -> rnd_agent.rnd',
-  ]
-
-
-def test_leaves_import_leaves_only():
-  imports = _own_imports()
-  for name in _LEAVES:
-    assert imports.get(name, set()) <= set(_LEAVES), name
-
-
-def test_agent_and_environments_never_import_each_other():
-  for name, others in _own_imports().items():
-    if name in _MEETING_POINTS:
-      continue
-    for other in others - _FOR_BOTH:
-      inside = name.startswith('rnd_agent.environments')
-      assert inside == other.startswith('rnd_agent.environments'), (
-          f'{name} -> {other}'
-      )
+def test_the_check_of_layers_can_fail(tmp_path):
+  text = (_ROOT / 'pyproject.toml').read_text()
+  first, second = '"rnd_agent.training",', '"rnd_agent.learning",'
+  assert first in text and second in text
+  config = tmp_path / 'pyproject.toml'
+  config.write_text(text.replace(first, '@').replace(second, first)
+                    .replace('@', second))
+  result = _lint_imports(config)
+  assert result.returncode, 'layers the wrong way round were accepted'
 
 
 def test_imports_at_the_top_have_no_cycle():
@@ -186,7 +106,7 @@ def _loads_tensorflow(statement):
     'import rnd_agent; dir(rnd_agent); rnd_agent.__version__',
     'from rnd_agent import PPOConfig, RNDConfig',
     'import rnd_agent.runs.recorder, rnd_agent.settings.gin_files',
-    'import rnd_agent.train_eval_lib',
+    'import rnd_agent.training.train_eval',
     'import rnd_agent.environments.suites, rnd_agent.environments.wrappers',
     'import train_eval',
     'import play, rnd_agent.viewing.panel, rnd_agent.viewing.window',
@@ -219,8 +139,8 @@ def test_public_names_resolve():
 
 @pytest.mark.parametrize('path', _CONFIGS, ids=lambda path: path.stem)
 def test_config_is_read_strictly(path):
-  importlib.import_module('rnd_agent.builders')
-  train_eval_lib = importlib.import_module('rnd_agent.train_eval_lib')
+  importlib.import_module('rnd_agent.training.builders')
+  train_eval_lib = importlib.import_module('rnd_agent.training.train_eval')
   gin.clear_config()
   try:
     gin_files.parse([str(path)])
@@ -241,7 +161,7 @@ def test_config_is_read_strictly(path):
 def test_base_recipe_equals_the_defaults():
   from rnd_agent.config import PPOConfig
   from rnd_agent.config import RNDConfig
-  from rnd_agent.train_eval_lib import train_eval
+  from rnd_agent.training.train_eval import train_eval
   gin.clear_config()
   defaults = PPOConfig(), RNDConfig()
   gin_files.parse([str(_ROOT / 'configs' / 'rnd_ppo.gin')])
@@ -255,7 +175,7 @@ def test_base_recipe_equals_the_defaults():
 
 
 def test_own_configurables_can_be_checked_strictly():
-  importlib.import_module('rnd_agent.builders')
+  importlib.import_module('rnd_agent.training.builders')
   for entry in gin_files._own_configurables():
     if not entry.selector.startswith('rnd_agent.testing.'):
       kinds = {p.kind for p in gin_files._parameters(entry).values()}

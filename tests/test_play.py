@@ -15,7 +15,6 @@ import pytest
 import play
 import plot
 from rnd_agent import config as config_lib
-from rnd_agent import train_eval_lib
 from rnd_agent.environments import corridor
 from rnd_agent.environments import environment_config
 from rnd_agent.environments import suites
@@ -23,9 +22,10 @@ from rnd_agent.environments import wrappers
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files
-from rnd_agent.settings import run_config
+from rnd_agent.training import train_eval as train_eval_lib
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import play_lib
+from rnd_agent.viewing import run_config
 
 # A module of the stranger's, where it would be found.
 _EVIL = 'gymnasium:planted:X-v0'

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import plot
+from rnd_agent.common import film_files
 from rnd_agent.environments import suites
 from rnd_agent.runs import recorder
 from rnd_agent.runs import run_folder
@@ -22,7 +23,6 @@ from rnd_agent.viewing import curve_panels
 from rnd_agent.viewing import curves
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import figures
-from rnd_agent.viewing import film_files
 from rnd_agent.viewing import panel
 from rnd_agent.viewing import pictures
 from rnd_agent.viewing import report

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
+from rnd_agent.common import wording
 from rnd_agent.runs import progress as progress_lib
 from rnd_agent.runs import recorder
 from rnd_agent.runs import run_json
-from rnd_agent.runs import wording
 
 COLUMNS = ('iteration', 'rooms_mean', 'loss_policy')
 HEADER = 'iteration,rooms_mean,loss_policy\n'

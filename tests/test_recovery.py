@@ -9,10 +9,10 @@ import gin
 import numpy as np
 import pytest
 
-from rnd_agent import builders
 from rnd_agent.environments import errors
-from rnd_agent.runs import resume
 from rnd_agent.settings import gin_files
+from rnd_agent.training import builders
+from rnd_agent.training import resume
 
 _SETTINGS = dict(
     env_name='CartPole-v1', num_parallel_environments=4, num_workers=2,

@@ -8,15 +8,15 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
-from rnd_agent import collector as collector_lib
 from rnd_agent import config
-from rnd_agent import dnc
-from rnd_agent import losses
 from rnd_agent import networks
-from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
+from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.environments import sharded
 from rnd_agent.environments import suites
+from rnd_agent.layers import dnc
+from rnd_agent.learning import losses
+from rnd_agent.training import collector as collector_lib
 
 _LENGTH = 7
 _VECTOR = tf.TensorSpec([20], tf.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rnd_agent import returns
+from rnd_agent.learning import returns
 
 FIRST, MID, LAST = 0, 1, 2
 GARBAGE = 9.0

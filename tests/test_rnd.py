@@ -10,9 +10,9 @@ from tf_agents.trajectories import time_step as ts
 
 from rnd_agent import config
 from rnd_agent import networks
-from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
-from rnd_agent import rollout as rollout_lib
+from rnd_agent.bonuses import rnd as rnd_lib
+from rnd_agent.learning import rollout as rollout_lib
 
 VECTOR = tf.TensorSpec([3], tf.float32)
 STACK = tf.TensorSpec([12, 10, 4], tf.uint8)

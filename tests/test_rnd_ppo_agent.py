@@ -17,15 +17,15 @@ from tf_agents.specs import array_spec
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
-from rnd_agent import builders
-from rnd_agent import collector
 from rnd_agent import config
-from rnd_agent import losses
 from rnd_agent import networks
-from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
-from rnd_agent import rollout as rollout_lib
-from rnd_agent import updates
+from rnd_agent.bonuses import rnd as rnd_lib
+from rnd_agent.learning import losses
+from rnd_agent.learning import micro_batches as updates
+from rnd_agent.learning import rollout as rollout_lib
+from rnd_agent.training import builders
+from rnd_agent.training import collector
 
 FIRST, MID, LAST = 0, 1, 2
 # Without a bonus the host's defaults hold; these leave plain PPO.

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from rnd_agent import config
-from rnd_agent import rollout as rollout_lib
-from rnd_agent import updates
+from rnd_agent.learning import micro_batches as updates
+from rnd_agent.learning import rollout as rollout_lib
 
 FIRST, MID, LAST = 0, 1, 2
 

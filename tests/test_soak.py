@@ -43,7 +43,7 @@ def test_a_few_kills_and_nothing_is_left(tmp_path):
 @pytest.fixture(name='run', scope='module')
 def _run(tmp_path_factory):
   folder = tmp_path_factory.mktemp('compared') / 'run'
-  with mock.patch('rnd_agent.runs.export.export_policies'):
+  with mock.patch('rnd_agent.training.export.export_policies'):
     result = command_line.main([
         f'--root_dir={folder}',
         *(f'--gin_bindings={b}' for b in command_line.TINY),

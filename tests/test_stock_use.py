@@ -26,8 +26,8 @@ from tf_agents.trajectories import trajectory
 from tf_agents.utils import common
 
 from rnd_agent import networks
-from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
+from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.config import RNDConfig
 from rnd_agent.environments import single
 

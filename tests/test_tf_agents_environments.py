@@ -12,9 +12,9 @@ import sys
 _TESTS = pathlib.Path(__file__).resolve().parent
 _TRAIN = """
 import gin
-from rnd_agent import builders
-from rnd_agent import train_eval_lib
-from rnd_agent.runs import export
+from rnd_agent.training import builders
+from rnd_agent.training import train_eval as train_eval_lib
+from rnd_agent.training import export
 from rnd_agent.settings import gin_files
 export.export_policies = lambda *unused: None  # Slow, and not looked at here.
 for iterations in (2, 3):

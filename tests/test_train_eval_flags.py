@@ -9,10 +9,10 @@ import gin
 import gymnasium
 import pytest
 
-from rnd_agent import train_eval_lib
 from rnd_agent.environments import suites
 from rnd_agent.environments.errors import UnknownEnvironmentError
 from rnd_agent.settings.gin_files import ConfigError
+from rnd_agent.training import train_eval as train_eval_lib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SIZES = {

@@ -16,13 +16,13 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 import tensorflow as tf
 
-from rnd_agent import builders
-from rnd_agent import summaries
-from rnd_agent import train_eval_lib
-from rnd_agent import trainer
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import recorder
 from rnd_agent.settings import gin_files
+from rnd_agent.training import builders
+from rnd_agent.training import summaries
+from rnd_agent.training import train_eval as train_eval_lib
+from rnd_agent.training import trainer
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _BINDINGS = (
@@ -409,7 +409,9 @@ def test_what_is_not_training_may_fail(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(run._film, '_make_environment', _failing(cable))
   written = []
   monkeypatch.setattr(summaries.Summaries, 'iteration', _failing(full, written))
-  monkeypatch.setattr('rnd_agent.runs.export.export_policies', _failing(full))
+  monkeypatch.setattr(
+      'rnd_agent.training.export.export_policies', _failing(full)
+  )
   run.run()
   lines = capsys.readouterr().out.splitlines()
   for line in (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rnd_agent import machine
+from rnd_agent.common import machine
 from rnd_agent.environments import worker
 
 

@@ -18,7 +18,7 @@ import zlib
 import gymnasium
 import numpy as np
 
-from rnd_agent import plain_json
+from rnd_agent.common import plain_json
 
 # What a stranger's bytes may not lead to, bytes of text: the state of one
 # environment (Montezuma's Revenge: 57 kB; a replay: 11 for each of its actions)

@@ -19,8 +19,8 @@ from typing import Any, Callable, Iterator, NamedTuple
 
 import tensorflow as tf
 
-from rnd_agent import plain_json
-from rnd_agent.runs import plain_text
+from rnd_agent.common import plain_json
+from rnd_agent.common import plain_text
 
 _FOLDER = 'checkpoints'
 _LIST = '.sha256.json'

@@ -9,8 +9,8 @@ import sys
 import time
 from typing import Callable, Mapping, Optional, Sequence, TextIO, Union
 
-from rnd_agent.runs import plain_text
-from rnd_agent.runs import wording
+from rnd_agent.common import plain_text
+from rnd_agent.common import wording
 
 
 class Progress:

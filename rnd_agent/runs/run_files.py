@@ -15,7 +15,7 @@ import re
 import stat
 from typing import Iterator
 
-from rnd_agent import plain_json
+from rnd_agent.common import plain_json
 from rnd_agent.settings.gin_files import ConfigError
 
 # What they may have at most, bytes: a run of the paper's length has 10 MB of

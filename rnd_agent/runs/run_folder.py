@@ -17,7 +17,7 @@ import re
 import stat
 from typing import Any, Iterable, Iterator, NamedTuple, Union
 
-from rnd_agent import plain_json
+from rnd_agent.common import plain_json
 from rnd_agent.settings import operative_config
 
 CONFIG = 'operative_config.gin'

@@ -13,7 +13,7 @@ from typing import Any, Mapping, Optional, Union
 
 import psutil
 
-from rnd_agent import machine
+from rnd_agent.common import machine
 
 _PACKAGES = (
     'rnd-agent', 'tf-agents', 'tensorflow', 'tensorflow-probability', 'keras',

@@ -11,7 +11,7 @@ from typing import Any, Optional, Sequence
 
 import gin
 
-from rnd_agent import machine
+from rnd_agent.common import machine
 from rnd_agent.settings.gin_files import ConfigError
 
 # The default convolutions leave an eighth of each side, in so many channels.

@@ -7,8 +7,8 @@ import io
 import math
 from typing import Sequence
 
+from rnd_agent.common import wording
 from rnd_agent.runs import run_folder
-from rnd_agent.runs import wording
 from rnd_agent.viewing import curves
 
 _RESULTS = (

@@ -13,8 +13,8 @@ from typing import Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from rnd_agent.common import wording
 from rnd_agent.runs import run_folder
-from rnd_agent.runs import wording
 from rnd_agent.settings import operative_config
 from rnd_agent.viewing import aggregate
 

@@ -10,9 +10,9 @@ from typing import Iterator, Optional, Sequence
 import cv2
 import numpy as np
 
-from rnd_agent.runs import wording
+from rnd_agent.common import film_files
+from rnd_agent.common import wording
 from rnd_agent.viewing import episode_trace
-from rnd_agent.viewing import film_files
 
 _WIDTH = 380
 _LOWEST = 420

@@ -10,8 +10,8 @@ from typing import Optional, Sequence
 
 import numpy as np
 
+from rnd_agent.common import wording
 from rnd_agent.runs import run_folder
-from rnd_agent.runs import wording
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import figures
 

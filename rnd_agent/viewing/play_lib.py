@@ -18,18 +18,18 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
 
-from rnd_agent import builders
-from rnd_agent import compute
 from rnd_agent import config as config_lib
+from rnd_agent.common import film_files
 from rnd_agent.environments import specs
 from rnd_agent.environments import suites
 from rnd_agent.environments import wrappers
+from rnd_agent.learning import compute
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import network_sizes
-from rnd_agent.settings import run_config
+from rnd_agent.training import builders
 from rnd_agent.viewing import episode_trace
-from rnd_agent.viewing import film_files
+from rnd_agent.viewing import run_config
 
 
 class PlayError(ValueError):

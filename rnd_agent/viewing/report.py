@@ -14,13 +14,13 @@ from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from rnd_agent.common import film_files
+from rnd_agent.common import wording
 from rnd_agent.runs import run_folder
-from rnd_agent.runs import wording
 from rnd_agent.viewing import curve_panels
 from rnd_agent.viewing import curves
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import figures
-from rnd_agent.viewing import film_files
 from rnd_agent.viewing import panel
 from rnd_agent.viewing import pictures
 

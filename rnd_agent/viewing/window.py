@@ -8,8 +8,8 @@ import time
 
 import numpy as np
 
-from rnd_agent.runs import wording
-from rnd_agent.viewing import film_files
+from rnd_agent.common import film_files
+from rnd_agent.common import wording
 
 _LOWEST = 420
 

@@ -10,7 +10,7 @@ import gin
 import gymnasium
 import numpy as np
 
-from rnd_agent import machine
+from rnd_agent.common import machine
 from rnd_agent.config import ComputeConfig
 from rnd_agent.config import PPOConfig
 from rnd_agent.config import RNDConfig
@@ -161,7 +161,7 @@ def _run(root_dir: str, allow_config_change: bool, settings: dict[str, Any]):
     run_files.check_nothing_is_lost(root_dir, settings['checkpoint_interval'])
 
   # Here, so that the checks above can be used without loading TensorFlow.
-  from rnd_agent import builders
+  from rnd_agent.training import builders
 
   try:
     run = builders.build_trainer(

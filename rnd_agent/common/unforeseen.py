@@ -32,6 +32,6 @@ def line(error: Exception, where: str) -> str:
   cause = ' '.join(str(error).split())[:160] or 'no cause is given'
   return (
       f'{where} cannot be read: {type(error).__name__}: {cause} '
-      f'({pathlib.Path(frame.filename).name}:{frame.lineno}): a file is damaged, '
-      f'or this program at fault: {_TRACEBACK}=1 shows where'
+      f'({pathlib.Path(frame.filename).name}:{frame.lineno}): a file is '
+      f'damaged, or this program at fault: {_TRACEBACK}=1 shows where'
   )

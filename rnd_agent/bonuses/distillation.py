@@ -12,11 +12,11 @@ from typing import Sequence
 
 import tensorflow as tf
 
-from rnd_agent import compute
-from rnd_agent import losses
-from rnd_agent import rnd as rnd_lib
-from rnd_agent import rollout as rollout_lib
-from rnd_agent import updates
+from rnd_agent.bonuses import rnd as rnd_lib
+from rnd_agent.learning import compute
+from rnd_agent.learning import losses
+from rnd_agent.learning import micro_batches as updates
+from rnd_agent.learning import rollout as rollout_lib
 
 
 class PredictorUpdate:

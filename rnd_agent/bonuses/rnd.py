@@ -17,10 +17,10 @@ import tensorflow as tf
 from tf_agents.networks import network
 
 from rnd_agent import config as config_lib
-from rnd_agent import losses
-from rnd_agent import machine
 from rnd_agent import networks
-from rnd_agent import normalizers
+from rnd_agent.bonuses import normalizers
+from rnd_agent.common import machine
+from rnd_agent.learning import losses
 
 # Samples per forward pass: on a processor, few enough for the activations to
 # stay in its cache.

@@ -14,10 +14,10 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow as tf
 
-from rnd_agent import collector as collector_lib
-from rnd_agent import rollout as rollout_lib
 from rnd_agent.environments import errors
 from rnd_agent.environments import states
+from rnd_agent.learning import rollout as rollout_lib
+from rnd_agent.training import collector as collector_lib
 
 # Failures in a row of one environment that end a run.
 _TOO_MANY = 3

@@ -7,8 +7,8 @@ from typing import Callable
 import numpy as np
 import tensorflow as tf
 
-from rnd_agent import collector
 from rnd_agent.environments import errors
+from rnd_agent.training import collector
 
 
 def gather_statistics(

@@ -12,8 +12,8 @@ import tensorflow as tf
 from tf_agents.utils import common
 
 from rnd_agent import config as config_lib
-from rnd_agent import machine
-from rnd_agent import updates
+from rnd_agent.common import machine
+from rnd_agent.learning import micro_batches as updates
 
 # Steps per forward and backward pass on a processor: activations stay in the
 # cache (measured: docs/performance.md).

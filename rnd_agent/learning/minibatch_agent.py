@@ -20,10 +20,10 @@ from tf_agents.networks import network
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
 
-from rnd_agent import losses
-from rnd_agent import returns
-from rnd_agent import rollout as rollout_lib
-from rnd_agent import updates
+from rnd_agent.learning import losses
+from rnd_agent.learning import micro_batches as updates
+from rnd_agent.learning import returns
+from rnd_agent.learning import rollout as rollout_lib
 
 RNDPPOLossInfo = collections.namedtuple(
     'RNDPPOLossInfo',

@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.image import metadata as image_metadata
 import tensorflow as tf
 
-from rnd_agent import losses
+from rnd_agent.learning import losses
 from rnd_agent.settings import operative_config
 
 # TensorBoard's group of every column of metrics.csv.

@@ -17,8 +17,8 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 
 from rnd_agent import networks
-from rnd_agent import rnd_ppo_policy
-from rnd_agent import rollout as rollout_lib
+from rnd_agent.hosting import policy as rnd_ppo_policy
+from rnd_agent.learning import rollout as rollout_lib
 
 # What the paper sets where the host's defaults differ; used for arguments that
 # are not given when there is a bonus.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rnd_agent import config as config_lib
-from rnd_agent import losses
-from rnd_agent import returns
-from rnd_agent import rollout as rollout_lib
+from rnd_agent.learning import losses
+from rnd_agent.learning import returns
+from rnd_agent.learning import rollout as rollout_lib
 
 
 def make_targets(

@@ -15,21 +15,21 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from rnd_agent import collector as collector_lib
-from rnd_agent import evaluation
 from rnd_agent import rnd_ppo_agent
-from rnd_agent import summaries
-from rnd_agent import warm_up
+from rnd_agent.common import plain_text
+from rnd_agent.common import wording
 from rnd_agent.environments import errors
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import event_files
-from rnd_agent.runs import export
-from rnd_agent.runs import plain_text
 from rnd_agent.runs import recorder
-from rnd_agent.runs import recovery
-from rnd_agent.runs import resume
-from rnd_agent.runs import wording
-from rnd_agent.viewing import video
+from rnd_agent.training import collector as collector_lib
+from rnd_agent.training import evaluation
+from rnd_agent.training import export
+from rnd_agent.training import filming as video
+from rnd_agent.training import random_agent as warm_up
+from rnd_agent.training import recovery
+from rnd_agent.training import resume
+from rnd_agent.training import summaries
 
 
 class TrainingDivergedError(FloatingPointError):

@@ -14,7 +14,7 @@ from typing import Any, Callable, NamedTuple, Optional, Sequence
 
 import tensorflow as tf
 
-from rnd_agent import rollout as rollout_lib
+from rnd_agent.learning import rollout as rollout_lib
 
 # Of an int32 scalar, the number of a part: `(loss, {name: scalar})`.
 LossFunction = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]

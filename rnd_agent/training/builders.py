@@ -8,25 +8,25 @@ import numpy as np
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
-from rnd_agent import compute
 from rnd_agent import config as config_lib
-from rnd_agent import dnc  # noqa: F401, registers DNCCell for gin
-from rnd_agent import evaluation
-from rnd_agent import machine
 from rnd_agent import networks
-from rnd_agent import optimizers
-from rnd_agent import rnd as rnd_lib
 from rnd_agent import rnd_ppo_agent
-from rnd_agent import rnd_ppo_policy
-from rnd_agent import trainer
+from rnd_agent.bonuses import rnd as rnd_lib
+from rnd_agent.common import film_files
+from rnd_agent.common import machine
 from rnd_agent.environments import sharded
 from rnd_agent.environments import single
 from rnd_agent.environments import suites
+from rnd_agent.hosting import policy as rnd_ppo_policy
+from rnd_agent.layers import dnc  # noqa: F401, registers DNCCell for gin
+from rnd_agent.learning import compute
+from rnd_agent.learning import optimizers
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import recorder
 from rnd_agent.settings import gin_files
-from rnd_agent.viewing import film_files
-from rnd_agent.viewing import video
+from rnd_agent.training import evaluation
+from rnd_agent.training import filming as video
+from rnd_agent.training import trainer
 
 _EVALUATION_SEED = 1_000_003
 

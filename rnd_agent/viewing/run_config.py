@@ -13,10 +13,10 @@ from typing import NamedTuple
 import gin
 
 from rnd_agent import config as config_lib
-from rnd_agent import train_eval_lib
 from rnd_agent.environments import suites
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files
+from rnd_agent.training import train_eval as train_eval_lib
 
 # The checkpoint has a number for each.
 _MOST_ENVIRONMENTS = 10**6

@@ -13,7 +13,7 @@ from typing import Optional
 import tensorflow as tf
 from tf_agents.utils import tensor_normalizer
 
-from rnd_agent import returns as returns_lib
+from rnd_agent.learning import returns as returns_lib
 
 # Count of no rows; 0 would divide by itself.
 _NOTHING = 1e-8

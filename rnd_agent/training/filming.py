@@ -9,8 +9,8 @@ import numpy as np
 from tf_agents.policies import tf_policy
 from tf_agents.utils import common
 
+from rnd_agent.common import film_files
 from rnd_agent.environments import errors
-from rnd_agent.viewing import film_files
 
 # Most frames of the animation for TensorBoard, which loads it whole.
 _ANIMATION_FRAMES = 100

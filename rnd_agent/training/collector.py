@@ -10,9 +10,9 @@ import tensorflow as tf
 from tf_agents.policies import tf_policy
 from tf_agents.trajectories import time_step as ts
 
-from rnd_agent import compute
-from rnd_agent import rnd_ppo_policy
-from rnd_agent import rollout as rollout_lib
+from rnd_agent.hosting import policy as rnd_ppo_policy
+from rnd_agent.learning import compute
+from rnd_agent.learning import rollout as rollout_lib
 
 # Bytes: the widest vector register, and what is worth not being copied.
 _ALIGNMENT = 64

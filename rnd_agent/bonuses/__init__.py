@@ -1,0 +1,1 @@
+"""Intrinsic rewards: what they are made of, and how they are normalized."""

@@ -1,0 +1,1 @@
+"""What every layer above may use: text, errors, the machine."""

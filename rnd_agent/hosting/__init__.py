@@ -1,0 +1,1 @@
+"""What it takes to live inside TF-Agents' `PPOAgent`."""

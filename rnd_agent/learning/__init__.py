@@ -1,0 +1,1 @@
+"""Rollouts, returns, losses, and the update made of them."""

@@ -1,0 +1,1 @@
+"""The loop, and what is built, saved and shown around it."""
