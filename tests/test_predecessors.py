@@ -127,8 +127,8 @@ def _bindings():
 
 @pytest.fixture(autouse=True)
 def _registered():
-  for module in ('builders', 'train_eval_lib'):
-    importlib.import_module(f'rnd_agent.{module}')
+  for module in ('builders', 'train_eval'):
+    importlib.import_module(f'rnd_agent.training.{module}')
   gin.clear_config()
   yield
   gin.clear_config()
