@@ -76,7 +76,7 @@ def main(_):
   @tf.function
   def update_statistics(observations, is_first):
     # What an episode begins with is no outcome of an action.
-    rnd.normalize_rewards(rnd.bonus(observations), boundaries=is_first)
+    rnd.return_normalizer.update(rnd.bonus(observations), is_first)
     rnd.update_observation_statistics(
         observations, mask=tf.cast(~is_first, tf.float32)
     )

@@ -10,6 +10,7 @@ __version__ = '0.1.0'
 
 _MODULES = {
     'ActorCriticNetwork': 'networks',
+    'Bonus': 'bonuses.base',
     'ComputeConfig': 'config',
     'DNCCell': 'layers.dnc',
     'GymnasiumPyEnvironment': 'environments.single',
@@ -20,6 +21,7 @@ _MODULES = {
     'RNDPPOPolicy': 'hosting.policy',
     'RandomNetworkDistillation': 'bonuses.rnd',
     'Rollout': 'learning.rollout',
+    'Steps': 'learning.rollout',
     'ShardedPyEnvironment': 'environments.sharded',
     'Trainer': 'training.trainer',
 }

@@ -1,42 +1,63 @@
-"""Proximal Policy Optimization with Random Network Distillation.
+"""Proximal Policy Optimization with an intrinsic reward.
 
 `RNDPPOAgent` is a TF-Agents `PPOAgent`. One iteration is a sentence: *reward,
-update statistics, make targets, learn*; `train_rollout` reads like it, and the
-stages are public for those who want to time or change one.
+update statistics, make targets, learn*; `learn_from` is that sentence, for the
+trainer and for your own loop.
 
-Equations: Burda et al. 2018 (arXiv 1810.12894) for the bonus and the two
-reward streams, Schulman et al. 2017 (1707.06347) for PPO.
+Equations: Burda et al. 2018 (arXiv 1810.12894) for the two reward streams,
+Schulman et al. 2017 (1707.06347) for PPO. The update is `learning/update.py`,
+the bonus is any `Bonus`.
 """
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Callable, NamedTuple, Optional
 
 import gin
 import tensorflow as tf
 from tf_agents.agents import data_converter
 from tf_agents.agents import tf_agent
+from tf_agents.agents.ppo import ppo_agent
+from tf_agents.agents.ppo import ppo_utils
 from tf_agents.networks import network
 from tf_agents.policies import greedy_policy
+from tf_agents.trajectories import time_step as ts
+from tf_agents.utils import common
 from tf_agents.utils import nest_utils
 
 from rnd_agent import config as config_lib
-from rnd_agent.bonuses import distillation
-from rnd_agent.bonuses import rnd as rnd_lib
-from rnd_agent.hosting import policy as rnd_ppo_policy
-from rnd_agent.hosting import trajectories as host
+from rnd_agent.bonuses import base
+from rnd_agent.hosting import policy as policy_lib
+from rnd_agent.hosting import trajectories
 from rnd_agent.learning import compute
-from rnd_agent.learning import minibatch_agent
+from rnd_agent.learning import returns
 from rnd_agent.learning import rollout as rollout_lib
 from rnd_agent.learning import targets as targets_lib
+from rnd_agent.learning import update as update_lib
 
-RNDPPOLossInfo = minibatch_agent.RNDPPOLossInfo
+RNDPPOLossInfo = update_lib.RNDPPOLossInfo
+
+
+class Iteration(NamedTuple):
+  """What an iteration made of a rollout.
+
+  Attributes:
+    raw_rewards_int: float32 `[B, T]`, the bonus before normalization.
+    rewards_int: float32 `[B, T]`, normalized; 0 in boundary rows.
+    targets: `Targets`, `[B, T]`.
+    loss_info: `LossInfo(loss, RNDPPOLossInfo)`, means over all updates.
+  """
+
+  raw_rewards_int: tf.Tensor
+  rewards_int: tf.Tensor
+  targets: rollout_lib.Targets
+  loss_info: tf_agent.LossInfo
 
 
 @gin.configurable(
     module='rnd_agent', denylist=['time_step_spec', 'action_spec']
 )
-class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
+class RNDPPOAgent(ppo_agent.PPOAgent):
   """PPO with an intrinsic reward stream of its own value head and discount.
 
   Positional arguments and keywords of `PPOAgent` keep their order and
@@ -63,7 +84,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       *args,
       actor_critic_net: Optional[network.Network] = None,
       intrinsic_value_net: Optional[network.Network] = None,
-      rnd: Optional[rnd_lib.RandomNetworkDistillation] = None,
+      bonus: Optional[base.Bonus] = None,
       rnd_config: Optional[config_lib.RNDConfig] = None,
       num_minibatches: int = 1,
       normalize_advantages: bool = False,
@@ -72,6 +93,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       generator: Optional[tf.random.Generator] = None,
       epsilon_greedy: float = 0.0,
       compute_config: Optional[config_lib.ComputeConfig] = None,
+      rnd: Optional[base.Bonus] = None,
       **kwargs,
   ):
     """Builds policies and updates around one joint network.
@@ -84,9 +106,10 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       actor_critic_net: joint network, such as `ActorCriticNetwork`; otherwise
         `actor_net` and `value_net` are taken, which need not share anything.
       intrinsic_value_net: scalar network for the intrinsic value, beside
-        `actor_net` and `value_net`; needed there when `rnd` is given.
-      rnd: the bonus; None leaves a correct plain PPO.
-      rnd_config: coefficients and discounts; those of `rnd` where there is
+        `actor_net` and `value_net`; needed there when `bonus` is given.
+      bonus: the intrinsic reward, such as `RandomNetworkDistillation`; None
+        leaves a correct plain PPO.
+      rnd_config: coefficients and discounts; those of `bonus` where there is
         one. `discount_factor`, where given, is the extrinsic discount.
       num_minibatches: parts into which the environments' sequences are dealt.
       normalize_advantages: over the real steps of the rollout.
@@ -101,6 +124,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         see `RNDPPOPolicy`.
       compute_config: devices and sizes of what is computed at once; as gin
         binds it by default. Changes speed and memory, not the result.
+      rnd: older name of `bonus`.
       **kwargs: further arguments of `PPOAgent`.
 
     Raises:
@@ -108,86 +132,110 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       ValueError: for networks that are missing or given twice, or numbers
         that contradict each other.
     """
-    if rnd is not None and not isinstance(
-        rnd, rnd_lib.RandomNetworkDistillation
-    ):
+    bonus = rnd if bonus is None else bonus
+    if bonus is not None and not isinstance(bonus, base.Bonus):
       raise TypeError(
-          'rnd must be a RandomNetworkDistillation(observation_spec, config), '
-          f'got {type(rnd).__name__}.'
+          'bonus must be a Bonus, such as '
+          'RandomNetworkDistillation(observation_spec, config), got '
+          f'{type(bonus).__name__}.'
       )
-    self._rnd = rnd
+    self._bonus = bonus
     self._rnd_config = rnd_config or (
-        rnd.config if rnd
+        bonus.config if bonus is not None
         else config_lib.RNDConfig(
             intrinsic_coefficient=0.0, extrinsic_coefficient=1.0
         )
     )
     self._check_config()
     defaults = {}
-    if rnd is not None:
+    if bonus is not None:
       defaults = dict(
-          host.PAPER_ARGUMENTS, discount_factor=self._rnd_config.discount_ext
+          trajectories.PAPER_ARGUMENTS,
+          discount_factor=self._rnd_config.discount_ext,
       )
-    arguments = host.all_arguments(
+    arguments = trajectories.all_arguments(
         (time_step_spec, action_spec) + args, kwargs, defaults
     )
-    self._joint_net = host.joint_network(
-        arguments, actor_critic_net, intrinsic_value_net, rnd
+    self._joint_net = trajectories.joint_network(
+        arguments, actor_critic_net, intrinsic_value_net, bonus
     )
     self._joint_net.create_variables(time_step_spec.observation)
     arguments['actor_net'] = self._joint_net.actor_view
     arguments['value_net'] = self._joint_net.value_view
-    self._num_minibatches = num_minibatches
     self._lanes = compute.Lanes(compute_config)
     self._normalize_advantages = normalize_advantages
-    self._shuffle_minibatches = shuffle_minibatches
     self._sequence_length = sequence_length
     self._generator = (
         generator or tf.random.Generator.from_non_deterministic_state()
     )
     super().__init__(**arguments)
-    self._predictor_update = rnd and distillation.PredictorUpdate(
-        rnd, self._lanes, self._generator, self._num_epochs
-    )
     self._build_policies(arguments['greedy_eval'], epsilon_greedy)
-    variables = self.trained_variables
+    self._update = self._build_update(num_minibatches, shuffle_minibatches)
     self._keras_optimizer = isinstance(
         self._optimizer, tf.keras.optimizers.Optimizer
     )
     if self._keras_optimizer:
       # Slots in structural order: Keras stores them by index.
-      self._optimizer.build(variables)
-    self._learn_compiled = self._lanes.compiled(self._learn)
-    self._selected_compiled = self._lanes.compiled(self._next_selected)
-    self._bonus_compiled = self._lanes.compiled(self._bonus)
-    self._statistics_compiled = self._lanes.compiled(self._update_statistics)
-    self._targets_compiled = self._lanes.compiled(self._make_targets)
+      self._optimizer.build(self.trained_variables)
+    self._compiled = {
+        stage.__name__: self._lanes.compiled(stage) for stage in (
+            self._rewards, self._normalize, self._make_targets, self._learn
+        )
+    }
 
   def _check_config(self) -> None:
     """Raises an error where bonus and numbers do not go together."""
-    if self._rnd is None and self._rnd_config.intrinsic_coefficient > 0:
+    if self._bonus is None and self._rnd_config.intrinsic_coefficient > 0:
       raise ValueError(
           'rnd_config.intrinsic_coefficient = '
-          f'{self._rnd_config.intrinsic_coefficient} without a bonus: give rnd,'
-          ' or set the coefficient to 0.'
+          f'{self._rnd_config.intrinsic_coefficient} without a bonus: give '
+          'one, or set the coefficient to 0.'
       )
-    if self._rnd is not None and self._rnd.config != self._rnd_config:
+    if self._bonus is not None and self._bonus.config != self._rnd_config:
       raise ValueError(
-          'rnd_config differs from that of rnd, which normalizes by its own: '
-          f'{self._rnd_config} and {self._rnd.config}. Give it to rnd alone.'
+          'rnd_config differs from that of the bonus, which normalizes by its '
+          f'own: {self._rnd_config} and {self._bonus.config}. Give it to the '
+          'bonus alone.'
       )
+
+  def _build_update(self, num_minibatches: int, shuffle: bool):
+    """The update, with the host's numbers and the losses inherited from it."""
+    return update_lib.Update(
+        update_lib.UpdateNumbers(
+            num_epochs=self._num_epochs,
+            num_minibatches=num_minibatches,
+            shuffle=shuffle,
+            sequence_length=self._sequence_length,
+            ratio_clipping=self._importance_ratio_clipping,
+            log_prob_clipping=self._log_prob_clipping,
+            value_clipping=self._value_clipping,
+            value_coefficient=self._value_pred_loss_coef,
+            entropy_coefficient=self._entropy_regularization,
+            gradient_clipping=self._gradient_clipping,
+        ),
+        self._collect_policy,
+        self._joint_net,
+        self._bonus,
+        self._optimizer,
+        self.train_step_counter,
+        self._lanes,
+        self._generator,
+        host_losses=self._host_losses,
+        # The KL penalty is of a mean over the whole minibatch.
+        host_losses_add_up=not self._penalizes_kl,
+    )
 
   def _build_policies(self, greedy_eval: bool, epsilon: float) -> None:
     """Replaces the host's two policies by ours, specs and converters too."""
     def policy(collect):
-      return rnd_ppo_policy.RNDPPOPolicy(
+      return policy_lib.RNDPPOPolicy(
           self._time_step_spec,
           self._action_spec,
           self._joint_net,
           observation_normalizer=self._observation_normalizer,
           collect=collect,
           values_in_info=not self._compute_value_and_advantage_in_train,
-          intrinsic_value=self._rnd is not None,
+          intrinsic_value=self._bonus is not None,
           generator=self._generator,
           epsilon_greedy=epsilon,
       )
@@ -200,8 +248,8 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     if not self._compute_value_and_advantage_in_train:
       collected = collect_policy.trajectory_spec
       training_data_spec = collected.replace(
-          policy_info=host.processed_info_spec(
-              collected.policy_info, self._rnd and self._rnd.selected_spec
+          policy_info=trajectories.processed_info_spec(
+              collected.policy_info, self._bonus_inputs_spec()
           )
       )
     tf_agent.TFAgent.__init__(
@@ -226,9 +274,14 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
   # ---------------------------------------------------------------- parts
 
   @property
-  def rnd(self) -> Optional[rnd_lib.RandomNetworkDistillation]:
-    """The bonus, or None."""
-    return self._rnd
+  def bonus(self) -> Optional[base.Bonus]:
+    """The intrinsic reward, or None."""
+    return self._bonus
+
+  @property
+  def rnd(self) -> Optional[base.Bonus]:
+    """Older name of `bonus`."""
+    return self._bonus
 
   @property
   def rnd_config(self) -> config_lib.RNDConfig:
@@ -261,11 +314,8 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
 
   @property
   def trained_variables(self) -> list[tf.Variable]:
-    """What the optimizer changes, in structural order; never the target."""
-    variables = list(self._joint_net.trainable_variables)
-    if self._rnd is not None:
-      variables += self._rnd.trained_variables
-    return variables
+    """What the optimizer changes, in structural order."""
+    return self._update.trained_variables
 
   @property
   def learning_rate(self) -> Optional[tf.Variable]:
@@ -283,10 +333,8 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         name: item for name, item in self.checkpoint_items().items()
         if name not in fresh
     }
-    if self._rnd is not None:
-      items['rnd_returns'] = {
-          '_statistics': self._rnd.return_normalizer.statistics
-      }
+    if self._bonus is not None:
+      items.update(self._bonus.weight_items())
     return items
 
   def checkpoint_items(self) -> dict:
@@ -297,13 +345,8 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         generator=self._generator,
         train_step=self.train_step_counter,
     )
-    if self._rnd is not None:
-      items.update(
-          predictor=self._rnd.predictor,
-          target=self._rnd.target,
-          rnd_observations=self._rnd.observation_normalizer,
-          rnd_returns=self._rnd.return_normalizer,
-      )
+    if self._bonus is not None:
+      items.update(self._bonus.checkpoint_items())
     if self._observation_normalizer is not None:
       items['observation_normalizer'] = self._observation_normalizer
     if self._reward_normalizer is not None:
@@ -314,89 +357,66 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
 
   # ------------------------------------------------------- one iteration
 
-  def train_rollout(self, rollout: rollout_lib.Rollout) -> tf_agent.LossInfo:
-    """One iteration on a rollout: reward, update statistics, targets, learn.
+  def learn_from(
+      self,
+      rollout: rollout_lib.Rollout,
+      lap: Callable[[str], None] = lambda stage: None,
+  ) -> Iteration:
+    """One iteration: reward, update statistics, make targets, learn.
 
     Args:
       rollout: B environments, T steps; B divisible by `num_minibatches`.
+      lap: told of every stage that is done, for a clock.
 
     Returns:
-      `LossInfo(loss, RNDPPOLossInfo)`, scalars, means over all updates;
-      `nonfinite_gradients` counts the updates left out, one entry for each of
-      `trained_variables`.
+      An `Iteration`. `loss_info.extra.nonfinite_gradients` counts the updates
+      left out, one entry for each of `trained_variables`.
     """
-    rollout = self.with_selected(rollout)
-    bonuses = self.intrinsic_bonuses(rollout)
-    rewards_int = self.update_statistics(rollout, bonuses)
+    raw_rewards_int = self.intrinsic_bonuses(rollout)
+    lap('bonus')
+    rewards_int = self.update_statistics(rollout, raw_rewards_int)
+    lap('statistics')
     targets = self.make_targets(rollout, rewards_int)
-    return self.learn(rollout, targets)
+    lap('targets')
+    loss_info = self.learn(rollout, targets)
+    lap('learn')
+    return Iteration(raw_rewards_int, rewards_int, targets, loss_info)
 
-  def with_selected(self, rollout: rollout_lib.Rollout) -> rollout_lib.Rollout:
-    """The rollout with what the bonus looks at picked once for all stages."""
-    if self._rnd is None or not isinstance(rollout.selected, tuple):
-      return rollout
-    return rollout._replace(
-        selected=self._selected_compiled(rollout.observations)
-    )
+  def train_rollout(self, rollout: rollout_lib.Rollout) -> tf_agent.LossInfo:
+    """`learn_from`, of which only the losses are wanted."""
+    return self.learn_from(rollout).loss_info
 
-  def intrinsic_bonuses(self, rollout: rollout_lib.Rollout) -> tf.Tensor:
-    """Raw bonuses of o_1 ... o_T, old statistics; float32 `[B, T]`."""
-    return self._bonus_compiled(rollout)
+  def intrinsic_bonuses(self, rollout) -> tf.Tensor:
+    """Raw rewards of the bonus, old statistics; float32 `[B, T]`."""
+    return self._compiled['_rewards'](rollout)
 
-  def update_statistics(self, rollout, bonuses) -> tf.Tensor:
-    """Updates both running statistics; normalized rewards `[B, T]`.
-
-    Args:
-      rollout: the rollout.
-      bonuses: float32 `[B, T]`, of `intrinsic_bonuses`.
-
-    Returns:
-      Intrinsic rewards of the steps, float32 `[B, T]`, 0 in boundary rows.
-    """
-    return self._statistics_compiled(rollout, bonuses)
+  def update_statistics(self, rollout, raw_rewards_int) -> tf.Tensor:
+    """Updates the bonus's statistics; normalized rewards, float32 `[B, T]`."""
+    return self._compiled['_normalize'](rollout, raw_rewards_int)
 
   def make_targets(self, rollout, rewards_int) -> rollout_lib.Targets:
-    """Advantages and returns of both streams (paper, section 2.3).
-
-    Args:
-      rollout: the rollout.
-      rewards_int: float32 `[B, T]`, of `update_statistics`.
-
-    Returns:
-      `Targets`, float32 `[B, T]`.
-    """
-    return self._targets_compiled(rollout, rewards_int)
+    """Advantages and returns of both streams, float32 `[B, T]`."""
+    return self._compiled['_make_targets'](rollout, rewards_int)
 
   def learn(self, rollout, targets) -> tf_agent.LossInfo:
     """Epochs x minibatches on a rollout; counts one step per minibatch."""
-    return self._learn_compiled(rollout, targets)
+    return self._compiled['_learn'](rollout, targets)
 
-  def _bonus(self, rollout):
-    if self._rnd is None:
+  def _rewards(self, rollout) -> tf.Tensor:
+    """Raw intrinsic rewards, old statistics; float32 `[B, T]`."""
+    if self._bonus is None:
       return tf.zeros_like(rollout.rewards)
-    return self._rnd.bonus_of_selected(self._selected(rollout))
+    return self._bonus.rewards(rollout.steps)
 
-  def _next_selected(self, observations):
-    """What the bonus looks at of o_1 ... o_T: picked first, then cut."""
-    return self._rnd.select(observations)[:, 1:]
-
-  def _selected(self, rollout):
-    if isinstance(rollout.selected, tuple):
-      return self._next_selected(rollout.observations)
-    return rollout.selected
-
-  def _update_statistics(self, rollout, bonuses):
-    if self._rnd is None:
+  def _normalize(self, rollout, raw_rewards_int) -> tf.Tensor:
+    """Updates the bonus's statistics; normalized rewards, float32 `[B, T]`."""
+    if self._bonus is None:
       return tf.zeros_like(rollout.rewards)
-    bonus_at_end = self._rnd_config.bonus_at_end
-    self._rnd.update_statistics_of_selected(
-        self._selected(rollout), rollout.next_mask(bonus_at_end)
-    )
-    return self._rnd.normalize_rewards(
-        rollout.bonuses_of_steps(bonuses, bonus_at_end), rollout.boundaries
-    )
+    self._bonus.update_statistics(rollout.steps, raw_rewards_int)
+    return self._bonus.normalized(raw_rewards_int)
 
-  def _make_targets(self, rollout, rewards_int):
+  def _make_targets(self, rollout, rewards_int) -> rollout_lib.Targets:
+    """Advantages and returns of both streams (paper, section 2.3)."""
     rewards_ext = rollout.rewards
     if self._reward_normalizer is not None:
       rewards_ext = self._reward_normalizer.normalize(
@@ -409,6 +429,27 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         gae_lambda=self._lambda if self._use_gae else 1.0,
         td_lambda_returns=self._use_td_lambda_return,
         normalize=self._normalize_advantages,
+    )
+
+  def _learn(self, rollout, targets) -> tf_agent.LossInfo:
+    """Epochs x minibatches on a rollout; counts one step per minibatch."""
+    batch = self._training_batch(rollout, targets)
+    loss_info = self._update(self._with_bonus_inputs(batch))
+    self._after_update(batch, rollout)
+    return loss_info
+
+  def compute_advantages(self, rewards, returns_, discounts, value_preds):
+    """The host's method with the bootstrap repaired; see `PPOAgent`.
+
+    Deviation: the host bootstraps from the last but one value
+    (tensorflow/agents#953).
+    """
+    if not self._use_gae:
+      return returns_ - value_preds[:, :-1]
+    never = tf.zeros_like(rewards, tf.bool)
+    return returns.generalized_advantages(
+        rewards, discounts, value_preds, never, tf.zeros_like(rewards), never,
+        self._lambda,
     )
 
   # ------------------------------------------------- the host's interface
@@ -426,18 +467,19 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       batch = experience.step_type.shape[0] or tf.shape(experience.step_type)[0]
       (_, value_ext, value_int), _ = self._collect_policy.evaluate(
           experience.observation, experience.step_type,
-          host.core_states(info) if rnd_ppo_policy.CORE_STATE in info
+          trajectories.core_states(info) if policy_lib.CORE_STATE in info
           else self._collect_policy.get_initial_state(batch),
       )
       value_ext, value_int = map(tf.stop_gradient, (value_ext, value_int))
     else:
       value_ext = info['value_prediction']
       value_int = info.get(
-          rnd_ppo_policy.INTRINSIC_VALUE, tf.zeros_like(value_ext)
+          policy_lib.INTRINSIC_VALUE, tf.zeros_like(value_ext)
       )
     steps = None if rows is None else rows - 1
-    return host.rollout_of(
-        experience, value_ext, value_int, self._steps_of_sequences(steps)
+    return trajectories.rollout_of(
+        experience, value_ext, value_int,
+        rollout_lib.steps_per_sequence(self._sequence_length, steps),
     )
 
   def _preprocess(self, experience):
@@ -447,7 +489,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
       experience: `Trajectory` `[B, T + 1, ...]` or `[T + 1, ...]`.
 
     Returns:
-      The trajectory with the entries of `host.processed_info_spec`.
+      The trajectory with the entries of `trajectories.processed_info_spec`.
     """
     outer_rank = nest_utils.get_outer_rank(
         experience.discount, self.collect_data_spec.discount
@@ -456,10 +498,11 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     if outer_rank == 1:
       batched = nest_utils.batch_nested_tensors(experience)
     rollout = self._rollout_of(batched)
-    targets = self._make_targets(rollout, self._preview_rewards(rollout))
-    info = host.processed_info(
+    targets = self._make_targets(rollout, self._rewards_to_be(rollout))
+    info = trajectories.processed_info(
         dict(batched.policy_info, value_prediction=rollout.values_ext),
         self._training_batch(rollout, targets),
+        with_bonus=self._bonus is not None,
     )
     if outer_rank == 1:
       info = nest_utils.unbatch_nested_tensors(info)
@@ -487,7 +530,7 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     rollout, rewards_int = None, None
     if self.update_normalizers_in_train:
       rollout = self._rollout_of(experience)
-      rewards_int = self._update_statistics(rollout, self._bonus(rollout))
+      rewards_int = self._normalize(rollout, self._rewards(rollout))
     if not self._compute_value_and_advantage_in_train:
       batch = self._batch_of_processed(experience)
       batch = batch._replace(old_log_probs=self._old_log_probs(
@@ -496,8 +539,8 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     else:
       if rollout is None:
         rollout = self._rollout_of(experience)
-        rewards_int = self._preview_rewards(rollout)
-      batch = self._with_target_features(self._training_batch(
+        rewards_int = self._rewards_to_be(rollout)
+      batch = self._with_bonus_inputs(self._training_batch(
           rollout, self._make_targets(rollout, rewards_int)
       ))
     if weights is not None:
@@ -523,36 +566,33 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
             lambda x: tf.identity(x[:, :-1]), experience
         )
       rows -= 1
-    return host.batch_of_processed(
-        experience, rnd_ppo_policy.INTRINSIC_VALUE,
-        self._steps_of_sequences(rows),
+    return trajectories.batch_of_processed(
+        experience, policy_lib.INTRINSIC_VALUE,
+        rollout_lib.steps_per_sequence(self._sequence_length, rows),
     )
 
-  def _preview_rewards(self, rollout) -> tf.Tensor:
-    """Intrinsic rewards as `_update_statistics` gives them; updates nothing."""
-    if self._rnd is None:
+  def _rewards_to_be(self, rollout) -> tf.Tensor:
+    """Intrinsic rewards as `_normalize` gives them; updates nothing."""
+    if self._bonus is None:
       return tf.zeros_like(rollout.rewards)
-    bonuses = rollout.bonuses_of_steps(
-        self._bonus(rollout), self._rnd_config.bonus_at_end
+    return self._bonus.normalized_after_update(
+        rollout.steps, self._rewards(rollout)
     )
-    return self._rnd.preview_rewards(bonuses, rollout.boundaries)
 
   def update_observation_normalizer(self, batched_observations):
     """The host's hook for `PPOLearner`; also updates the bonus's statistics.
 
     Deviation: the learner hands over observations alone, so an episode's
-    boundary row counts as a step here; `train_rollout` masks it.
+    boundary row counts as a step here, and a bonus that needs actions cannot
+    be trained this way; `train_rollout` masks it.
 
     Args:
       batched_observations: nest of `[B, T + 1, ...]`, in the order of time.
     """
     super().update_observation_normalizer(batched_observations)
-    if self._rnd is not None:
-      following = tf.nest.map_structure(
-          lambda x: x[:, 1:], batched_observations
-      )
-      self._rnd.normalize_rewards(self._rnd.bonus(following))
-      self._rnd.update_observation_statistics(following)
+    if self._bonus is not None:
+      steps = rollout_lib.Steps.of_observations(batched_observations)
+      self._bonus.update_statistics(steps, self._bonus.rewards(steps))
 
   # -------------------------------------------------------------- update
 
@@ -571,23 +611,46 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
         core_states=rollout.core_states,
     )
     batch = batch.without_garbage()
-    if self._rnd is None:
+    if self._bonus is None or not self._bonus.trained_variables:
       return batch
     return batch._replace(
-        selected=self._selected(rollout),
-        selected_mask=rollout.next_mask(self._rnd_config.bonus_at_end),
+        bonus_inputs=self._bonus.select(rollout.steps),
+        bonus_mask=self._bonus.training_mask(rollout.steps),
     )
 
-  def _with_target_features(self, batch):
-    if self._predictor_update is None:
+  def _with_bonus_inputs(self, batch):
+    """The batch with what every pass of the bonus's training reads, made once.
+    """
+    if not batch.trains_bonus:
       return batch
-    return self._predictor_update.with_target_features(batch)
+    passes = self._num_epochs * self._bonus.training_proportion(
+        batch.num_known_environments
+    )
+    return batch._replace(bonus_inputs=self._bonus.training_inputs(
+        batch.bonus_inputs, passes
+    ))
 
-  def _learn(self, rollout, targets):
-    batch = self._training_batch(rollout, targets)
-    loss_info = self._update(self._with_target_features(batch))
-    self._after_update(batch, rollout)
-    return loss_info
+  def _bonus_inputs_spec(self):
+    """Specs of what the bonus's training needs of a step.
+
+    () where it does not learn, None without a bonus.
+    """
+    if self._bonus is None:
+      return None
+    if not self._bonus.trained_variables:
+      return ()
+    def zeros(spec, rows):
+      return tf.nest.map_structure(
+          lambda s: tf.zeros([1, rows] + s.shape.as_list(), s.dtype), spec
+      )
+
+    steps = rollout_lib.Steps.of_observations(
+        zeros(self._time_step_spec.observation, 2), zeros(self._action_spec, 1)
+    )
+    return tf.nest.map_structure(
+        lambda x: tf.TensorSpec(x.shape[2:], x.dtype, 'bonus_input'),
+        self._bonus.select(steps),
+    )
 
   def _after_update(self, batch, rollout) -> None:
     """What the host does behind its epochs: KL beta, own normalizers."""
@@ -596,28 +659,105 @@ class RNDPPOAgent(minibatch_agent.MinibatchPPOAgent):
     if rollout is not None:
       self._update_host_normalizers(rollout)
 
-  def _loss_terms(self, part, outputs):
-    """Adds the intrinsic value's loss to PPO's terms."""
-    terms = super()._loss_terms(part, outputs)
-    if self._rnd is not None:
-      terms.update(
-          value_loss_int=self._value_loss(
-              part, outputs.value_int, part.batch.targets.returns_int,
-              part.batch.old_values_int,
-          ),
-      )
-    return terms
-
-  def _gradients(self, batches, sequences):
-    """Adds the predictor's, on the minibatch's random subset of the steps."""
-    gradients, metrics = super()._gradients(batches, sequences)
-    if self._predictor_update is None:
-      return gradients, metrics
-    # One after the other: each fills all lanes to its end.
-    with tf.control_dependencies([metrics['loss']]):
-      more, loss = self._predictor_update.gradients(
-          batches, sequences, self._length_of_sequences(batches[0])
-      )
-    return [*gradients, *more], dict(
-        metrics, predictor_loss=loss, loss=metrics['loss'] + loss
+  def _host_losses(self, part, outputs) -> dict[str, tf.Tensor]:
+    """The host's L2 and KL losses of a micro-batch, scalars by name."""
+    return dict(
+        l2_regularization_loss=part.share * self.l2_regularization_loss(),
+        kl_penalty_loss=(
+            self._kl_penalty(part, outputs) if self._penalizes_kl
+            else tf.constant(0.0)
+        ),
     )
+
+  @property
+  def _penalizes_kl(self) -> bool:
+    return self._initial_adaptive_kl_beta > 0 or self._kl_cutoff_factor > 0
+
+  def _kl_penalty(self, part, outputs) -> tf.Tensor:
+    """The host's adaptive penalty and cutoff, over real steps only."""
+    mask = part.batch.targets.mask
+    return self.kl_penalty_loss(
+        _time_steps(outputs.observations, outputs.step_types),
+        part.batch.dist_params, outputs.distribution,
+        _mean_weights(mask, part.count),
+    )
+
+  def _adapt_kl_beta(self, batch: rollout_lib.TrainingBatch) -> None:
+    """After the update: the host's beta, from the KL over real steps."""
+    time_steps = _time_steps(*tf.nest.map_structure(
+        lambda x: x[:, :batch.length], (batch.observations, batch.step_types)
+    ))
+    (distribution, _, _), _ = self._collect_policy.evaluate(
+        time_steps.observation, time_steps.step_type, batch.first_states()
+    )
+    mask = batch.targets.mask
+    divergence = self._kl_divergence(
+        time_steps, batch.dist_params, distribution
+    )
+    self.update_adaptive_kl_beta(
+        divergence * _mean_weights(mask, tf.reduce_sum(mask))
+    )
+
+  def _old_log_probs(self, dist_params, actions) -> tf.Tensor:
+    """log pi_old(a|s), float32 `[B, T]`, of the recorded parameters."""
+    distribution = ppo_utils.distribution_from_spec(
+        self._action_distribution_spec,
+        dist_params,
+        legacy_distribution_network=isinstance(
+            self._actor_net, network.DistributionNetwork
+        ),
+    )
+    return tf.cast(common.log_probability(
+        distribution, actions, self._action_spec
+    ), tf.float32)
+
+  def _update_host_normalizers(self, rollout: rollout_lib.Rollout) -> None:
+    """PPO's own statistics of observations and rewards, from real steps."""
+    real = rollout.mask > 0
+    if self._observation_normalizer is not None:
+      self._observation_normalizer.update(tf.nest.map_structure(
+          lambda x: tf.boolean_mask(x[:, :-1], real), rollout.observations
+      ), outer_dims=[0])
+    if self._reward_normalizer is not None:
+      self._reward_normalizer.update(
+          tf.boolean_mask(rollout.rewards, real), outer_dims=[0]
+      )
+
+  def _summarize(
+      self, loss_info: tf_agent.LossInfo, batch: rollout_lib.TrainingBatch
+  ) -> None:
+    """For TensorBoard, where a writer is set and a record is due.
+
+    Scalars of all losses; with `debug_summaries` histograms of the targets,
+    with `summarize_grads_and_vars` of the variables.
+    """
+    step = self.train_step_counter
+    with tf.name_scope('Losses/'):
+      for name, value in loss_info.extra._asdict().items():
+        if name != 'nonfinite_gradients':  # One for each variable.
+          tf.summary.scalar(name, value, step=step)
+      tf.summary.scalar('loss', loss_info.loss, step=step)
+    if self._debug_summaries:
+      real = batch.targets.mask > 0
+      with tf.name_scope('Targets/'):
+        for name in ('advantages', 'returns_ext', 'returns_int'):
+          values = getattr(batch.targets, name)
+          tf.summary.histogram(name, tf.boolean_mask(values, real), step=step)
+    if self._summarize_grads_and_vars:
+      with tf.name_scope('Variables/'):
+        for variable in self.trained_variables:
+          name = variable.name.replace(':', '_')
+          tf.summary.histogram(name, variable, step=step)
+
+
+def _time_steps(observations, step_types) -> ts.TimeStep:
+  """Time steps whose rewards and discounts do not matter."""
+  zeros = tf.zeros(tf.shape(step_types))
+  return ts.TimeStep(step_types, zeros, zeros, observations)
+
+
+def _mean_weights(mask: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+  """Weights that turn the host's plain mean into one over real steps."""
+  return mask * tf.math.divide_no_nan(
+      tf.cast(tf.size(mask), tf.float32), count
+  )

@@ -157,7 +157,7 @@ assert devices == {'CPU:1'}, devices
 here, there = lanes.replicas(rollout.rewards)
 assert here is rollout.rewards
 assert there.device[-5:] == 'CPU:0', there.device
-graph = agent._learn_compiled.graph.get_concrete_function(
+graph = agent._compiled['_learn'].graph.get_concrete_function(
     rollout, agent.make_targets(rollout, rollout.rewards)
 ).graph
 functions = graph.as_graph_def().library.function

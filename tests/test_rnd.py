@@ -267,7 +267,16 @@ def test_rewards_are_divided_by_the_new_deviation(compiled):
   rnd = _bonus(feature_dim=4)
   bonuses = tf.constant([[1.0, 2, 7], [10, 20, 7]])
   boundaries = tf.constant([[False, False, True]] * 2)
-  rewards = compiled(rnd.normalize_rewards)(bonuses, boundaries)
+  steps = rollout_lib.Steps.of_observations(_normal([2, 4, 3]))._replace(
+      step_types=tf.constant([[1, 1, 2, 0]] * 2)
+  )
+  bonuses = tf.where(boundaries, 0.0, bonuses)
+
+  def rewards_of(bonuses):
+    rnd.update_statistics(steps, bonuses)
+    return rnd.normalized(bonuses)
+
+  rewards = compiled(rewards_of)(bonuses)
   deviation = np.std([1, 2.99, 10, 29.9])
   np.testing.assert_allclose(
       rewards, [[1 / deviation, 2 / deviation, 0],

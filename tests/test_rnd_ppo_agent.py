@@ -1203,7 +1203,9 @@ def test_the_learners_hook_takes_the_bonus_before_the_statistics(eager):
   agent.update_observation_normalizer(observations(0))
   shifted = observations(2)
   bonus = agent.rnd.bonus(shifted[:, 1:])
-  expected = agent.rnd.preview_rewards(bonus)
+  expected = agent.rnd.normalized_after_update(
+      rollout_lib.Steps.of_observations(shifted), bonus
+  )
   agent.update_observation_normalizer(shifted)
   np.testing.assert_allclose(
       agent.rnd.return_normalizer.normalized(bonus), expected, rtol=1e-5

@@ -94,7 +94,7 @@ def test_next_observations_begin_with_the_second():
   rollout = COMPACT._replace(observations={
       'a': tf.reshape(tf.range(10), [2, 5]), 'b': tf.zeros([2, 5, 3])
   })
-  following = rollout.next_observations()
+  following = rollout.steps.next_observations()
   np.testing.assert_array_equal(following['a'], [[1, 2, 3, 4], [6, 7, 8, 9]])
   assert following['b'].shape == (2, 4, 3)
 
@@ -115,7 +115,7 @@ def test_bonuses_of_steps_in_the_form_of_drivers(
     compiled, bonus_at_end, expected
 ):
   actual = compiled(
-      lambda b: BOUNDARY.bonuses_of_steps(b, bonus_at_end)
+      lambda b: BOUNDARY.steps.earned(b, bonus_at_end)
   )(tf.constant(BONUSES))
   np.testing.assert_array_equal(actual, expected)
 
@@ -123,7 +123,7 @@ def test_bonuses_of_steps_in_the_form_of_drivers(
 def test_bonuses_of_steps_in_compact_form():
   bonuses = tf.constant(BONUSES[:, :4])
   np.testing.assert_array_equal(
-      COMPACT.bonuses_of_steps(bonuses, 'reset'), bonuses
+      COMPACT.steps.earned(bonuses, 'reset'), bonuses
   )
 
 
@@ -132,10 +132,10 @@ def test_both_forms_give_the_same_bonuses():
   # o0 o1 | LAST=8 | o2(FIRST) o3 o4
   boundary = _rollout([[MID, MID, LAST, FIRST, MID, MID]])
   compact = _rollout([[MID, MID, FIRST, MID, MID]], [[MID, LAST, MID, MID]])
-  in_boundary = boundary.bonuses_of_steps(
+  in_boundary = boundary.steps.earned(
       tf.constant([[1., 8, 2, 3, 4]]), 'reset'
   ).numpy()[boundary.mask.numpy() > 0]
-  in_compact = compact.bonuses_of_steps(
+  in_compact = compact.steps.earned(
       tf.constant([[1., 2, 3, 4]]), 'reset'
   ).numpy()[0]
   np.testing.assert_array_equal(in_boundary, in_compact)
@@ -148,14 +148,16 @@ def test_observations_that_count():
   and so counts: what is never trained on would stay novel for ever.
   """
   np.testing.assert_array_equal(
-      BOUNDARY.next_mask('reset'),
+      BOUNDARY.steps.outcome_mask('reset'),
       [[1, 0, 1, 1, 1, 1], [1, 0, 1, 1, 1, 1]],
   )
   np.testing.assert_array_equal(
-      BOUNDARY.next_mask('terminal'),
+      BOUNDARY.steps.outcome_mask('terminal'),
       [[1, 1, 0, 1, 1, 1], [0, 1, 0, 1, 1, 1]],
   )
-  np.testing.assert_array_equal(COMPACT.next_mask('reset'), np.ones([2, 4]))
+  np.testing.assert_array_equal(
+      COMPACT.steps.outcome_mask('reset'), np.ones([2, 4])
+  )
 
 
 # -------------------------------------------------------------- minibatches
@@ -294,9 +296,8 @@ def _toy_batch(batch=8, length=5):
       targets=rollout_lib.Targets(
           floats(batch, length), nothing, nothing, mask
       ),
-      selected=floats(batch, length, 2),
-      selected_mask=tf.constant(rng.random([batch, length]) < .6, tf.float32),
-      target_features=floats(batch, length, 1),
+      bonus_inputs=(floats(batch, length, 2), floats(batch, length, 1)),
+      bonus_mask=tf.constant(rng.random([batch, length]) < .6, tf.float32),
   )
 
 

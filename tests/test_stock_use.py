@@ -464,7 +464,7 @@ def test_missing_or_doubled_networks_are_clear_errors():
     )
   with pytest.raises(TypeError, match='as actor_critic_net'):
     rnd_ppo_agent.RNDPPOAgent(time_step_spec, _DISCRETE, None, joint, value)
-  with pytest.raises(TypeError, match='must be a RandomNetworkDistillation'):
+  with pytest.raises(TypeError, match='must be a Bonus'):
     rnd_ppo_agent.RNDPPOAgent(
         time_step_spec, _DISCRETE, actor_critic_net=joint, rnd=RNDConfig()
     )

@@ -18,9 +18,11 @@ from tf_agents.networks import network
 
 from rnd_agent import config as config_lib
 from rnd_agent import networks
+from rnd_agent.bonuses import base
 from rnd_agent.bonuses import normalizers
 from rnd_agent.common import machine
 from rnd_agent.learning import losses
+from rnd_agent.learning import rollout as rollout_lib
 
 # Samples per forward pass: on a processor, few enough for the activations to
 # stay in its cache.
@@ -100,17 +102,14 @@ def _spec_of_selected(observation_spec, select) -> tf.TensorSpec:
 
 
 @gin.configurable(module='rnd_agent', denylist=['observation_spec'])
-class RandomNetworkDistillation(tf.Module):
+class RandomNetworkDistillation(base.Bonus):
   """Predictor, target, observation and return statistics.
 
-  The order of calls within an iteration (a test fixes it):
-
-  1. `bonus` of the new observations, with the *old* statistics;
-  2. `update_observation_statistics` with them;
-  3. `normalize_rewards`: adds the discounted returns of the bonuses to the
-     reward statistics, then divides by their standard deviation;
-  4. `loss`, minimized with the *new* observation statistics.
+  The seam of every bonus (`Bonus`) for an agent's rollouts; `bonus`, `loss` and
+  `update_observation_statistics` for plain observations.
   """
+
+  needs_random_agent = True
 
   def __init__(
       self,
@@ -124,6 +123,7 @@ class RandomNetworkDistillation(tf.Module):
       stacked_frames: int = 1,
       frame_channels: Optional[int] = None,
       precision: str = 'float32',
+      action_spec=None,
       name: str = 'RandomNetworkDistillation',
   ):
     """Builds both networks at once: the target is fixed from here on.
@@ -144,19 +144,22 @@ class RandomNetworkDistillation(tf.Module):
       frame_channels: size of one frame along the observation's last axis; None:
         1 for uint8 images (grey frames), otherwise all of it.
       precision: 'float32' or 'mixed_bfloat16', of the default networks.
+      action_spec: not used: the bonus is one of observations.
       name: name of the module.
 
     Raises:
       ValueError: if the networks' outputs differ in shape, the observation is
         a nest and nothing is selected, or it holds too few frames.
     """
-    super().__init__(name=name)
-    self._config = config or config_lib.RNDConfig()
+    super().__init__(
+        observation_spec, config, action_spec=action_spec,
+        frame_channels=frame_channels, precision=precision, name=name,
+    )
     _check_spec(observation_spec, select)
-    self._select = select or default_selection(
+    self._pick = select or default_selection(
         observation_spec, stacked_frames, frame_channels
     )
-    self._selected_spec = _spec_of_selected(observation_spec, self._select)
+    self._selected_spec = _spec_of_selected(observation_spec, self._pick)
     # What the networks see is normalized.
     spec = tf.TensorSpec(self._selected_spec.shape, tf.float32)
     self._target = target or networks.RNDNetwork(
@@ -179,17 +182,10 @@ class RandomNetworkDistillation(tf.Module):
     self.observation_normalizer = normalizers.ObservationNormalizer(
         spec, self._config.observation_clip, self._config.variance_epsilon
     )
-    self.return_normalizer = normalizers.DiscountedReturnNormalizer(
-        self._config.discount_int, self._config.variance_epsilon
-    )
-
-  @property
-  def config(self) -> config_lib.RNDConfig:
-    return self._config
 
   @property
   def selected_spec(self) -> tf.TensorSpec:
-    """Spec of what `select` picks of one observation, in its own dtype."""
+    """Spec of what the networks look at, in the observation's dtype."""
     return self._selected_spec
 
   @property
@@ -205,15 +201,72 @@ class RandomNetworkDistillation(tf.Module):
     """What an optimizer may change: the predictor's weights alone."""
     return tuple(self._predictor.trainable_variables)
 
-  def select(self, observation) -> tf.Tensor:
-    """What the bonus looks at, of a nest of `[..., spec]` tensors."""
-    return self._select(observation)
+  # -------------------------------------------------- the seam of a bonus
+
+  def rewards(self, steps: rollout_lib.Steps) -> tf.Tensor:
+    """`bonus` of the observation that each step led to; see `Bonus`."""
+    return steps.earned(
+        self._errors(self.select(steps)), self._config.bonus_at_end
+    )
+
+  def observe_random_agent(self, observations) -> None:
+    """`update_observation_statistics` (paper, section 2.4)."""
+    self.update_observation_statistics(observations)
+
+  def update_statistics(
+      self, steps: rollout_lib.Steps, rewards: tf.Tensor
+  ) -> None:
+    """Observations' and returns'; see `Bonus`."""
+    self._observe(self.select(steps), self.training_mask(steps))
+    super().update_statistics(steps, rewards)
+
+  def select(self, steps: rollout_lib.Steps) -> tf.Tensor:
+    """What the networks look at of o_1 ... o_T: `[B, T, ...]`."""
+    # Picked first, then cut: a rollout's stacks of frames are not copied.
+    return self._pick(steps.observations)[:, 1:]
+
+  def training_mask(self, steps: rollout_lib.Steps) -> tf.Tensor:
+    return steps.outcome_mask(self._config.bonus_at_end)
+
+  def training_proportion(self, num_environments: Optional[int]) -> float:
+    return self._config.proportion_for(num_environments)
+
+  def training_inputs(self, selected: tf.Tensor, passes: float):
+    """Adds the target's features, which every pass reads.
+
+    Where all passes together draw fewer steps than there are, they are
+    computed as they are drawn.
+    """
+    if passes < 1.0:
+      return selected
+    return selected, self.all_target_features(selected)
+
+  def losses(self, inputs) -> tf.Tensor:
+    """`loss` of rows of `training_inputs`; see `Bonus`."""
+    return self.loss(*inputs) if isinstance(inputs, tuple) else self.loss(
+        inputs
+    )
+
+  def checkpoint_items(self):
+    return dict(
+        predictor=self._predictor,
+        target=self._target,
+        rnd_observations=self.observation_normalizer,
+        rnd_returns=self.return_normalizer,
+    )
+
+  def weight_items(self):
+    return dict(
+        self.checkpoint_items(), rnd_returns=self.statistics_of_returns()
+    )
+
+  # ------------------------------------------------------- of observations
 
   def target_features(self, selected: tf.Tensor) -> tf.Tensor:
     """The target's features under the current statistics.
 
     Args:
-      selected: `[N, ...]`, as `select` gives it.
+      selected: `[N, ...]`, what the networks look at.
 
     Returns:
       float32 `[N, k]`, constant for the gradient.
@@ -230,7 +283,7 @@ class RandomNetworkDistillation(tf.Module):
     """Distillation error per sample; its gradient trains the predictor.
 
     Args:
-      selected: `[N, ...]`, as `select` gives it.
+      selected: `[N, ...]`, what the networks look at.
       target_features: float32 `[N, k]` if at hand, under the same statistics.
       training: whether layers such as dropout behave as in training.
 
@@ -252,10 +305,10 @@ class RandomNetworkDistillation(tf.Module):
     Returns:
       float32 `[B, T]`, not normalized. Nothing is updated.
     """
-    return self.bonus_of_selected(self.select(next_observations))
+    return self._errors(self._pick(next_observations))
 
-  def bonus_of_selected(self, selected: tf.Tensor) -> tf.Tensor:
-    """`bonus` of what `select` picked, `[B, T, ...]`; float32 `[B, T]`."""
+  def _errors(self, selected: tf.Tensor) -> tf.Tensor:
+    """`bonus` of what the networks look at, `[B, T, ...]`."""
     errors = self._in_chunks(
         lambda part: self.loss(part, training=False), selected, []
     )
@@ -265,7 +318,7 @@ class RandomNetworkDistillation(tf.Module):
     """`target_features` of a whole rollout, worked through in chunks.
 
     Args:
-      selected: `[B, T, ...]`, as `select` gives it.
+      selected: `[B, T, ...]`, what the networks look at.
 
     Returns:
       float32 `[B, T, k]`.
@@ -306,53 +359,17 @@ class RandomNetworkDistillation(tf.Module):
       next_observations: nest of `[B, T, ...]`.
       mask: float32 `[B, T]`, 1 to count an observation; all by default.
     """
-    self.update_statistics_of_selected(self.select(next_observations), mask)
+    selected = self._pick(next_observations)
+    if mask is None:
+      mask = tf.ones(tf.shape(selected)[:2])
+    self._observe(selected, mask)
 
-  def update_statistics_of_selected(
-      self, selected: tf.Tensor, mask: Optional[tf.Tensor] = None
-  ) -> None:
-    """`update_observation_statistics` with what `select` picked."""
+  def _observe(self, selected: tf.Tensor, mask: tf.Tensor) -> None:
+    """Adds what the networks look at to the statistics, where the mask is 1."""
     rank = self._selected_spec.shape.rank + 2
     if selected.shape.rank != rank:
       raise ValueError(
           f'Observations must be [B, T, ...] of rank {rank}, got shape '
           f'{selected.shape}: add the dimension of time.'
       )
-    if mask is None:
-      mask = tf.ones(tf.shape(selected)[:2])
     self.observation_normalizer.update_masked(selected, mask)
-
-  def normalize_rewards(
-      self, bonuses: tf.Tensor, boundaries: Optional[tf.Tensor] = None
-  ) -> tf.Tensor:
-    """Adds the bonuses' discounted returns to the statistics, then divides.
-
-    Args:
-      bonuses: float32 `[B, T]`, raw, in the order of time.
-      boundaries: bool `[B, T]`, rows that are no steps.
-
-    Returns:
-      float32 `[B, T]`, intrinsic rewards; 0 in boundary rows.
-    """
-    if boundaries is None:
-      boundaries = tf.zeros_like(bonuses, dtype=tf.bool)
-    self.return_normalizer.update(bonuses, boundaries)
-    rewards = self.return_normalizer.normalized(bonuses)
-    return tf.where(boundaries, tf.zeros_like(rewards), rewards)
-
-  def preview_rewards(
-      self, bonuses: tf.Tensor, boundaries: Optional[tf.Tensor] = None
-  ) -> tf.Tensor:
-    """What `normalize_rewards` would give, without updating anything.
-
-    Args:
-      bonuses: float32 `[B, T]`, raw, in the order of time.
-      boundaries: bool `[B, T]`, rows that are no steps.
-
-    Returns:
-      float32 `[B, T]`, intrinsic rewards; 0 in boundary rows.
-    """
-    if boundaries is None:
-      boundaries = tf.zeros_like(bonuses, dtype=tf.bool)
-    rewards = self.return_normalizer.preview(bonuses, boundaries)
-    return tf.where(boundaries, tf.zeros_like(rewards), rewards)

@@ -17,7 +17,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import trajectory
 
 from rnd_agent import networks
-from rnd_agent.hosting import policy as rnd_ppo_policy
+from rnd_agent.hosting import policy as policy_lib
 from rnd_agent.learning import rollout as rollout_lib
 
 # What the paper sets where the host's defaults differ; used for arguments that
@@ -52,7 +52,7 @@ def all_arguments(args, kwargs, defaults) -> dict:
   return arguments
 
 
-def joint_network(arguments, actor_critic_net, intrinsic_value_net, rnd):
+def joint_network(arguments, actor_critic_net, intrinsic_value_net, bonus):
   """The joint network: the one given, or one made of the user's parts."""
   parts = [arguments.get(k) for k in ('actor_net', 'value_net')]
   if actor_critic_net is not None:
@@ -70,15 +70,15 @@ def joint_network(arguments, actor_critic_net, intrinsic_value_net, rnd):
           f'{name} must be an instance of a network.Network, got {net!r}; or '
           'give actor_critic_net, such as ActorCriticNetwork.'
       )
-  if rnd is not None and intrinsic_value_net is None:
+  if bonus is not None and intrinsic_value_net is None:
     raise ValueError(
         'With actor_net and value_net of your own, the bonus needs a value '
         'network for the intrinsic stream too: give intrinsic_value_net (a '
         'second ValueNetwork, say), or actor_critic_net instead of all.'
     )
-  if rnd is None and intrinsic_value_net is not None:
+  if bonus is None and intrinsic_value_net is not None:
     raise ValueError(
-        'intrinsic_value_net is given without a bonus: give rnd, a '
+        'intrinsic_value_net is given without a bonus: give bonus, such as a '
         'RandomNetworkDistillation, too.'
     )
   joint = networks.SeparateActorCritic(*parts, intrinsic_value_net)
@@ -142,35 +142,40 @@ def core_states(policy_info: dict, sequence_length: Optional[int] = None):
     return tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
 
   return tf.nest.map_structure(
-      before_sequences, policy_info.get(rnd_ppo_policy.CORE_STATE, ())
+      before_sequences, policy_info.get(policy_lib.CORE_STATE, ())
   )
 
 
-def processed_info_spec(collect_info_spec, selected_spec) -> dict:
+def processed_info_spec(collect_info_spec, bonus_inputs_spec) -> dict:
   """Policy info of experience that `preprocess_sequence` has worked on.
 
   Args:
     collect_info_spec: dict, of the collect policy.
-    selected_spec: TensorSpec of what the bonus looks at, or None.
+    bonus_inputs_spec: nest of TensorSpec, what the bonus's training needs of
+      a step; () of one that does not learn, None without a bonus.
 
   Returns:
     A dict of specs: the collect policy's entries, `return`, `advantage` and
-    `mask`, and with a bonus `intrinsic_return`, `rnd_observation`, `rnd_mask`.
+    `mask`, with a bonus `intrinsic_return`, and with one that learns
+    `bonus_inputs` and `bonus_mask`.
   """
   names = ['return', 'advantage', 'mask']
-  if selected_spec is not None:
-    names += ['intrinsic_return', 'rnd_mask']
+  learns = bonus_inputs_spec not in (None, ())
+  if bonus_inputs_spec is not None:
+    names.append('intrinsic_return')
+  if learns:
+    names.append('bonus_mask')
   spec = dict(collect_info_spec)
   spec.update(
       {name: tensor_spec.TensorSpec([], tf.float32, name) for name in names}
   )
-  if selected_spec is not None:
-    spec['rnd_observation'] = selected_spec
+  if learns:
+    spec['bonus_inputs'] = bonus_inputs_spec
   return spec
 
 
 def processed_info(
-    policy_info: dict, batch: rollout_lib.TrainingBatch
+    policy_info: dict, batch: rollout_lib.TrainingBatch, with_bonus: bool
 ) -> dict:
   """Hands a rollout's targets over in the policy info, `[B, T + 1, ...]`.
 
@@ -179,6 +184,7 @@ def processed_info(
   Args:
     policy_info: of the collect policy, `[B, T + 1, ...]`.
     batch: made of the same experience, `[B, T, ...]`.
+    with_bonus: whether there is one.
 
   Returns:
     A dict as `processed_info_spec` describes.
@@ -192,12 +198,11 @@ def processed_info(
       'advantage': padded(batch.targets.advantages),
       'mask': padded(batch.targets.mask),
   })
-  if not isinstance(batch.selected, tuple):
-    info.update({
-        'intrinsic_return': padded(batch.targets.returns_int),
-        'rnd_observation': padded(batch.selected),
-        'rnd_mask': padded(batch.selected_mask),
-    })
+  if with_bonus:
+    info['intrinsic_return'] = padded(batch.targets.returns_int)
+  if batch.trains_bonus:
+    info['bonus_inputs'] = tf.nest.map_structure(padded, batch.bonus_inputs)
+    info['bonus_mask'] = padded(batch.bonus_mask)
   return info
 
 
@@ -217,7 +222,6 @@ def batch_of_processed(
     A `TrainingBatch` whose `old_log_probs` are to be filled in.
   """
   info = experience.policy_info
-  has_bonus = 'rnd_observation' in info
   targets = rollout_lib.Targets(
       info['advantage'], info['return'],
       info.get('intrinsic_return', tf.zeros_like(info['return'])),
@@ -234,7 +238,7 @@ def batch_of_processed(
           intrinsic_value_name, tf.zeros_like(info['return'])
       ),
       targets=targets,
-      selected=info['rnd_observation'] if has_bonus else (),
-      selected_mask=info['rnd_mask'] if has_bonus else (),
+      bonus_inputs=info.get('bonus_inputs', ()),
+      bonus_mask=info.get('bonus_mask', ()),
       core_states=core_states(info, sequence_length),
   )

@@ -22,40 +22,30 @@ FIRST, MID, LAST = (int(t) for t in (
     ts.StepType.FIRST, ts.StepType.MID, ts.StepType.LAST))
 
 
-class Rollout(NamedTuple):
-  """B environments, T steps.
+class Steps(NamedTuple):
+  """What happened, without what an agent made of it: B environments, T rows.
+
+  Row t is the step (o_t, a_t, o_{t+1}), or a boundary row, which is none. This
+  is what a bonus is given.
 
   Attributes:
     observations: nest of `[B, T + 1, ...]`, o_0 ... o_T.
+    actions: nest of `[B, T, ...]`; () where only observations are known.
     step_types: int32 `[B, T + 1]`, of the observations.
     next_step_types: int32 `[B, T]`, LAST where the step ended an episode.
-    actions: nest of `[B, T, ...]`.
-    rewards: float32 `[B, T]`, extrinsic, as the agent is trained on them.
-    discounts: float32 `[B, T]`, 0 where the episode terminated.
-    dist_params: nest of `[B, T, ...]`, parameters of the policy that acted.
-    values_ext: float32 `[B, T + 1]`.
-    values_int: float32 `[B, T + 1]`.
-    final_values_ext: float32 `[B, T]`, V_ext of the observation that ended an
-      episode, where that observation is not in the rollout (compact form).
-    core_states: nest of `[B * T / L, ...]`, the recurrent state before o_0,
-      o_L, o_2L, ... of each environment, one after the other, for training on
-      sequences of L steps (L = T unless it is chosen); or ().
-    selected: `[B, T, ...]`, what the bonus looks at of o_1 ... o_T, or () where
-      it has not been picked yet.
   """
 
   observations: Tensor
+  actions: Tensor
   step_types: Tensor
   next_step_types: Tensor
-  actions: Tensor
-  rewards: Tensor
-  discounts: Tensor
-  dist_params: Tensor
-  values_ext: Tensor
-  values_int: Tensor
-  final_values_ext: Tensor
-  core_states: Tensor = ()
-  selected: Tensor = ()
+
+  @classmethod
+  def of_observations(cls, observations, actions=()) -> 'Steps':
+    """Steps of `[B, T + 1, ...]` observations within one episode."""
+    rows = tf.shape(tf.nest.flatten(observations)[0])[:2]
+    middle = tf.fill(rows, MID)
+    return cls(observations, actions, middle, middle[:, 1:])
 
   @property
   def boundaries(self) -> tf.Tensor:
@@ -74,18 +64,12 @@ class Rollout(NamedTuple):
         tf.equal(self.next_step_types, LAST), tf.logical_not(self.boundaries)
     )
 
-  @property
-  def end_values_ext(self) -> tf.Tensor:
-    """float32 `[B, T]`: V_ext(o_LAST) where a step ended an episode."""
-    recorded = tf.equal(self.step_types[:, 1:], LAST)
-    return tf.where(recorded, self.values_ext[:, 1:], self.final_values_ext)
-
   def next_observations(self) -> Tensor:
     """nest of `[B, T, ...]`: o_1 ... o_T."""
     return tf.nest.map_structure(lambda x: x[:, 1:], self.observations)
 
-  def next_mask(self, bonus_at_end: str) -> tf.Tensor:
-    """float32 `[B, T]`: which of o_1 ... o_T the bonus counts.
+  def outcome_mask(self, bonus_at_end: str) -> tf.Tensor:
+    """float32 `[B, T]`: which of o_1 ... o_T count as a step's outcome.
 
     Args:
       bonus_at_end: 'reset' leaves out observations that end an episode,
@@ -97,35 +81,94 @@ class Rollout(NamedTuple):
     if bonus_at_end == 'terminal':
       left_out = self.boundaries
     else:
-      # One in the last column did earn a bonus: see `bonuses_of_steps`.
+      # One in the last column did earn a bonus: see `earned`.
       left_out = tf.concat([
           tf.equal(self.step_types[:, 1:-1], LAST),
           tf.zeros_like(self.boundaries[:, -1:]),
       ], axis=1)
     return tf.cast(tf.logical_not(left_out), tf.float32)
 
-  def bonuses_of_steps(
-      self, bonuses: tf.Tensor, bonus_at_end: str
-  ) -> tf.Tensor:
-    """Gives each step the bonus of the observation that it earned.
+  def earned(self, values: tf.Tensor, bonus_at_end: str) -> tf.Tensor:
+    """Gives each step the value of the observation that it led to.
 
     Args:
-      bonuses: float32 `[B, T]`, of o_1 ... o_T.
-      bonus_at_end: what the last step of an episode earns: 'reset', the
-        bonus of the next episode's first observation (where the rollout
-        ends on LAST, of that one: the reset's is not known yet), or
-        'terminal' (in the compact form 'reset' all the same: the terminal
-        observation is not recorded).
+      values: float32 `[B, T]`, of o_1 ... o_T.
+      bonus_at_end: what the last step of an episode earns: 'reset', the value
+        of the next episode's first observation (where the rollout ends on
+        LAST, of that one: the reset's is not known yet), or 'terminal' (in the
+        compact form 'reset' all the same: the terminal observation is not
+        recorded).
 
     Returns:
       float32 `[B, T]`, aligned with actions, 0 in boundary rows.
     """
-    earned = bonuses
+    aligned = values
     if bonus_at_end == 'reset':
-      following = tf.concat([bonuses[:, 1:], bonuses[:, -1:]], axis=1)
+      following = tf.concat([values[:, 1:], values[:, -1:]], axis=1)
       ends_in_record = tf.equal(self.step_types[:, 1:], LAST)
-      earned = tf.where(ends_in_record, following, bonuses)
-    return tf.where(self.boundaries, tf.zeros_like(earned), earned)
+      aligned = tf.where(ends_in_record, following, values)
+    return tf.where(self.boundaries, tf.zeros_like(aligned), aligned)
+
+
+class Rollout(NamedTuple):
+  """B environments, T steps.
+
+  Attributes:
+    observations: nest of `[B, T + 1, ...]`, o_0 ... o_T.
+    step_types: int32 `[B, T + 1]`, of the observations.
+    next_step_types: int32 `[B, T]`, LAST where the step ended an episode.
+    actions: nest of `[B, T, ...]`.
+    rewards: float32 `[B, T]`, extrinsic, as the agent is trained on them.
+    discounts: float32 `[B, T]`, 0 where the episode terminated.
+    dist_params: nest of `[B, T, ...]`, parameters of the policy that acted.
+    values_ext: float32 `[B, T + 1]`.
+    values_int: float32 `[B, T + 1]`.
+    final_values_ext: float32 `[B, T]`, V_ext of the observation that ended an
+      episode, where that observation is not in the rollout (compact form).
+    core_states: nest of `[B * T / L, ...]`, the recurrent state before o_0,
+      o_L, o_2L, ... of each environment, one after the other, for training on
+      sequences of L steps (L = T unless it is chosen); or ().
+  """
+
+  observations: Tensor
+  step_types: Tensor
+  next_step_types: Tensor
+  actions: Tensor
+  rewards: Tensor
+  discounts: Tensor
+  dist_params: Tensor
+  values_ext: Tensor
+  values_int: Tensor
+  final_values_ext: Tensor
+  core_states: Tensor = ()
+
+  @property
+  def steps(self) -> Steps:
+    """What a bonus is given of the rollout."""
+    return Steps(
+        self.observations, self.actions, self.step_types, self.next_step_types
+    )
+
+  @property
+  def boundaries(self) -> tf.Tensor:
+    """bool `[B, T]`: rows `LAST -> FIRST`, which are no steps."""
+    return self.steps.boundaries
+
+  @property
+  def mask(self) -> tf.Tensor:
+    """float32 `[B, T]`: 1 for real steps."""
+    return self.steps.mask
+
+  @property
+  def ends(self) -> tf.Tensor:
+    """bool `[B, T]`: steps that ended an episode."""
+    return self.steps.ends
+
+  @property
+  def end_values_ext(self) -> tf.Tensor:
+    """float32 `[B, T]`: V_ext(o_LAST) where a step ended an episode."""
+    recorded = tf.equal(self.step_types[:, 1:], LAST)
+    return tf.where(recorded, self.values_ext[:, 1:], self.final_values_ext)
 
 
 class Targets(NamedTuple):
@@ -158,9 +201,9 @@ class TrainingBatch(NamedTuple):
     old_values_ext: float32 `[B, T]`.
     old_values_int: float32 `[B, T]`.
     targets: `Targets`.
-    selected: `[B, T, ...]`, the bonus's view of the next observations, or ().
-    selected_mask: float32 `[B, T]`, which of them count, or ().
-    target_features: float32 `[B, T, k]`, under today's statistics, or ().
+    bonus_inputs: nest of `[B, T, ...]`, what the bonus's losses are made of,
+      or () without a bonus that learns.
+    bonus_mask: float32 `[B, T]`, which of its rows count, or ().
     core_states: nest of `[B * T / L, ...]`, as in `Rollout`, or ().
   """
 
@@ -172,9 +215,8 @@ class TrainingBatch(NamedTuple):
   old_values_ext: Tensor
   old_values_int: Tensor
   targets: Targets
-  selected: Tensor = ()
-  selected_mask: Tensor = ()
-  target_features: Tensor = ()
+  bonus_inputs: Tensor = ()
+  bonus_mask: Tensor = ()
   core_states: Tensor = ()
 
   @property
@@ -186,6 +228,21 @@ class TrainingBatch(NamedTuple):
   def length(self) -> int | tf.Tensor:
     """T, as a tensor where it is only known when it runs."""
     return self.old_log_probs.shape[1] or tf.shape(self.old_log_probs)[1]
+
+  @property
+  def trains_bonus(self) -> bool:
+    """Whether there is a bonus that learns."""
+    return not isinstance(self.bonus_mask, tuple)
+
+  @property
+  def num_known_environments(self) -> Optional[int]:
+    """B; None for single steps, as the host's learner deals them, or unknown.
+    """
+    sequences = isinstance(self.length, int) and self.length > 1
+    environments = self.num_environments
+    return environments if (
+        sequences and isinstance(environments, int)
+    ) else None
 
   def without_garbage(self) -> 'TrainingBatch':
     """Zeros in the rows that are no steps: 0 times NaN is NaN in gradients."""
@@ -235,12 +292,12 @@ class TrainingBatch(NamedTuple):
 
     Returns:
       A batch of n sequences, `[n, L, ...]` throughout. What only the
-      predictor reads, by steps and not by sequences, is left out.
+      bonus reads, by steps and not by sequences, is left out.
     """
     length = self.length if length is None else length
     part = self._replace(
-        observations=(), step_types=(), selected=(), selected_mask=(),
-        target_features=(), core_states=(),
+        observations=(), step_types=(), bonus_inputs=(), bonus_mask=(),
+        core_states=(),
     )
     return tf.nest.map_structure(
         lambda x: tf.gather(in_sequences(x, length), sequences), part
@@ -285,3 +342,41 @@ def in_sequences(x: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
   if not isinstance(length, int) or x.shape[1] in (None, length):
     return x
   return tf.reshape(x, tf.concat([[-1, length], tf.shape(x)[2:]], axis=0))
+
+
+def in_steps(x: tf.Tensor) -> tf.Tensor:
+  """`[B, T, ...]` as `[B * T, ...]`."""
+  sizes = x.shape[:2].as_list()
+  rows = None if None in sizes else sizes[0] * sizes[1]
+  flat = tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
+  return tf.ensure_shape(flat, [rows] + x.shape[2:].as_list())
+
+
+def steps_per_sequence(
+    sequence_length: Optional[int], steps: int | tf.Tensor | None
+) -> Optional[int]:
+  """L, the steps of the sequences that T steps are cut into; None: T.
+
+  Args:
+    sequence_length: as asked for; None for whole rollouts.
+    steps: T; anything but an int where it is not known.
+
+  Raises:
+    ValueError: L does not divide T, or T is not known.
+  """
+  if sequence_length is None or (
+      isinstance(steps, int) and steps <= sequence_length
+  ):
+    return None
+  if not isinstance(steps, int):
+    raise ValueError(
+        f'sequence_length = {sequence_length} needs experience of a fixed '
+        'number of time steps: batch it with one, or leave sequence_length '
+        'None.'
+    )
+  if steps % sequence_length:
+    raise ValueError(
+        f'sequence_length = {sequence_length} does not divide the {steps} '
+        'steps of the rollout: choose a divisor, or None for whole rollouts.'
+    )
+  return sequence_length

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Callable, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,7 @@ from tf_agents.specs import tensor_spec
 from rnd_agent import config as config_lib
 from rnd_agent import networks
 from rnd_agent import rnd_ppo_agent
+from rnd_agent.bonuses import base
 from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.common import film_files
 from rnd_agent.common import machine
@@ -40,6 +41,7 @@ def build_agent(
     precision: str = 'float32',
     seed: int = 0,
     frame_channels: Optional[int] = None,
+    bonus: Callable[..., base.Bonus] = rnd_lib.RandomNetworkDistillation,
     ppo_config: Optional[config_lib.PPOConfig] = None,
     rnd_config: Optional[config_lib.RNDConfig] = None,
     compute_config: Optional[config_lib.ComputeConfig] = None,
@@ -56,6 +58,7 @@ def build_agent(
       seed.
     frame_channels: size of one frame along the observation's last axis, see
       `RandomNetworkDistillation`.
+    bonus: class of the intrinsic reward, made as `Bonus` is.
     ppo_config: as gin binds it by default.
     rnd_config: as gin binds it by default; with intrinsic coefficient 0 there
       is no bonus.
@@ -68,20 +71,20 @@ def build_agent(
     return _agent(
         time_step_spec, action_spec, num_epochs, num_minibatches, precision,
         seed, frame_channels, ppo_config or config_lib.PPOConfig(),
-        rnd_config or config_lib.RNDConfig(), compute_config,
+        rnd_config or config_lib.RNDConfig(), compute_config, bonus,
     )
 
 
 def _agent(
     time_step_spec, action_spec, num_epochs, num_minibatches, precision, seed,
-    frame_channels, ppo, config, compute_config,
+    frame_channels, ppo, config, compute_config, bonus_class,
 ) -> rnd_ppo_agent.RNDPPOAgent:
   observation_spec = time_step_spec.observation
-  rnd = None
+  bonus = None
   if config.intrinsic_coefficient > 0:
-    rnd = rnd_lib.RandomNetworkDistillation(
-        observation_spec, config, frame_channels=frame_channels,
-        precision=precision,
+    bonus = bonus_class(
+        observation_spec, config, action_spec=action_spec,
+        frame_channels=frame_channels, precision=precision,
     )
   actor_critic = networks.ActorCriticNetwork(
       observation_spec, action_spec, precision=precision
@@ -89,9 +92,9 @@ def _agent(
   return rnd_ppo_agent.RNDPPOAgent(
       time_step_spec,
       action_spec,
-      _optimizer(ppo, config, actor_critic, rnd),
+      _optimizer(ppo, config, actor_critic, bonus),
       actor_critic_net=actor_critic,
-      rnd=rnd,
+      bonus=bonus,
       rnd_config=config,
       num_minibatches=num_minibatches,
       normalize_advantages=ppo.normalize_advantages,
@@ -119,14 +122,14 @@ def _agent(
   )
 
 
-def _optimizer(ppo, config, actor_critic, rnd) -> tf.keras.optimizers.Adam:
+def _optimizer(ppo, config, actor_critic, bonus) -> tf.keras.optimizers.Adam:
   """One Adam for all; values and predictor may have rates of their own."""
   groups = []
   if ppo.value_learning_rate is not None:
     actor_critic.create_variables(actor_critic.input_tensor_spec)
     groups.append((ppo.value_learning_rate, actor_critic.value_variables))
-  if rnd is not None and config.predictor_learning_rate is not None:
-    groups.append((config.predictor_learning_rate, rnd.trained_variables))
+  if bonus is not None and config.predictor_learning_rate is not None:
+    groups.append((config.predictor_learning_rate, bonus.trained_variables))
   if not groups:
     return tf.keras.optimizers.Adam(
         ppo.learning_rate, epsilon=ppo.adam_epsilon
@@ -179,6 +182,7 @@ def build_trainer(
     eval_interval: int,
     num_iterations: int,
     parallel_environments: str = 'sharded',
+    bonus: Optional[Callable[..., base.Bonus]] = None,
     progress: bool = True,
     **settings,
 ) -> trainer.Trainer:
@@ -198,6 +202,7 @@ def build_trainer(
     eval_interval: iterations between evaluations; 0 for none.
     num_iterations: rollouts of each environment; 0 for an endless run.
     parallel_environments: 'sharded' or 'tf_agents'.
+    bonus: class of the intrinsic reward; None: Random Network Distillation.
     progress: whether the course of the run is shown.
     **settings: of `Trainer`.
 
@@ -207,8 +212,7 @@ def build_trainer(
   Raises:
     ConfigError: settings that do not go together.
   """
-  bonus = config_lib.RNDConfig().intrinsic_coefficient > 0
-  if bonus and not (
+  if config_lib.RNDConfig().intrinsic_coefficient > 0 and not (
       settings['random_steps'] or settings.get('initial_weights')
   ):
     raise gin_files.ConfigError(
@@ -233,6 +237,7 @@ def build_trainer(
         time_step_spec, action_spec, num_epochs=num_epochs,
         num_minibatches=num_minibatches, precision=precision, seed=seed,
         frame_channels=frame_channels(env_name, time_step_spec.observation),
+        bonus=bonus or rnd_lib.RandomNetworkDistillation,
     )
 
     return trainer.Trainer(

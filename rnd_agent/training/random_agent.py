@@ -12,7 +12,7 @@ from rnd_agent.training import collector
 
 
 def gather_statistics(
-    rnd,
+    bonus,
     environment,
     num_rollouts: int,
     rollout_length: int,
@@ -25,7 +25,7 @@ def gather_statistics(
   """Starts the statistics of the bonus (paper, section 2.4).
 
   Args:
-    rnd: `RandomNetworkDistillation`, whose observation statistics are updated.
+    bonus: a `Bonus`, which observes the random agent.
     environment: batched `PyEnvironment` of B environments.
     num_rollouts: rollouts of each environment; 50 in the authors' code.
     rollout_length: T, agent steps of each environment in a rollout.
@@ -39,7 +39,7 @@ def gather_statistics(
     EnvironmentWorkerError: as `survive` raises it.
   """
   update = tf.function(
-      lambda x: rnd.update_observation_statistics(x[tf.newaxis]),
+      lambda x: bonus.observe_random_agent(x[tf.newaxis]),
       autograph=False,
   )
   batch = environment.batch_size

@@ -147,9 +147,9 @@ class Summaries:
         tf.summary.scalar(f'time/{stage}_s', seconds)
       tf.summary.scalar('ppo/gradient_norm', loss_info.extra.gradient_norm)
       tf.summary.histogram('ppo/advantages', targets.advantages)
-      if agent.rnd is not None:
+      if agent.bonus is not None:
         tf.summary.histogram('rnd/intrinsic_rewards', rewards_int)
-        divisor = agent.rnd.return_normalizer.standard_deviation
+        divisor = agent.bonus.return_normalizer.standard_deviation
         tf.summary.scalar('rnd/return_std', divisor)
         tf.summary.scalar(
             'rnd/bonus_mean', row['intrinsic_reward_mean'] * divisor

@@ -133,8 +133,8 @@ class Trainer:
     self._said = {}  # What is wrong for the time being.
     self._stop_requested = False
     self._saved_iteration = -1
-    if agent.rnd is not None:
-      agent.rnd.return_normalizer.build(environment.batch_size)
+    if agent.bonus is not None:
+      agent.bonus.build(environment.batch_size)
     self._checkpoints = checkpoints.Checkpoints(
         str(self._root),
         dict(
@@ -364,12 +364,13 @@ class Trainer:
     Returns:
       Whether it went through; False when it was asked to stop.
     """
-    needed = self._agent.rnd is not None and not self._initial_weights
-    if not needed or not self._random_rollouts:
+    bonus = self._agent.bonus
+    needed = bonus is not None and bonus.needs_random_agent
+    if not needed or self._initial_weights or not self._random_rollouts:
       return True
     try:
       warm_up.gather_statistics(
-          self._agent.rnd, self._environment, self._random_rollouts,
+          bonus, self._environment, self._random_rollouts,
           self._rollout_length, self._seed,
           survive=self._safe.survive,
           stop=lambda: self._stop_requested,
@@ -391,16 +392,10 @@ class Trainer:
     rollout = self._safe.collect()
     self._in_iteration = True
     clock.lap('collect')
-    rollout = self._agent.with_selected(rollout)
-    bonuses = self._agent.intrinsic_bonuses(rollout)
-    clock.lap('bonus')
-    rewards_int = self._agent.update_statistics(rollout, bonuses)
-    clock.lap('statistics')
-    targets = self._agent.make_targets(rollout, rewards_int)
-    clock.lap('targets')
-    loss_info = self._agent.learn(rollout, targets)
+    bonuses, rewards_int, targets, loss_info = self._agent.learn_from(
+        rollout, clock.lap
+    )
     self._check_finite(bonuses, loss_info)
-    clock.lap('learn')
     row = self._count(rollout, rewards_int, targets, loss_info, clock)
     self._in_iteration = False
     self._record(row, rewards_int, targets, loss_info, clock)
@@ -440,7 +435,7 @@ class Trainer:
     """Ends the iteration; returns its row of metrics.csv."""
     figures = summaries.training_figures(
         rollout, rewards_int, targets, loss_info,
-        with_bonus=self._agent.rnd is not None,
+        with_bonus=self._agent.bonus is not None,
     )
     steps = int(tf.reduce_sum(rollout.mask).numpy())
     seconds = clock.total

@@ -24,6 +24,7 @@ from rnd_agent.environments import specs
 from rnd_agent.environments import suites
 from rnd_agent.environments import wrappers
 from rnd_agent.learning import compute
+from rnd_agent.learning import rollout as rollout_lib
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import network_sizes
@@ -164,8 +165,10 @@ class Player:
     step_type, score, ended = ts.StepType.FIRST, 0.0, False
     furthest_x = None
     rows, pictures = [], []
+    before, action = observation, self._no_action()
     while True:
       seen = self._look(
+          _one_step(before, action, observation),
           tf.nest.map_structure(lambda x: np.asarray(x)[np.newaxis],
                                 observation),
           np.array([step_type], np.int32), state, tf.constant(greedy),
@@ -186,13 +189,19 @@ class Player:
       rows.append(_row(seen, score, info, acts=not (ended or cut)))
       if ended or cut:
         break
+      before, action = observation, seen['action'].numpy()[0]
       observation, reward, terminated, truncated, info = environment.step(
-          _action_for(environment.action_space, seen['action'].numpy()[0])
+          _action_for(environment.action_space, action)
       )
       score += float(reward)
       ended = terminated or truncated
       step_type = ts.StepType.LAST if ended else ts.StepType.MID
     return self._outcome(rows, pictures, furthest_x, ended)
+
+  def _no_action(self) -> np.ndarray:
+    """What stands for the action before the first observation: zeros."""
+    spec, = tf.nest.flatten(self._agent.action_spec)
+    return np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
 
   def _picture(self) -> np.ndarray:
     try:
@@ -206,7 +215,7 @@ class Player:
     """Closes the environment."""
     self._environment.close()
 
-  def _evaluate(self, observation, step_type, state, greedy, seed):
+  def _evaluate(self, last_step, observation, step_type, state, greedy, seed):
     """One forward pass of everything, for a batch of one."""
     (distribution, value_ext, value_int), state = self._policy.evaluate(
         observation, step_type, state
@@ -219,11 +228,9 @@ class Player:
         lambda: tf.cast(distribution.sample(seed=seed), spec.dtype),
     )
     bonus = reward = tf.constant([[np.nan]])
-    if self._agent.rnd is not None:
-      bonus = self._agent.rnd.bonus(
-          tf.nest.map_structure(lambda x: x[:, tf.newaxis], observation)
-      )
-      reward = self._agent.rnd.return_normalizer.normalized(bonus)
+    if self._agent.bonus is not None:
+      bonus = self._agent.bonus.rewards(last_step)
+      reward = self._agent.bonus.normalized(bonus)
     probabilities = tf.zeros([1, 0])
     if isinstance(distribution, tfp.distributions.Categorical) and (
         spec.shape.rank == 0
@@ -298,8 +305,8 @@ def _restore(
     folder: run_folder.RunFolder, agent, num_environments: int
 ) -> int:
   """Restores a run's newest checkpoint into an agent; gives its iteration."""
-  if agent.rnd is not None:
-    agent.rnd.return_normalizer.build(num_environments)
+  if agent.bonus is not None:
+    agent.bonus.build(num_environments)
   iterations = []
 
   def take(progress: Any) -> None:
@@ -339,6 +346,16 @@ def _row(seen, score: float, info, acts: bool) -> dict[str, Any]:
       place=np.int64(info.get('place', episode_trace.NO_PLACE)),
       action=np.int64(action if discrete else episode_trace.NO_ACTION),
       probabilities=probabilities if acts else probabilities + unknown,
+  )
+
+
+def _one_step(before, action, observation) -> rollout_lib.Steps:
+  """A step of one environment, `[1, 1, ...]`, as a bonus is given it."""
+  observations = tf.nest.map_structure(
+      lambda *x: np.stack(x)[np.newaxis], before, observation
+  )
+  return rollout_lib.Steps.of_observations(
+      observations, np.asarray(action)[np.newaxis, np.newaxis]
   )
 
 
