@@ -325,8 +325,8 @@ def test_recurrent_cores_carry_their_state(tmp_path, capsys):
   seen = []
   look = player._look
 
-  def watched(observation, step_type, state, *rest):
-    result = look(observation, step_type, state, *rest)
+  def watched(last_step, observation, step_type, state, *rest):
+    result = look(last_step, observation, step_type, state, *rest)
     seen.append((state, result['state']))
     return result
 
