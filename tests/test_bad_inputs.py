@@ -498,7 +498,7 @@ _SIZES = (
     _binding('train_eval.num_iterations=-1', '0 (endless) or more'),
     _binding('train_eval.seed=-1', '0 or more'),
     _binding('train_eval.seed=3000000000', 'below 2147483648'),
-    _binding('train_eval.random_steps=-1', '0 (no statistics) or more'),
+    _binding('train_eval.random_rollouts=-1', '0 (no statistics) or more'),
     _binding('train_eval.checkpoint_interval=0', '1 or more'),
     _binding('train_eval.checkpoints_to_keep=0', '1 or more'),
     _binding('train_eval.summary_interval=0', '1 or more'),
@@ -553,7 +553,7 @@ _SIZES = (
 )
 _PARTS = tuple(
     Case(_bind(binding), part, tiny=True) for binding, part in (
-        ('train_eval.random_steps=0', 'random_steps'),
+        ('train_eval.random_rollouts=0', 'random_steps'),
         ('ShardedPyEnvironment.worker_timeout=0', 'worker_timeout'),
         ('ShardedPyEnvironment.worker_timeout=-1.0', 'worker_timeout'),
         ('ComputeConfig.environment_groups=7', 'environment_groups'),
