@@ -21,7 +21,7 @@ _TOO_LARGE = 1e30  # Within float32, and so are its squares' roots.
 _KINDS = {
     bool: (bool, 'True or False'),
     int: (numbers.Integral, 'a whole number'),
-    float: (numbers.Real, 'a finite number'),
+    float: (numbers.Real, 'a number'),
     str: (str, 'a text'),
 }
 
@@ -144,6 +144,8 @@ def _choice(default: Any, known: Parameter, kinds: tuple[type, ...]) -> str:
       known.wanted or ' or '.join(map(repr, known.choices))
       or f'{_KINDS[kind][1]}{_range(known)}'
   ]
+  if kind is float and known.at_most is None and known.below is None:
+    alternatives[0] = alternatives[0].replace('a number', 'a finite number')
   if type(None) in kinds:
     meaning = f' for {known.none}' if known.none else ''
     alternatives.append(f'or None{meaning}')
