@@ -121,7 +121,7 @@ def measure_training(env_name, num_environments, precision, iterations, core):
         folder, env_name=env_name, num_parallel_environments=num_environments,
         num_workers=None, rollout_length=_ROLLOUT_LENGTH,
         num_iterations=iterations, num_minibatches=4, num_epochs=_NUM_EPOCHS,
-        seed=1, random_steps=1, eval_interval=0, num_eval_episodes=1,
+        seed=1, random_rollouts=1, eval_interval=0, num_eval_episodes=1,
         checkpoint_interval=10**9, checkpoints_to_keep=1, summary_interval=1,
         target_return=None, precision=precision,
     )

@@ -1,9 +1,12 @@
-"""The algorithm's numbers, each with its place in the paper.
+"""Every number of a run but its environment's, each with its source.
 
-Two frozen dataclasses, bound by gin, hold every number of the algorithm; a
-third says how it is computed, which changes no result. The defaults are the
-paper's (Burda et al. 2018, arXiv 1810.12894, appendix A.4, tables 4 and 5).
-`configs/rnd_ppo.gin` repeats them as a lab notebook.
+`PPOConfig` and `RNDConfig` are the algorithm's numbers, `ComputeConfig` says
+how they are computed, which changes no result, and `TrainConfig` holds the
+parameters of `train_eval`. The first three are bound by gin under their own
+names, the last as `train_eval.*`. The defaults are the paper's (Burda et al.
+2018, arXiv 1810.12894, appendix A.4, tables 4 and 5) or the authors' code's.
+`configs/rnd_ppo.gin` repeats them as a lab notebook; how environments are
+preprocessed is `environments.EnvironmentConfig`.
 """
 
 from __future__ import annotations
@@ -13,42 +16,16 @@ from typing import Optional, Sequence
 
 import gin
 
+from rnd_agent.common import parameters
+from rnd_agent.common.parameters import CODE
+from rnd_agent.common.parameters import PAPER
+from rnd_agent.common.parameters import parameter
+
 # Threads and lanes: TensorFlow ends the process where there can be no more.
 _MOST_PARALLEL = 4096
-BONUS_AT_END = ('reset', 'terminal')
-
-
-_TOO_LARGE = 1e30  # Within float32, and so are its squares' roots.
-
-
-def _require(condition: bool, message: str):
-  if not condition:
-    raise ValueError(message)
-
-
-def _is_count(value) -> bool:
-  return type(value) is int and value >= 1
-
-
-def _check_finite(config):
-  """Raises ValueError for a NaN or an infinity in any numeric field."""
-  for field in dataclasses.fields(config):
-    value = getattr(config, field.name)
-    if isinstance(value, (float, int)):
-      _require(
-          abs(value) < _TOO_LARGE,
-          f'{type(config).__name__}.{field.name} = {value!r:.40}: give a '
-          'finite number below 1e30.',
-      )
-
-
-def _check_rate(name: str, rate: Optional[float]):
-  """Raises ValueError for a learning rate of a group that cannot be."""
-  _require(
-      rate is None or rate > 0,
-      f'{name} = {rate}: must be above 0, or None for '
-      'PPOConfig.learning_rate.',
-  )
+_MOST_ITERATIONS = 10**9
+_ANOTHER_RUN = parameters.Change.ANOTHER_RUN
+_HARMLESS = parameters.Change.HARMLESS
 
 
 @gin.configurable(module='rnd_agent')
@@ -66,7 +43,8 @@ class PPOConfig:
     learning_rate: Adam's, of policy, values and predictor; constant.
     value_learning_rate: of what only the values use, their branch and heads;
       None: `learning_rate`. The trunk is shared and follows the policy's.
-    adam_epsilon: Adam's epsilon; 1e-8 in the authors' code (Keras: 1e-7).
+    adam_epsilon: Adam's epsilon; 1e-8 in the authors' code (Keras: 1e-7). A
+      weight without gradient is divided by it.
     gradient_clipping: largest global gradient norm; 0 turns it off.
     normalize_advantages: whether the combined advantages are shifted and
       scaled to mean 0, standard deviation 1 over a rollout's real steps.
@@ -81,57 +59,30 @@ class PPOConfig:
       of the policy's in collection; for discrete actions.
   """
 
-  importance_ratio_clipping: float = 0.1
-  gae_lambda: float = 0.95
-  entropy_regularization: float = 0.001
-  value_loss_coefficient: float = 0.5
-  value_clipping: float = 0.0
-  learning_rate: float = 1e-4
-  value_learning_rate: Optional[float] = None
-  adam_epsilon: float = 1e-8
-  gradient_clipping: float = 0.0
-  normalize_advantages: bool = False
-  shuffle_minibatches: bool = False
-  sequence_length: Optional[int] = None
-  epsilon_greedy: float = 0.0
+  importance_ratio_clipping: float = parameter(0.1, above=0, source=PAPER)
+  gae_lambda: float = parameter(0.95, at_least=0, at_most=1, source=PAPER)
+  entropy_regularization: float = parameter(0.001, at_least=0, source=PAPER)
+  value_loss_coefficient: float = parameter(0.5, at_least=0, source=CODE)
+  value_clipping: float = parameter(0.0, at_least=0, zero='off', source=CODE)
+  learning_rate: float = parameter(1e-4, above=0, source=PAPER)
+  value_learning_rate: Optional[float] = parameter(
+      None, above=0, none='PPOConfig.learning_rate', source=PAPER
+  )
+  adam_epsilon: float = parameter(1e-8, above=0, source=CODE)
+  gradient_clipping: float = parameter(
+      0.0, at_least=0, zero='off', unit='global norm', source=CODE
+  )
+  normalize_advantages: bool = parameter(False, source=CODE)
+  shuffle_minibatches: bool = parameter(False, source=CODE)
+  sequence_length: Optional[int] = parameter(
+      None, at_least=1, none='whole rollouts', unit='agent steps', source=CODE
+  )
+  epsilon_greedy: float = parameter(
+      0.0, at_least=0, below=1, zero='off', source=CODE
+  )
 
   def __post_init__(self):
-    _check_finite(self)
-    _require(
-        self.importance_ratio_clipping > 0,
-        'PPOConfig.importance_ratio_clipping = '
-        f'{self.importance_ratio_clipping}: must be above 0 (the paper: 0.1).',
-    )
-    _require(
-        0 <= self.gae_lambda <= 1,
-        f'PPOConfig.gae_lambda = {self.gae_lambda}: must lie in [0, 1].',
-    )
-    _require(
-        self.learning_rate > 0,
-        f'PPOConfig.learning_rate = {self.learning_rate}: must be above 0.',
-    )
-    _require(
-        self.sequence_length is None or _is_count(self.sequence_length),
-        f'PPOConfig.sequence_length = {self.sequence_length!r}: must be 1 or '
-        'more, or None for whole rollouts.',
-    )
-    _check_rate('PPOConfig.value_learning_rate', self.value_learning_rate)
-    _require(
-        0 <= self.epsilon_greedy < 1,
-        f'PPOConfig.epsilon_greedy = {self.epsilon_greedy}: must lie in '
-        '[0, 1).',
-    )
-    _require(
-        self.adam_epsilon > 0,
-        f'PPOConfig.adam_epsilon = {self.adam_epsilon}: must be above 0: a '
-        'weight without gradient would be divided by it (the paper: 1e-8).',
-    )
-    for name in ('entropy_regularization', 'value_loss_coefficient',
-                 'value_clipping', 'gradient_clipping'):
-      _require(
-          getattr(self, name) >= 0,
-          f'PPOConfig.{name} = {getattr(self, name)}: must not be negative.',
-      )
+    parameters.check(self)
 
 
 @gin.configurable(module='rnd_agent')
@@ -155,57 +106,37 @@ class RNDConfig:
     bonus_at_end: which observation earns the last step of an episode its
       bonus: the 'reset' one that follows (the authors' code) or the
       'terminal' one.
-    variance_epsilon: added to variances before the square root.
+    variance_epsilon: added to variances before the square root: a pixel that
+      never changes is divided by its root.
   """
 
-  intrinsic_coefficient: float = 1.0
-  extrinsic_coefficient: float = 2.0
-  discount_int: float = 0.99
-  discount_ext: float = 0.999
-  predictor_proportion: Optional[float] = None
-  predictor_learning_rate: Optional[float] = None
-  observation_clip: float = 5.0
-  episodic_intrinsic: bool = False
-  bonus_at_end: str = 'reset'
-  variance_epsilon: float = 1e-8
+  intrinsic_coefficient: float = parameter(
+      1.0, at_least=0, zero='no bonus', source=PAPER
+  )
+  extrinsic_coefficient: float = parameter(2.0, at_least=0, source=PAPER)
+  discount_int: float = parameter(
+      0.99, at_least=0, at_most=1, unit='per agent step', source=PAPER
+  )
+  discount_ext: float = parameter(
+      0.999, at_least=0, at_most=1, unit='per agent step', source=PAPER
+  )
+  predictor_proportion: Optional[float] = parameter(
+      None, above=0, at_most=1, none='min(1, 32 / environments)', source=PAPER
+  )
+  predictor_learning_rate: Optional[float] = parameter(
+      None, above=0, none='PPOConfig.learning_rate', source=PAPER
+  )
+  observation_clip: float = parameter(
+      5.0, above=0, unit='standard deviations', source=PAPER
+  )
+  episodic_intrinsic: bool = parameter(False, source=PAPER)
+  bonus_at_end: str = parameter(
+      'reset', choices=('reset', 'terminal'), source=CODE
+  )
+  variance_epsilon: float = parameter(1e-8, above=0)
 
   def __post_init__(self):
-    _check_finite(self)
-    for name in ('discount_int', 'discount_ext'):
-      _require(
-          0 <= getattr(self, name) <= 1,
-          f'RNDConfig.{name} = {getattr(self, name)}: must lie in [0, 1].',
-      )
-    _require(
-        self.variance_epsilon > 0,
-        f'RNDConfig.variance_epsilon = {self.variance_epsilon}: must be above '
-        '0: a pixel that never changes would be divided by it.',
-    )
-    for name in ('intrinsic_coefficient', 'extrinsic_coefficient'):
-      _require(
-          getattr(self, name) >= 0,
-          f'RNDConfig.{name} = {getattr(self, name)}: must not be negative.',
-      )
-    _require(
-        self.predictor_proportion is None
-        or 0 < self.predictor_proportion <= 1,
-        f'RNDConfig.predictor_proportion = {self.predictor_proportion}: must '
-        'lie in (0, 1], or be None for min(1, 32 / environments).',
-    )
-    _check_rate(
-        'RNDConfig.predictor_learning_rate', self.predictor_learning_rate
-    )
-    _require(
-        self.observation_clip > 0,
-        f'RNDConfig.observation_clip = {self.observation_clip}: must be above '
-        '0 (the paper: 5).',
-    )
-    _require(
-        self.bonus_at_end in BONUS_AT_END,
-        f'RNDConfig.bonus_at_end = {self.bonus_at_end!r}: must be one of '
-        f'{BONUS_AT_END}.',
-    )
-
+    parameters.check(self)
   def proportion_for(self, num_environments) -> float:
     """The share of steps that trains the predictor, in (0, 1].
 
@@ -248,44 +179,132 @@ class ComputeConfig:
       GPUs; on processors its convolutions are far slower than oneDNN's.
   """
 
-  intra_op_threads: Optional[int] = None
-  inter_op_threads: Optional[int] = None
-  devices: Optional[Sequence[str]] = None
-  lanes: Optional[int] = None
-  micro_batch_size: Optional[int] = None
-  environment_groups: Optional[int] = None
-  jit_compile: bool = False
+  intra_op_threads: Optional[int] = parameter(
+      None, at_least=1, at_most=_MOST_PARALLEL
+  )
+  inter_op_threads: Optional[int] = parameter(
+      None, at_least=1, at_most=_MOST_PARALLEL, none='one per core'
+  )
+  devices: Optional[Sequence[str]] = parameter(None)
+  lanes: Optional[int] = parameter(None, at_least=1, at_most=_MOST_PARALLEL)
+  micro_batch_size: Optional[int] = parameter(None, at_least=1, unit='steps')
+  environment_groups: Optional[int] = parameter(
+      None, at_least=1, at_most=_MOST_PARALLEL
+  )
+  jit_compile: bool = parameter(False)
+
+  def __post_init__(self):
+    parameters.check(self)
+    if isinstance(self.devices, str) or self.devices == ():
+      raise ValueError(
+          f'ComputeConfig.devices = {self.devices!r}: choose a list such as '
+          "['GPU:0'], or None for all GPUs"
+      )
 
   def groups_for(self, num_environments: int, num_workers: int) -> int:
     """Groups of that many environments over that many processes."""
-    if self.environment_groups is not None:
-      _require(
-          self.environment_groups * num_workers <= num_environments,
+    if self.environment_groups is None:
+      return 2 if num_environments >= 2 * num_workers else 1
+    if self.environment_groups * num_workers > num_environments:
+      raise ValueError(
           f'ComputeConfig.environment_groups = {self.environment_groups}: '
           f'every one of {num_workers} workers needs an environment of each '
           f'group, and there are {num_environments}: choose at most '
-          f'{max(1, num_environments // num_workers)}.',
+          f'{max(1, num_environments // num_workers)}.'
       )
-      return self.environment_groups
-    return 2 if num_environments >= 2 * num_workers else 1
+    return self.environment_groups
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """The parameters of `train_eval` that gin binds, as `train_eval.*`.
+
+  Attributes:
+    env_name: The environment, `suite:name`.
+    num_parallel_environments: B, environments stepped together.
+    num_workers: Processes that step them; None for one per core.
+    parallel_environments: What steps them: 'sharded', our
+      `ShardedPyEnvironment`, or 'tf_agents', for comparison, TF-Agents'
+      `ParallelPyEnvironment`: a process for each, whatever `num_workers` is
+      (evaluations keep to it), no saved environments, so that a run which is
+      continued begins new episodes, and no failure survived.
+    rollout_length: T, agent steps of each environment in an iteration.
+    num_iterations: Rollouts of each environment; 0 for an endless run.
+    num_minibatches: Parts of a rollout, in whole environments.
+    num_epochs: Passes over a rollout.
+    seed: Of everything random in the run.
+    random_rollouts: Rollouts of a random agent that start the statistics.
+    eval_interval: Iterations between evaluations; 0 for none.
+    num_eval_episodes: Episodes of an evaluation.
+    checkpoint_interval: Iterations between checkpoints.
+    checkpoints_to_keep: How many of the last checkpoints stay.
+    summary_interval: Iterations between summaries for TensorBoard.
+    video_interval: Iterations between films of an episode; None for one at
+      every evaluation, 0 for none.
+    target_return: Mean score of the last episodes at which to stop, or None.
+    precision: 'float32', or 'mixed_bfloat16' for the networks' torsos.
+    initial_weights: What a new run starts from: the folder of another run, or a
+      checkpoint such as 'runs/x/checkpoints/iteration-50'. Taken are networks
+      and statistics; optimizer, counters and environments are new, and there
+      is no random agent. A run that is continued goes on from its own.
+    progress: Whether the course of the run is shown; notes always are.
+  """
+
+  env_name: str = parameter(
+      'atari:MontezumaRevenge', change=_ANOTHER_RUN,
+      wanted="a name such as 'atari:MontezumaRevenge'",
+  )
+  num_parallel_environments: int = parameter(
+      128, at_least=1, source=PAPER, change=_ANOTHER_RUN
+  )
+  num_workers: Optional[int] = parameter(
+      None, at_least=1, none='one per core', unit='processes', change=_HARMLESS
+  )
+  parallel_environments: str = parameter(
+      'sharded', choices=('sharded', 'tf_agents')
+  )
+  rollout_length: int = parameter(
+      128, at_least=1, unit='agent steps', source=PAPER
+  )
+  num_iterations: int = parameter(
+      30000, at_least=0, at_most=_MOST_ITERATIONS, zero='endless',
+      unit='rollouts of each environment', source=PAPER, change=_HARMLESS,
+  )
+  num_minibatches: int = parameter(4, at_least=1, source=PAPER)
+  # Epochs are unrolled.
+  num_epochs: int = parameter(4, at_least=1, at_most=1000, source=PAPER)
+  seed: int = parameter(1, at_least=0, below=2**31)
+  random_rollouts: int = parameter(
+      50, at_least=0, at_most=_MOST_ITERATIONS, zero='no statistics',
+      unit='rollouts of each environment', source=CODE,
+      former_name='random_steps',
+  )
+  eval_interval: int = parameter(
+      100, at_least=0, at_most=_MOST_ITERATIONS, zero='no evaluation',
+      unit='iterations', change=_HARMLESS,
+  )
+  num_eval_episodes: int = parameter(5, at_least=1, change=_HARMLESS)
+  checkpoint_interval: int = parameter(
+      50, at_least=1, at_most=_MOST_ITERATIONS, unit='iterations',
+      change=_HARMLESS,
+  )
+  checkpoints_to_keep: int = parameter(
+      3, at_least=1, at_most=_MOST_ITERATIONS, change=_HARMLESS
+  )
+  summary_interval: int = parameter(
+      1, at_least=1, at_most=_MOST_ITERATIONS, unit='iterations',
+      change=_HARMLESS,
+  )
+  video_interval: Optional[int] = parameter(
+      None, at_least=0, at_most=_MOST_ITERATIONS, zero='no films',
+      none='one at every evaluation', unit='iterations', change=_HARMLESS,
+  )
+  target_return: Optional[float] = parameter(None, change=_HARMLESS)
+  precision: str = parameter('float32', choices=('float32', 'mixed_bfloat16'))
+  initial_weights: Optional[str] = parameter(
+      None, wanted="a run's folder", change=_HARMLESS
+  )
+  progress: bool = parameter(True, change=_HARMLESS)
 
   def __post_init__(self):
-    for name in ('intra_op_threads', 'inter_op_threads', 'lanes',
-                 'micro_batch_size', 'environment_groups'):
-      value = getattr(self, name)
-      if value is None:
-        continue
-      if not _is_count(value):
-        raise ValueError(
-            f'ComputeConfig.{name} = {value!r}: must be 1 or more, or None.'
-        )
-      if name != 'micro_batch_size' and value > _MOST_PARALLEL:
-        raise ValueError(
-            f'ComputeConfig.{name} = {value}: choose at most {_MOST_PARALLEL}, '
-            'or None.'
-        )
-    if isinstance(self.devices, str) or self.devices == ():
-      raise ValueError(
-          f'ComputeConfig.devices = {self.devices!r}: must be a list such as '
-          "['GPU:0'], or None for all GPUs."
-      )
+    parameters.check(self, owner='train_eval')

@@ -46,3 +46,26 @@ def test_changes_leave_out_what_is_harmless_or_new():
   assert config_changes.described(
       {'GRUCell.units': ('256', '128')}
   ) == 'GRUCell.units = 128 (was 256)'
+
+
+def test_a_parameter_under_its_former_name_has_not_changed():
+  then = 'train_eval.random_steps = 2\n'
+  now = 'train_eval.random_rollouts = 2\n'
+  assert not config_changes.changes(then, now)
+  assert config_changes.changes(then, now.replace('2', '3')) == {
+      'train_eval.random_rollouts': ('2', '3')
+  }
+
+
+def test_what_each_parameter_s_change_means():
+  def outcome(name):
+    changes = config_changes.changes(f'{name} = 1\n', f'{name} = 2\n')
+    return bool(changes), bool(config_changes.of_another_run(changes))
+
+  for name in ('train_eval.num_iterations', 'train_eval.progress'):
+    assert outcome(name) == (False, False), name
+  for name in ('train_eval.seed', 'PPOConfig.gae_lambda', 'Foreign.name'):
+    assert outcome(name) == (True, False), name
+  for name in ('train_eval.env_name', 'EnvironmentConfig.frame_skip',
+               'DNCCell.word_size', 'a/b/RNDNetwork.feature_dim'):
+    assert outcome(name) == (True, True), name

@@ -33,7 +33,7 @@ def _command(folder, *bindings, num_iterations=10):
       *(f'--gin_bindings={binding}' for binding in (
           f'train_eval.num_iterations = {num_iterations}',
           'train_eval.num_parallel_environments = 4',
-          'train_eval.random_steps = 1',
+          'train_eval.random_rollouts = 1',
           # Smaller than the game's, so that it is quick.
           'ActorCriticNetwork.conv_layer_params = ((8, 8, 4), (8, 4, 2))',
           'ActorCriticNetwork.fc_layer_params = (32,)',

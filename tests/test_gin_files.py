@@ -7,6 +7,7 @@ import pytest
 
 from rnd_agent import config  # noqa: F401, registers PPOConfig and RNDConfig
 from rnd_agent.settings import gin_files
+from rnd_agent.training import train_eval  # noqa: F401, registers it
 
 
 @gin.configurable(module='rnd_agent.testing')
@@ -346,3 +347,26 @@ def test_a_circle_behind_many_ways():
 
 def test_required_is_no_value():
   assert 'is no value' in _error('Motor.part = %gin.REQUIRED')
+
+
+# -------------------------------------------------------------- former names
+
+
+def test_a_former_name_is_read_with_one_note(tmp_path, capsys):
+  files = _file(tmp_path, 'train_eval.random_rollouts = 50')
+  gin_files.parse(files, ['train_eval.random_steps = 3'])
+  assert gin.query_parameter('train_eval.random_rollouts') == 3
+  output = capsys.readouterr()
+  assert output.err.splitlines() == [
+      'note: train_eval.random_steps is called train_eval.random_rollouts now'
+  ]
+  assert not output.out
+  gin_files.parse(_file(tmp_path, 'train_eval:\n  random_steps = 4'))
+  assert gin.query_parameter('train_eval.random_rollouts') == 4
+
+
+def test_both_names_in_one_place(tmp_path):
+  both = ['train_eval.random_steps = 3', 'train_eval.random_rollouts = 3']
+  for names in (both, both[::-1]):
+    assert 'are the same parameter' in _error(*names)
+    assert 'x.gin:2: ' in _error(files=_file(tmp_path, '\n'.join(names)))

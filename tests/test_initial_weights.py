@@ -20,7 +20,7 @@ _BINDINGS = (
     'train_eval.rollout_length = 8',
     'train_eval.num_minibatches = 1',
     'train_eval.num_epochs = 1',
-    'train_eval.random_steps = 1',
+    'train_eval.random_rollouts = 1',
     'train_eval.eval_interval = 0',
     'train_eval.checkpoint_interval = 1',
     'ActorCriticNetwork.fc_layer_params = (16, 16)',
@@ -68,7 +68,7 @@ def _trainer(folder, weights, environments=6, iterations=1, seed=5):
       str(folder), env_name='toy:Corridor', num_workers=1,
       num_parallel_environments=environments, rollout_length=8,
       num_iterations=iterations, num_minibatches=1, num_epochs=1, seed=seed,
-      random_steps=1, eval_interval=0, num_eval_episodes=1,
+      random_rollouts=1, eval_interval=0, num_eval_episodes=1,
       checkpoint_interval=1, checkpoints_to_keep=2, summary_interval=1,
       precision='float32', initial_weights=str(weights),
   )
@@ -136,7 +136,7 @@ def test_weights_and_statistics_are_the_other_runs(tmp_path, other, which):
 def test_it_trains_on_and_says_where_it_comes_from(tmp_path, other, capsys):
   new = tmp_path / 'new'
   bindings = (f"train_eval.initial_weights = '{other}'",
-              'train_eval.random_steps = 0')
+              'train_eval.random_rollouts = 0')
   _train(new, *bindings, seed=2)
   path = other / 'checkpoints' / 'iteration-3'
   out = capsys.readouterr().out

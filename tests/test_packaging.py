@@ -144,16 +144,7 @@ def test_config_is_read_strictly(path):
   gin.clear_config()
   try:
     gin_files.parse([str(path)])
-    train_eval_lib.check_configs()
-    settings = {
-        name: parameter.default
-        for name, parameter in inspect.signature(
-            train_eval_lib.train_eval
-        ).parameters.items()
-        if name not in ('root_dir', 'resume')
-    }
-    bound = gin.get_bindings('train_eval')
-    train_eval_lib.check_sizes(**{**settings, **bound})
+    train_eval_lib.checked_config(gin.get_bindings('train_eval'))
   finally:
     gin.clear_config()
 

@@ -17,7 +17,7 @@ from rnd_agent.training import resume
 _SETTINGS = dict(
     env_name='CartPole-v1', num_parallel_environments=4, num_workers=2,
     rollout_length=8, num_iterations=6, num_minibatches=2, num_epochs=1,
-    seed=1, random_steps=1, eval_interval=0, num_eval_episodes=1,
+    seed=1, random_rollouts=1, eval_interval=0, num_eval_episodes=1,
     checkpoint_interval=3, checkpoints_to_keep=2, summary_interval=1,
     target_return=None, precision='float32',
 )
@@ -238,7 +238,7 @@ def test_a_hung_worker_changes_nothing(undisturbed, tmp_path, capsys):
 
 
 def test_a_worker_killed_during_the_warm_up(tmp_path, capsys):
-  run = _trainer(tmp_path / 'run', random_steps=3, num_iterations=2)
+  run = _trainer(tmp_path / 'run', random_rollouts=3, num_iterations=2)
   _disturb(run, {20}, _kill)
   run.run()
   assert len(_rows(tmp_path / 'run')) == 2

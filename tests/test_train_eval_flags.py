@@ -1,3 +1,5 @@
+import dataclasses
+import inspect
 import os
 import pathlib
 import re
@@ -9,6 +11,7 @@ import gin
 import gymnasium
 import pytest
 
+from rnd_agent import config
 from rnd_agent.environments import suites
 from rnd_agent.environments.errors import UnknownEnvironmentError
 from rnd_agent.settings.gin_files import ConfigError
@@ -18,24 +21,12 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SIZES = {
     'env_name': 'atari:Venture',
     'num_parallel_environments': 12,
-    'num_workers': None,
-    'parallel_environments': 'sharded',
     'rollout_length': 5,
-    'num_iterations': 0,
-    'num_minibatches': 4,
     'num_epochs': 1,
-    'seed': 0,
-    'random_steps': 0,
+    'num_iterations': 0,
+    'random_rollouts': 0,
     'eval_interval': 0,
-    'num_eval_episodes': 1,
-    'checkpoint_interval': 1,
-    'checkpoints_to_keep': 1,
-    'summary_interval': 1,
-    'video_interval': None,
-    'target_return': None,
-    'precision': 'float32',
-    'initial_weights': None,
-    'progress': True,
+    'seed': 0,
 }
 
 
@@ -47,16 +38,18 @@ def _clean_gin():
 
 
 def _error(**changes):
+  sequence_length = changes.pop('sequence_length', None)
+  gin.bind_parameter('PPOConfig.sequence_length', sequence_length)
   with pytest.raises(ConfigError) as caught:
-    train_eval_lib.check_sizes(**{**_SIZES, **changes})
+    train_eval_lib.checked_config({**_SIZES, **changes})
   message = str(caught.value)
   assert '\n' not in message
   return message
 
 
 def test_sizes_that_work():
-  train_eval_lib.check_sizes(**_SIZES)
-  train_eval_lib.check_sizes(**{
+  train_eval_lib.checked_config(_SIZES)
+  train_eval_lib.checked_config({
       **_SIZES, 'num_workers': 12, 'target_return': -5,
       'precision': 'mixed_bfloat16', 'num_minibatches': 12,
   })
@@ -85,32 +78,32 @@ def test_environments_are_divisible_by_minibatches():
 
 
 @pytest.mark.parametrize('name, value, part', [
-    ('rollout_length', 0, 'choose 1 or more'),
-    ('num_parallel_environments', -4, 'choose 1 or more'),
-    ('num_minibatches', 0, 'choose 1 or more'),
-    ('num_epochs', 0, 'choose 1 or more'),
-    ('num_iterations', -1, 'choose 0 (endless) or more'),
-    ('eval_interval', -1, 'choose 0 (no evaluation) or more'),
-    ('num_eval_episodes', 0, 'choose 1 or more'),
-    ('checkpoint_interval', 0, 'choose 1 or more'),
-    ('checkpoints_to_keep', 0, 'choose 1 or more'),
-    ('summary_interval', 0, 'choose 1 or more'),
-    ('random_steps', -1, 'choose 0 (no statistics) or more'),
-    ('num_workers', 0, 'choose 1 or more'),
+    ('rollout_length', 0, 'choose a whole number from 1'),
+    ('num_parallel_environments', -4, 'choose a whole number from 1'),
+    ('num_minibatches', 0, 'choose a whole number from 1'),
+    ('num_epochs', 0, 'choose a whole number from 1'),
+    ('num_iterations', -1, 'from 0 (endless) to 1000000000 ('),
+    ('eval_interval', -1, 'from 0 (no evaluation)'),
+    ('num_eval_episodes', 0, 'choose a whole number from 1'),
+    ('checkpoint_interval', 0, 'choose a whole number from 1'),
+    ('checkpoints_to_keep', 0, 'choose a whole number from 1'),
+    ('summary_interval', 0, 'choose a whole number from 1'),
+    ('random_rollouts', -1, 'from 0 (no statistics)'),
+    ('num_workers', 0, 'choose a whole number from 1'),
     ('num_workers', 13, 'choose at most 12'),
-    ('seed', 2**31, 'below 2147483648'),
-    ('seed', -1, 'choose 0 or more'),
+    ('seed', 2**31, 'from 0 to below 2147483648'),
+    ('seed', -1, 'from 0 to below'),
     ('rollout_length', '128', "'128': choose a whole number"),
-    ('rollout_length', 127.6, 'a whole number, such as 128'),
+    ('rollout_length', 127.6, 'a whole number from 1 up'),
     ('rollout_length', True, 'a whole number'),
     ('rollout_length', None, 'a whole number'),
     ('num_epochs', float('nan'), 'a whole number'),
-    ('target_return', 'x', 'a finite number or None'),
-    ('target_return', float('inf'), 'a finite number or None'),
-    ('precision', 'bfloat16', 'choose mixed_bfloat16'),
-    ('precision', 'half', 'choose float32 or mixed_bfloat16'),
-    ('initial_weights', '', "a run's folder or None"),
-    ('initial_weights', 3, "a run's folder or None"),
+    ('target_return', 'x', 'choose a finite number, or None'),
+    ('target_return', float('inf'), 'choose a finite number, or None'),
+    ('precision', 'bfloat16', "choose 'float32' or 'mixed_bfloat16'"),
+    ('precision', 'half', "choose 'float32' or 'mixed_bfloat16'"),
+    ('initial_weights', '', "a run's folder, or None"),
+    ('initial_weights', 3, "a run's folder, or None"),
     ('progress', 1, 'choose True or False'),
     ('env_name', '', 'atari:MontezumaRevenge'),
     ('env_name', 3, 'atari:MontezumaRevenge'),
@@ -130,14 +123,13 @@ def test_sequences_divide_the_rollout_and_minibatches_them():
   sizes = dict(
       num_parallel_environments=2, num_minibatches=8, rollout_length=128
   )
-  train_eval_lib.check_sizes(
-      **{**_SIZES, **sizes, 'num_workers': 1}, sequence_length=32
-  )
+  gin.bind_parameter('PPOConfig.sequence_length', 32)
+  train_eval_lib.checked_config({**_SIZES, **sizes, 'num_workers': 1})
   assert 'with 2 sequences each not divisible' in _error(
       **sizes, num_workers=1, sequence_length=64
   )
   gin.bind_parameter('PPOConfig.sequence_length', 0)
-  with pytest.raises(ConfigError, match='sequence_length = 0: must be 1'):
+  with pytest.raises(ConfigError, match='length = 0: choose a whole'):
     train_eval_lib.check_configs()
 
 
@@ -156,12 +148,15 @@ def test_memory_that_the_machine_has_not(monkeypatch):
     train_eval_lib.check_memory(84 * 84 * 4, fitting * 2, 128)
 
 
-def test_every_parameter_is_checked():
-  import inspect
+def test_python_and_gin_see_every_parameter():
   parameters = inspect.signature(train_eval_lib.train_eval).parameters
-  assert set(parameters) - {
-      'root_dir', 'resume', 'allow_config_change'
-  } == set(_SIZES)
+  fields = dataclasses.fields(config.TrainConfig)
+  assert list(parameters) == [
+      'root_dir', 'resume', 'allow_config_change', *(f.name for f in fields)
+  ]
+  assert all(parameters[f.name].default == f.default for f in fields)
+  with pytest.raises(TypeError, match='random_stops'):
+    train_eval_lib.train_eval('x', random_stops=1)
 
 
 def test_number_of_the_algorithm_out_of_its_range():

@@ -33,7 +33,7 @@ _BINDINGS = (
     'train_eval.num_iterations = 2',
     'train_eval.num_minibatches = 2',
     'train_eval.num_epochs = 2',
-    'train_eval.random_steps = 1',
+    'train_eval.random_rollouts = 1',
     'train_eval.eval_interval = 2',
     'train_eval.num_eval_episodes = 2',
     'train_eval.checkpoint_interval = 1',
@@ -44,7 +44,7 @@ _BINDINGS = (
 _SETTINGS = dict(
     env_name='toy:Corridor', num_parallel_environments=4, num_workers=1,
     rollout_length=8, num_iterations=2, num_minibatches=2, num_epochs=2,
-    seed=1, random_steps=1, eval_interval=0, num_eval_episodes=1,
+    seed=1, random_rollouts=1, eval_interval=0, num_eval_episodes=1,
     checkpoint_interval=1, checkpoints_to_keep=2, summary_interval=1,
     target_return=None, precision='float32',
 )
@@ -573,9 +573,9 @@ def test_target_return_stops_the_run(tmp_path):
 
 
 def test_the_bonus_needs_statistics(tmp_path):
-  with pytest.raises(gin_files.ConfigError, match='random_steps'):
-    _train(tmp_path, 'train_eval.random_steps = 0')
-  _train(tmp_path, 'train_eval.random_steps = 0',
+  with pytest.raises(gin_files.ConfigError, match='random_rollouts'):
+    _train(tmp_path, 'train_eval.random_rollouts = 0')
+  _train(tmp_path, 'train_eval.random_rollouts = 0',
          'RNDConfig.intrinsic_coefficient = 0.0')
 
 

@@ -2,31 +2,17 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import numbers
 from typing import Any
 
 import gin
 
-_MINIMA = {
-    'frame_skip': 1,
-    'sticky_action_probability': 0,
-    'stacked_frames': 1,
-    'max_episode_steps': 0,
-    'reward_clip': 0,
-    'layout_seed': 0,
-}
+from rnd_agent.common import parameters
 
-# What more than that would do is hang, or be no float.
-_MAXIMA = {'frame_skip': 1000}
-_LARGEST = 1e30
-
-# Fields that mean something to one suite only.
-SUITE_OF_OPTION = {
-    'full_action_space': 'atari',
-    'full_view': 'minigrid',
-    'encode_mission': 'minigrid',
-    'reward_at_flag_only': 'mario',
-}
+_field = functools.partial(
+    parameters.parameter, None, change=parameters.Change.ANOTHER_RUN
+)
 
 
 @gin.configurable
@@ -71,40 +57,27 @@ class EnvironmentConfig:
       reward.
   """
 
-  frame_skip: int | None = None
-  sticky_action_probability: float | None = None
-  frame_size: int | Sequence[int] | None = None
-  grayscale: bool | None = None
-  stacked_frames: int | None = None
-  actions: Sequence[int] | None = None
-  max_episode_steps: int | None = None
-  time_limit_is_termination: bool | None = None
-  scale_observation: bool | None = None
-  reward_clip: float | None = None
-  extrinsic_reward: bool | None = None
-  layout_seed: int | None = None
-  full_action_space: bool | None = None
-  full_view: bool | None = None
-  encode_mission: bool | None = None
-  reward_at_flag_only: bool | None = None
+  frame_skip: int | None = _field(at_least=1, at_most=1000, unit='frames')
+  sticky_action_probability: float | None = _field(at_least=0, below=1)
+  frame_size: int | Sequence[int] | None = _field(unit='pixels')
+  grayscale: bool | None = _field()
+  stacked_frames: int | None = _field(at_least=1)
+  actions: Sequence[int] | None = _field()
+  max_episode_steps: int | None = _field(
+      at_least=0, zero='no limit', unit='agent steps'
+  )
+  time_limit_is_termination: bool | None = _field()
+  scale_observation: bool | None = _field()
+  reward_clip: float | None = _field(at_least=0, zero='no clipping')
+  extrinsic_reward: bool | None = _field()
+  layout_seed: int | None = _field(at_least=0)
+  full_action_space: bool | None = _field(suite='atari')
+  full_view: bool | None = _field(suite='minigrid')
+  encode_mission: bool | None = _field(suite='minigrid')
+  reward_at_flag_only: bool | None = _field(suite='mario')
 
   def __post_init__(self):
-    for name, minimum in _MINIMA.items():
-      value = getattr(self, name)
-      if value is not None and value < minimum:
-        raise ValueError(
-            f'EnvironmentConfig.{name} must be at least {minimum}, got {value}'
-        )
-      if value is not None and value > _MAXIMA.get(name, _LARGEST):
-        raise ValueError(
-            f'EnvironmentConfig.{name} must be at most '
-            f'{_MAXIMA.get(name, _LARGEST):g}, got {value!r:.40}'
-        )
-    if (self.sticky_action_probability or 0) >= 1:
-      raise ValueError(
-          'EnvironmentConfig.sticky_action_probability must be below 1, got '
-          f'{self.sticky_action_probability}'
-      )
+    parameters.check(self)
     if self.frame_size is not None:
       self._set_frame_size()
     if self.actions is not None:
@@ -141,3 +114,11 @@ class EnvironmentConfig:
 
 def _is_whole(value: Any) -> bool:
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+# Fields that mean something to one suite only.
+SUITE_OF_OPTION = {
+    name: known.suite
+    for name, known in parameters.parameters_of(EnvironmentConfig).items()
+    if known.suite
+}

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Mapping
 
+from rnd_agent.common import parameters
+from rnd_agent.settings import known_parameters
 from rnd_agent.settings import operative_config
 
-# Parameters that make it another run: the world, and what learns there.
-_MEANING = re.compile(
-    r'(?:.*/)?(?:train_eval\.(?:env_name|num_parallel_environments)'
-    r'|(?:EnvironmentConfig|ActorCriticNetwork|RandomNetworkDistillation'
-    r'|RNDNetwork|GRUCell|LSTMCell|DNCCell)\..*)'
-)
-# Parameters that say how long and how it is recorded, not what.
-_HARMLESS = re.compile(
-    r'train_eval\.(?:num_iterations|num_workers|eval_interval|summary_interval'
-    r'|num_eval_episodes|checkpoint_interval|checkpoints_to_keep|video_interval'
-    r'|target_return|initial_weights|progress)'
+# Whatever is changed about these is another network, or bonus.
+NETWORKS = (
+    'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork', 'GRUCell',
+    'LSTMCell', 'DNCCell',
 )
 
 
@@ -35,7 +29,7 @@ def changes(then: str, now: str) -> dict[str, tuple[str, str]]:
   return {
       name: (old[name], new[name]) for name in sorted(old)
       if name in new and old[name] != new[name]
-      and not _HARMLESS.fullmatch(name)
+      and _change(name) is not parameters.Change.HARMLESS
   }
 
 
@@ -45,8 +39,17 @@ def of_another_run(
   """Those of `changes` that make it another run."""
   return {
       name: values for name, values in differences.items()
-      if _MEANING.fullmatch(name)
+      if _change(name) is parameters.Change.ANOTHER_RUN
   }
+
+
+def _change(name: str) -> parameters.Change:
+  """What it means that a parameter has changed; its scope does not matter."""
+  name = name.rpartition('/')[2]
+  if name.partition('.')[0] in NETWORKS:
+    return parameters.Change.ANOTHER_RUN
+  known = known_parameters.find(name)
+  return known.change if known else parameters.Change.NOTED
 
 
 def described(differences: Mapping[str, tuple[str, str]]) -> str:

@@ -15,6 +15,7 @@ import importlib.util
 import inspect
 import os
 import re
+import sys
 import tokenize
 import types
 import typing
@@ -25,6 +26,7 @@ from gin import config as gin_config
 from gin import config_parser
 
 from rnd_agent.settings import gin_references
+from rnd_agent.settings import known_parameters
 
 _PACKAGE = __name__.partition('.')[0]
 _MAX_SUGGESTIONS = 3
@@ -148,6 +150,8 @@ class _Reader:
     self._macros_set = {}
     self._macros_used = {}
     self._open_files = []
+    self._given_names = {}
+    self._noted = set()
 
   def finish(self) -> Sequence[_Binding]:
     """Checks macros across files; returns the bindings in reading order."""
@@ -312,10 +316,30 @@ class _Reader:
           typed, place, name, gin_references.MACRO, 'value', value
       )
     else:
+      parameter = self._name_of_today(selector, parameter, place, typed)
       _check_parameter(_find_configurable(selector), parameter, value)
       binding = _Binding(typed, place, scope, selector, parameter, value)
     self._check_file_value(binding)
     self._bindings.append(binding)
+
+
+  def _name_of_today(
+      self, selector: str, parameter: str, place: str, typed: bool
+  ) -> str:
+    """The name of a parameter that may be given by its former one."""
+    owner = _find_configurable(selector).name
+    given = f'{owner}.{parameter}'
+    name = known_parameters.FORMER_NAMES.get(given, given)
+    source = '--gin_bindings' if typed else place.rpartition(':')[0]
+    earlier = self._given_names.setdefault((source, name), given)
+    if earlier != given:
+      raise _NameProblem(
+          f'{given} and {earlier} are the same parameter: give {name} alone'
+      )
+    if given != name and given not in self._noted:
+      self._noted.add(given)
+      print(f'note: {given} is called {name} now', file=sys.stderr)
+    return name.rpartition('.')[2]
 
 
 class _NameProblem(Exception):

@@ -1,13 +1,15 @@
 """operative_config.gin as data: the value of every parameter a run used.
 
 Reads what gin writes, and nothing else: no `import` or `include` is followed,
-nothing is bound or built, and neither gin nor TensorFlow is needed.
+nothing is bound or built, and TensorFlow is not needed.
 """
 
 from __future__ import annotations
 
 import ast
 from typing import Union
+
+from rnd_agent.settings import known_parameters
 
 Value = Union[bool, int, float, str]
 
@@ -20,8 +22,8 @@ def read(text: str) -> dict[str, str]:
       lines of a value indented.
 
   Returns:
-    Each value's text by its name, in the order of the file; spaces and line
-    ends within a value become one space.
+    Each value's text by its name of today, in the order of the file; spaces and
+    line ends within a value become one space.
   """
   values = {}
   name = None
@@ -34,6 +36,7 @@ def read(text: str) -> dict[str, str]:
     head, equals, rest = line.partition('=')
     if equals and not line.startswith('#'):
       name = head.strip()
+      name = known_parameters.FORMER_NAMES.get(name, name)
       values[name] = [rest]
   return {
       name: ' '.join(' '.join(part.strip().removesuffix('\\')

@@ -213,12 +213,12 @@ def build_trainer(
     ConfigError: settings that do not go together.
   """
   if config_lib.RNDConfig().intrinsic_coefficient > 0 and not (
-      settings['random_steps'] or settings.get('initial_weights')
+      settings['random_rollouts'] or settings.get('initial_weights')
   ):
     raise gin_files.ConfigError(
-        'train_eval.random_steps = 0: the bonus needs observation statistics '
-        'to start from: choose 1 or more (the paper: 50), or turn the bonus '
-        'off with RNDConfig.intrinsic_coefficient = 0'
+        'train_eval.random_rollouts = 0: the bonus needs observation '
+        'statistics to start from: choose 1 or more (the authors\' code: '
+        '50), or turn the bonus off with RNDConfig.intrinsic_coefficient = 0'
     )
   compute_config = config_lib.ComputeConfig()
   compute.set_threads(compute_config)

@@ -1,98 +1,65 @@
 """`train_eval`: the run that a config describes, checked and then trained."""
 
-import difflib
+import dataclasses
+import inspect
 import os
 import pathlib
-import sys
-from typing import Any, Optional
+import typing
+from typing import Any, Mapping, Optional
 
 import gin
 import gymnasium
 import numpy as np
 
 from rnd_agent.common import machine
-from rnd_agent.config import ComputeConfig
 from rnd_agent.config import PPOConfig
-from rnd_agent.config import RNDConfig
+from rnd_agent.config import TrainConfig
 from rnd_agent.environments import errors as environment_errors
 from rnd_agent.environments import suites
 from rnd_agent.environments.errors import MissingPackageError
 from rnd_agent.environments.errors import UnknownEnvironmentError
 from rnd_agent.runs import run_files
 from rnd_agent.settings import config_checks
+from rnd_agent.settings import known_parameters
 from rnd_agent.settings import network_sizes
 from rnd_agent.settings.gin_files import ConfigError
 
-PRECISIONS = ('float32', 'mixed_bfloat16')
-PARALLEL_ENVIRONMENTS = ('sharded', 'tf_agents')
-# The smallest allowed value of each whole number.
-_SMALLEST = {
-    'num_parallel_environments': 1,
-    'num_workers': 1,
-    'rollout_length': 1,
-    'num_iterations': 0,
-    'num_minibatches': 1,
-    'num_epochs': 1,
-    'seed': 0,
-    'random_steps': 0,
-    'eval_interval': 0,
-    'num_eval_episodes': 1,
-    'checkpoint_interval': 1,
-    'checkpoints_to_keep': 1,
-    'summary_interval': 1,
-    'video_interval': 0,
-}
-# The largest of those whose size nothing else limits. Epochs are unrolled.
-_LARGEST = {
-    'num_epochs': 1000,
-    **dict.fromkeys((
-        'num_iterations', 'random_steps', 'eval_interval',
-        'checkpoint_interval', 'checkpoints_to_keep', 'summary_interval',
-        'video_interval',
-    ), 10**9),
-}
 # Bytes: processes and libraries; an emulator; values and features of a step.
 _MEMORY_STANDING_BY = 500 * 2**20
 _MEMORY_PER_ENVIRONMENT = 2**20
 _MEMORY_PER_STEP = 2200
-_MAY_BE_NONE = ('num_workers', 'video_interval')
 # What a checkpoint's files are called, and TensorFlow's list of them.
 _INDEX_OF_CHECKPOINT = '.index'
 _LISTS_OF_CHECKSUMS = 'iteration-*.sha256.json'
 _ADDED_BY_GIN = '\n  In call to'
-_MEANING_OF_ZERO = {
-    'num_iterations': 'endless',
-    'random_steps': 'no statistics',
-    'eval_interval': 'no evaluation',
-    'video_interval': 'no films',
-}
+
+
+def _with_parameters_of(config_class):
+  """Decorator: shows a dataclass's fields in place of **settings.
+
+  Gin and users see one keyword argument for each field.
+  """
+  def decorate(function):
+    *own, _ = inspect.signature(function).parameters.values()
+    hints = typing.get_type_hints(config_class)
+    function.__signature__ = inspect.Signature([*own, *(
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default,
+            annotation=hints[field.name],
+        ) for field in dataclasses.fields(config_class)
+    )])
+    function.__annotations__ = {**function.__annotations__, **hints}
+    return function
+  return decorate
 
 
 @gin.configurable(denylist=['root_dir', 'resume', 'allow_config_change'])
+@_with_parameters_of(TrainConfig)
 def train_eval(
     root_dir: str,
     resume: bool = True,
     allow_config_change: bool = False,
-    env_name: str = 'atari:MontezumaRevenge',
-    num_parallel_environments: int = 128,
-    num_workers: Optional[int] = None,
-    parallel_environments: str = 'sharded',
-    rollout_length: int = 128,
-    num_iterations: int = 30000,
-    num_minibatches: int = 4,
-    num_epochs: int = 4,
-    seed: int = 1,
-    random_steps: int = 50,
-    eval_interval: int = 100,
-    num_eval_episodes: int = 5,
-    checkpoint_interval: int = 50,
-    checkpoints_to_keep: int = 3,
-    summary_interval: int = 1,
-    video_interval: Optional[int] = None,
-    target_return: Optional[float] = None,
-    precision: str = 'float32',
-    initial_weights: Optional[str] = None,
-    progress: bool = True,
+    **settings,
 ):
   """Trains an agent, or continues a run, and evaluates it along the way.
 
@@ -102,70 +69,42 @@ def train_eval(
       folder is an error.
     allow_config_change: Whether to continue a run although the environment or
       the networks are configured otherwise than it was.
-    env_name: The environment, `suite:name`.
-    num_parallel_environments: B, environments stepped together.
-    num_workers: Processes that step them; None for one per core.
-    parallel_environments: What steps them: 'sharded', our
-      `ShardedPyEnvironment`, or 'tf_agents', for comparison, TF-Agents'
-      `ParallelPyEnvironment`: a process for each, whatever `num_workers` is
-      (evaluations keep to it), no saved environments, so that a run which is
-      continued begins new episodes, and no failure survived.
-    rollout_length: T, agent steps of each environment in an iteration.
-    num_iterations: Rollouts of each environment; 0 for an endless run.
-    num_minibatches: Parts of a rollout, in whole environments.
-    num_epochs: Passes over a rollout.
-    seed: Of everything random in the run.
-    random_steps: Rollouts of a random agent that start the statistics.
-    eval_interval: Iterations between evaluations; 0 for none.
-    num_eval_episodes: Episodes of an evaluation.
-    checkpoint_interval: Iterations between checkpoints.
-    checkpoints_to_keep: How many of the last checkpoints stay.
-    summary_interval: Iterations between summaries for TensorBoard.
-    video_interval: Iterations between films of an episode; None for one at
-      every evaluation, 0 for none.
-    target_return: Mean score of the last episodes at which to stop, or None.
-    precision: 'float32', or 'mixed_bfloat16' for the networks' torsos.
-    initial_weights: What a new run starts from: the folder of another run, or a
-      checkpoint such as 'runs/x/checkpoints/iteration-50'. Taken are networks
-      and statistics; optimizer, counters and environments are new, and there
-      is no random agent. A run that is continued goes on from its own.
-    progress: Whether the course of the run is shown; notes always are.
+    **settings: Fields of `TrainConfig`, which explains them.
 
   Raises:
     ConfigError: A size that cannot work or a folder that cannot be used; one
       line that says what to change.
     UnknownEnvironmentError: No environment has this name.
   """
-  settings = dict(locals())
-  for name in ('root_dir', 'resume', 'allow_config_change'):
-    del settings[name]
-  check_configs()
-  check_sizes(sequence_length=PPOConfig().sequence_length, **settings)
-  space = _check_environment(env_name)
+  config = checked_config(settings)
+  space = _check_environment(config.env_name)
   observation_bytes = int(np.prod(space.shape)) * space.dtype.itemsize
-  network_sizes.check(space.shape, num_parallel_environments)
-  check_memory(observation_bytes, num_parallel_environments, rollout_length)
-  config_checks.check_evaluation(
-      observation_bytes, num_eval_episodes if eval_interval else 0
+  network_sizes.check(space.shape, config.num_parallel_environments)
+  check_memory(
+      observation_bytes, config.num_parallel_environments,
+      config.rollout_length,
   )
-  if initial_weights is not None and not _holds_checkpoints(root_dir):
-    check_initial_weights(initial_weights)
+  config_checks.check_evaluation(
+      observation_bytes, config.num_eval_episodes if config.eval_interval else 0
+  )
+  if config.initial_weights is not None and not _holds_checkpoints(root_dir):
+    check_initial_weights(config.initial_weights)
   prepare_root_dir(root_dir, resume)
   with run_files.locked(root_dir):
-    _run(root_dir, allow_config_change, settings)
+    _run(root_dir, allow_config_change, config)
 
 
-def _run(root_dir: str, allow_config_change: bool, settings: dict[str, Any]):
+def _run(root_dir: str, allow_config_change: bool, config: TrainConfig):
   """Builds and trains what has been checked, in a folder of its own."""
   if not _holds_checkpoints(root_dir):
-    run_files.check_nothing_is_lost(root_dir, settings['checkpoint_interval'])
+    run_files.check_nothing_is_lost(root_dir, config.checkpoint_interval)
 
   # Here, so that the checks above can be used without loading TensorFlow.
   from rnd_agent.training import builders
 
   try:
     run = builders.build_trainer(
-        root_dir, allow_config_change=allow_config_change, **settings
+        root_dir, allow_config_change=allow_config_change, **vars(config)
     )
   except (ConfigError, UnknownEnvironmentError):
     raise
@@ -174,28 +113,40 @@ def _run(root_dir: str, allow_config_change: bool, settings: dict[str, Any]):
   run.run()
 
 
-def check_sizes(sequence_length: Optional[int] = None, **settings: Any):
-  """Checks the parameters of `train_eval` on their own and together.
+def checked_config(settings: Mapping[str, Any]) -> TrainConfig:
+  """Checks all parameters, those of the other configs as gin binds them.
 
   Args:
-    sequence_length: `PPOConfig.sequence_length`.
-    **settings: All parameters of `train_eval` but the folder and `resume`.
+    settings: Fields of `TrainConfig` that differ from their defaults.
+
+  Returns:
+    All of its fields.
 
   Raises:
     ConfigError: For the first one that cannot work, with values that would.
   """
-  for name, smallest in _SMALLEST.items():
-    _check_whole_number(name, settings[name], smallest)
-  for name, largest in _LARGEST.items():
-    if (settings[name] or 0) > largest:
-      raise _wrong(name, settings[name], f'choose at most {largest}')
-  if settings['seed'] >= 2**31:
-    raise _wrong('seed', settings['seed'], 'choose one below 2147483648')
-  environments = settings['num_parallel_environments']
-  minibatches = settings['num_minibatches']
-  sequences = _sequences_per_rollout(
-      settings['rollout_length'], sequence_length
-  )
+  check_configs()
+  try:
+    config = TrainConfig(**settings)
+  except ValueError as error:
+    raise ConfigError(str(error)) from error
+  check_sizes(config, PPOConfig().sequence_length)
+  return config
+
+
+def check_sizes(config: TrainConfig, sequence_length: Optional[int] = None):
+  """Checks the parameters of `train_eval` together.
+
+  Args:
+    config: The parameters.
+    sequence_length: `PPOConfig.sequence_length`.
+
+  Raises:
+    ConfigError: For the first one that cannot work, with values that would.
+  """
+  environments = config.num_parallel_environments
+  minibatches = config.num_minibatches
+  sequences = _sequences_per_rollout(config.rollout_length, sequence_length)
   if environments * sequences % minibatches:
     each = f'with {sequences} sequences each ' if sequences > 1 else ''
     raise _wrong(
@@ -203,18 +154,11 @@ def check_sizes(sequence_length: Optional[int] = None, **settings: Any):
         f'{each}not divisible by train_eval.num_minibatches = {minibatches}: '
         f'choose {_divisible(environments, minibatches)}',
     )
-  workers = settings['num_workers']
-  if workers is not None and workers > environments:
+  if config.num_workers is not None and config.num_workers > environments:
     raise _wrong(
-        'num_workers', workers,
+        'num_workers', config.num_workers,
         f'more processes than environments: choose at most {environments}',
     )
-  _check_names(settings)
-  if not isinstance(settings['progress'], bool):
-    raise _wrong('progress', settings['progress'], 'choose True or False')
-  target = settings['target_return']
-  if target is not None and not _is_finite_number(target):
-    raise _wrong('target_return', target, 'choose a finite number or None')
 
 
 def check_initial_weights(path: str):
@@ -246,11 +190,10 @@ def check_configs():
   Raises:
     ConfigError: For the first number out of its range.
   """
-  for config in (
-      PPOConfig, RNDConfig, ComputeConfig, suites.EnvironmentConfig
-  ):
+  for owner, config_class in known_parameters.CONFIGS.items():
     try:
-      config()
+      if owner != 'train_eval':
+        config_class()
     except ValueError as error:
       raise ConfigError(_in_one_line(error)) from error
   config_checks.check_observation(suites.EnvironmentConfig())
@@ -372,21 +315,6 @@ def _wrong(name: str, value: Any, cause: str) -> ConfigError:
   return ConfigError(f'train_eval.{name} = {value!r}: {cause}')
 
 
-def _check_whole_number(name: str, value: Any, smallest: int):
-  if value is None and name in _MAY_BE_NONE:
-    return
-  if isinstance(value, bool) or not isinstance(value, int):
-    nearest = ''
-    if _is_finite_number(value):
-      nearest = f', such as {max(smallest, round(value))}'
-    raise _wrong(name, value, f'choose a whole number{nearest}')
-  if value < smallest:
-    meaning = ''
-    if smallest == 0 and name in _MEANING_OF_ZERO:
-      meaning = f' ({_MEANING_OF_ZERO[name]})'
-    raise _wrong(name, value, f'choose {smallest}{meaning} or more')
-
-
 def _sequences_per_rollout(
     rollout_length: int, sequence_length: Optional[int]
 ) -> int:
@@ -404,29 +332,6 @@ def _sequences_per_rollout(
   return rollout_length // sequence_length
 
 
-def _check_names(settings):
-  env_name = settings['env_name']
-  if not isinstance(env_name, str) or not env_name:
-    raise _wrong(
-        'env_name', env_name, "choose a name such as 'atari:MontezumaRevenge'"
-    )
-  weights = settings['initial_weights']
-  if weights is not None and (not isinstance(weights, str) or not weights):
-    raise _wrong(
-        'initial_weights', weights, "choose a run's folder or None"
-    )
-  for name, choices in (
-      ('precision', PRECISIONS),
-      ('parallel_environments', PARALLEL_ENVIRONMENTS),
-  ):
-    value = settings[name]
-    if value not in choices:
-      choices = (
-          difflib.get_close_matches(str(value), choices, 1, 0.5) or choices
-      )
-      raise _wrong(name, value, f'choose {" or ".join(choices)}')
-
-
 def _divisible(environments: int, minibatches: int) -> str:
   """Names the nearest sizes that divide without a rest."""
   below = environments // minibatches * minibatches
@@ -439,9 +344,3 @@ def _divisible(environments: int, minibatches: int) -> str:
       f'{" or ".join(choices)} environments, or {" or ".join(others)} '
       'minibatches'
   )
-
-
-def _is_finite_number(value: Any) -> bool:
-  if isinstance(value, bool) or not isinstance(value, (int, float)):
-    return False
-  return abs(value) <= sys.float_info.max  # A whole number may be larger.

@@ -49,7 +49,7 @@ class Trainer:
       *,
       rollout_length: int,
       num_iterations: int,
-      random_steps: int,
+      random_rollouts: int,
       eval_interval: int,
       checkpoint_interval: int,
       checkpoints_to_keep: int,
@@ -72,7 +72,7 @@ class Trainer:
       recorder_of_episodes: films episodes; None for none.
       rollout_length: T, agent steps of each environment in an iteration.
       num_iterations: rollouts of each environment; 0 for an endless run.
-      random_steps: rollouts of a random agent that start the statistics.
+      random_rollouts: rollouts of a random agent that start the statistics.
       eval_interval: iterations between evaluations; 0 for none.
       checkpoint_interval: iterations between checkpoints.
       checkpoints_to_keep: how many of the last checkpoints stay.
@@ -95,7 +95,7 @@ class Trainer:
     self._film = recorder_of_episodes
     self._rollout_length = rollout_length
     self._num_iterations = num_iterations
-    self._random_rollouts = random_steps
+    self._random_rollouts = random_rollouts
     self._eval_interval = eval_interval
     self._checkpoint_interval = checkpoint_interval
     self._summary_interval = summary_interval

@@ -6,13 +6,11 @@ ask for.
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import NamedTuple
 
 import gin
 
-from rnd_agent import config as config_lib
 from rnd_agent.environments import suites
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files
@@ -71,22 +69,12 @@ def read(
     )
   gin.clear_config()
   gin_files.parse([str(folder.file(run_folder.CONFIG))], trust=trust)
-  train_eval_lib.check_configs()
-  parameters = inspect.signature(train_eval_lib.train_eval).parameters
-  settings = {
-      name: parameter.default for name, parameter in parameters.items()
-      if name not in ('root_dir', 'resume')
-  }
-  settings.update(gin.get_bindings('train_eval'))
-  train_eval_lib.check_sizes(
-      sequence_length=config_lib.PPOConfig().sequence_length, **settings
-  )
-  environments = settings['num_parallel_environments']
+  config = train_eval_lib.checked_config(gin.get_bindings('train_eval'))
+  environments = config.num_parallel_environments
   if environments > _MOST_ENVIRONMENTS:
     raise gin_files.ConfigError(
         f'train_eval.num_parallel_environments = {environments}: no run has '
         'that many'
     )
-  env_name = settings['env_name']
-  suites.check_name(env_name)
-  return Settings(**{name: settings[name] for name in Settings._fields})
+  suites.check_name(config.env_name)
+  return Settings(*(getattr(config, name) for name in Settings._fields))
