@@ -17,9 +17,9 @@ from tf_agents.system import system_multiprocessing
 
 from rnd_agent.common import startup
 from rnd_agent.environments import errors
-from rnd_agent.environments import sharded
 from rnd_agent.environments import single
 from rnd_agent.environments import suites
+from rnd_agent.environments.vector import sharded
 
 _NAMES = (
     'gymnasium:MountainCar-v0',

@@ -162,7 +162,7 @@ def _environments_alone(env_name, num_environments):
   """Environment steps per second with random actions, nothing else running."""
   import numpy as np
 
-  from rnd_agent.environments import sharded
+  from rnd_agent.environments.vector import sharded
   from rnd_agent.training import collector
 
   rates = []

@@ -51,7 +51,7 @@ def measure(env_name, num_environments):
 
 
 def _ours(env_name, num_environments):
-  from rnd_agent.environments import sharded
+  from rnd_agent.environments.vector import sharded
 
   environment = sharded.ShardedPyEnvironment(
       env_name, num_environments, num_groups=1

@@ -16,7 +16,7 @@ from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.utils import common
 
 import rnd_agent
-from rnd_agent.environments import sharded
+from rnd_agent.environments.vector import sharded
 
 _ITERATIONS = flags.DEFINE_integer('iterations', 60, 'Of 1024 steps each.')
 _SEED = flags.DEFINE_integer('seed', 1, 'Of everything random.')

@@ -22,7 +22,7 @@ _MODULES = {
     'RandomNetworkDistillation': 'bonuses.rnd',
     'Rollout': 'learning.rollout',
     'Steps': 'learning.rollout',
-    'ShardedPyEnvironment': 'environments.sharded',
+    'ShardedPyEnvironment': 'environments.vector.sharded',
     'Trainer': 'training.trainer',
 }
 # Modules that users imported from here before there were folders.

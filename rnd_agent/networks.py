@@ -1,275 +1,41 @@
 """Networks: the actor-critic with two value heads, and the bonus's two nets.
 
 `ActorCriticNetwork` evaluates the policy and both values in one pass over one
-trunk. TF-Agents' `PPOAgent` wants an actor and a scalar value network: two
-thin views give it those. `RNDNetwork` is the predictor or the target.
+trunk. TF-Agents' `PPOAgent` asks for an actor network and for a network of one
+value: two views of the joint network are those. `RNDNetwork` is the predictor
+or the target of the bonus. Their parts are in `layers`.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Sequence
 
 import gin
-import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
-from tf_agents.keras_layers import dynamic_unroll_layer
 from tf_agents.networks import encoding_network
 from tf_agents.networks import network
 from tf_agents.networks import utils as network_utils
-from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import nest_utils
 
-PRECISIONS = ('float32', 'mixed_bfloat16')
-# Of leaky ReLU in predictor and target: TensorFlow's default, as in the
-# authors' code.
-_SLOPE = 0.2
-# (filters, kernel, stride): the layers of Mnih et al. 2015, which the paper
-# keeps for the policy, the predictor and the target.
-NATURE_CONV_LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-# For smaller images: the smallest side in pixels from which layers are used.
-# Each leaves 1 x 1 to 9 x 9 places, within the sizes that it is used for.
-_CONV_LAYERS_FROM = (
-    (36, NATURE_CONV_LAYERS),
-    (20, ((32, 4, 2), (64, 3, 2), (64, 3, 1))),
-    (10, ((32, 3, 2), (64, 2, 1), (64, 2, 1))),
-    (4, ((32, 2, 1), (64, 2, 1), (64, 2, 1))),
-    (1, ((64, 1, 1),)),
-)
+from rnd_agent.layers import cores
+from rnd_agent.layers import heads
+from rnd_agent.layers import initializers
+from rnd_agent.layers import trunk
+
+# Names that users import from here.
+NATURE_CONV_LAYERS = trunk.NATURE_CONV_LAYERS
+PRECISIONS = trunk.PRECISIONS
+Orthogonal = initializers.Orthogonal
+conv_layers_for = trunk.conv_layers_for
+leaky_relu = trunk.leaky_relu
 
 
-# Cells that a config can name as `ActorCriticNetwork.core = @GRUCell()`.
-for _cell in (tf.keras.layers.GRUCell, tf.keras.layers.LSTMCell):
-  gin.external_configurable(_cell, module='rnd_agent')
-
-
-class Orthogonal(tf.keras.initializers.Initializer):
-  """Orthogonal initialisation that draws anew at every call.
-
-  Keras' own gives the same values again when one instance serves several
-  layers, as `EncodingNetwork` uses it.
-  """
-
-  def __init__(self, gain: float):
-    self._gain = gain
-
-  def __call__(self, shape, dtype=None, **kwargs):
-    return tf.keras.initializers.Orthogonal(self._gain)(shape, dtype, **kwargs)
-
-  def get_config(self):
-    return {'gain': self._gain}
-
-
-def _layer_policy(precision: str) -> tf.keras.mixed_precision.Policy:
-  """The Keras precision of a torso's layers; heads stay in float32."""
-  if precision not in PRECISIONS:
-    raise ValueError(
-        f'precision = {precision!r}: must be one of {PRECISIONS}.'
-    )
-  return tf.keras.mixed_precision.Policy(precision)
-
-
-@tf.custom_gradient
-def leaky_relu(x: tf.Tensor) -> tf.Tensor:
-  """`tf.nn.leaky_relu` with a gradient that needs the output alone.
-
-  TensorFlow's own reads the input, which keeps a convolution and its
-  activation from being computed as one, and is slow in bfloat16.
-
-  Args:
-    x: float tensor.
-
-  Returns:
-    x where it is above 0, 0.2 x elsewhere (TensorFlow's default slope).
-  """
-  y = tf.nn.leaky_relu(x, _SLOPE)
-
-  def gradient(dy):
-    if dy.dtype == tf.bfloat16:  # y has x's sign.
-      above = tf.raw_ops.ReluGrad(gradients=dy, features=y)
-      return _SLOPE * dy + (1.0 - _SLOPE) * above
-    return tf.raw_ops.LeakyReluGrad(gradients=dy, features=y, alpha=_SLOPE)
-
-  return y, gradient
-
-
-def _is_image(spec: tf.TensorSpec) -> bool:
-  return spec.shape.rank == 3
-
-
-def _scaled(observation: tf.Tensor) -> tf.Tensor:
-  """uint8 images to [0, 1]; everything else only to float32."""
-  if observation.dtype == tf.uint8:
-    return tf.cast(observation, tf.float32) / 255.0
-  return tf.cast(observation, tf.float32)
-
-
-def conv_layers_for(spec: tf.TensorSpec) -> Sequence[Sequence[int]]:
-  """The convolutions for an image where a config names none.
-
-  Those of Mnih et al. 2015 if the smaller side has at least 36 pixels, which
-  is the least that they fit; from 20, 10 and 4 pixels, ones with smaller
-  kernels and strides (MiniGrid's 7 x 7 cells: kernels of 2, no strides); below
-  that one layer that looks at each pixel alone.
-
-  Args:
-    spec: of an image `[height, width, channels]`.
-
-  Returns:
-    (filters, kernel, stride) per layer.
-  """
-  side = min(spec.shape[:2])
-  return next(layers for least, layers in _CONV_LAYERS_FROM if side >= least)
-
-
-def _check_convolutions_fit(
-    spec: tf.TensorSpec, layers: Sequence[Sequence[int]]
-) -> None:
-  """Raises ValueError if an image gets smaller than a layer's kernel."""
-  height, width = spec.shape[:2]
-  for filters, kernel, stride in layers:
-    if min(height, width) < kernel:
-      raise ValueError(
-          f'conv_layer_params = {tuple(layers)} do not fit an observation of '
-          f'shape {tuple(spec.shape)}: the image is {height} x {width} where '
-          f'the layer ({filters}, {kernel}, {stride}) needs {kernel} x '
-          f'{kernel}. Use smaller kernels or strides, or a larger frame_size.'
-      )
-    height = (height - kernel) // stride + 1
-    width = (width - kernel) // stride + 1
-
-
-class _Core(tf.keras.layers.Layer):
-  """A Keras cell, or a stack of them, unrolled in float32 with resets.
-
-  Its state is a nest of tuples whatever the cell calls its own: lists in a
-  spec break TF-Agents' replay buffers.
-  """
-
-  def __init__(self, cells):
-    super().__init__(name='core', dtype=tf.float32)
-    if isinstance(cells, (list, tuple)):
-      cell = tf.keras.layers.StackedRNNCells(list(cells))
-    else:
-      cell = cells
-    missing = [
-        name for name in ('state_size', 'output_size', 'get_initial_state')
-        if not hasattr(cell, name)
-    ]
-    if missing:
-      raise ValueError(
-          f'ActorCriticNetwork.core = {cells!r}: a core is a Keras cell such '
-          f'as GRUCell, or a list of them; this lacks {", ".join(missing)}.'
-      )
-    self._cell = cell
-    self._unroll = dynamic_unroll_layer.DynamicUnroll(cell)
-    self.output_units = _size(cell.output_size)
-
-  @property
-  def state_spec(self):
-    """Of one environment, float32."""
-    return _with_tuples(tf.nest.map_structure(
-        lambda size: tf.TensorSpec(
-            tf.TensorShape(size).as_list()
-            if isinstance(size, tf.TensorShape) else [size], tf.float32
-        ),
-        self._cell.state_size,
-    ))
-
-  def call(self, inputs, state, reset_mask):
-    """Steps through a sequence.
-
-    Args:
-      inputs: float32 `[B, T, n]`.
-      state: as `state_spec`, `[B, ...]`, before the first step; () for zeros.
-      reset_mask: bool `[B, T]`, whether a step begins an episode.
-
-    Returns:
-      Outputs `[B, T, output_units]` and the state after the last step.
-    """
-    if isinstance(state, tuple) and not state:
-      state = self._cell.get_initial_state(
-          batch_size=tf.shape(inputs)[0], dtype=tf.float32
-      )
-    state = tf.nest.pack_sequence_as(
-        self._cell.state_size, tf.nest.flatten(state)
-    )
-    outputs, state = self._unroll(
-        inputs, initial_state=state, reset_mask=reset_mask
-    )
-    return outputs, tf.nest.pack_sequence_as(
-        self.state_spec, tf.nest.flatten(state)
-    )
-
-
-def _size(size) -> int:
-  if isinstance(size, tf.TensorShape):
-    return size.num_elements()
-  return int(size)
-
-
-def _with_tuples(nest):
-  """The nest with tuples for lists; named tuples stay."""
-  if isinstance(nest, list) or type(nest) is tuple:
-    return tuple(_with_tuples(x) for x in nest)
-  return nest
-
-
-class _PolicyHead(tf.keras.layers.Layer):
-  """Features to one action's distribution: categorical or normal."""
-
-  def __init__(self, spec: tensor_spec.BoundedTensorSpec, gain: float):
-    super().__init__(name='policy_head')
-    self._spec = spec
-    self._discrete = tensor_spec.is_discrete(spec)
-    if self._discrete:
-      counts = np.unique(spec.maximum - spec.minimum + 1)
-      if len(counts) != 1 or np.any(spec.minimum != 0):
-        raise ValueError(
-            f'Unsupported action spec {spec}: discrete actions must start at '
-            '0 and have equally many choices in every dimension.'
-        )
-      self._num_choices = int(counts[0])
-      units = spec.shape.num_elements() * self._num_choices
-    else:
-      units = spec.shape.num_elements()
-      self._log_std = self.add_weight(
-          name='log_std', shape=[units], initializer='zeros'
-      )
-    self._dense = tf.keras.layers.Dense(
-        units, kernel_initializer=Orthogonal(gain), name='policy_parameters'
-    )
-
-  def call(self, features):
-    """`[N, features]` to a distribution with batch shape `[N]`."""
-    outputs = self._dense(features)
-    shape = [-1] + self._spec.shape.as_list()
-    if self._discrete:
-      logits = tf.reshape(outputs, shape + [self._num_choices])
-      return {'logits': logits}
-    scale = tf.broadcast_to(tf.exp(self._log_std), tf.shape(outputs))
-    return {
-        'loc': tf.reshape(outputs, shape),
-        'scale_diag': tf.reshape(scale, shape),
-    }
-
-  def distribution(self, parameters) -> tfp.distributions.Distribution:
-    """The distribution of the parameters that `call` gives."""
-    rank = self._spec.shape.rank
-    if self._discrete:
-      choices = tfp.distributions.Categorical(
-          **parameters, dtype=self._spec.dtype
-      )
-      return tfp.distributions.Independent(
-          choices, reinterpreted_batch_ndims=rank
-      ) if rank else choices
-    if rank == 0:
-      return tfp.distributions.Normal(
-          parameters['loc'], parameters['scale_diag']
-      )
-    return tfp.distributions.MultivariateNormalDiag(**parameters)
+def _dense(units, gain, dtype, name=None):
+  return tf.keras.layers.Dense(
+      units, activation='relu', dtype=dtype, name=name,
+      kernel_initializer=initializers.Orthogonal(gain),
+  )
 
 
 @gin.configurable(module='rnd_agent')
@@ -323,7 +89,7 @@ class ActorCriticNetwork(network.Network):
         convolutions that don't fit, for unsupported actions, for a core that
         is no cell.
     """
-    core = None if core is None else _Core(core)
+    core = None if core is None else cores.Core(core)
     super().__init__(
         observation_spec, state_spec=core.state_spec if core else (), name=name
     )
@@ -337,44 +103,35 @@ class ActorCriticNetwork(network.Network):
       )
     if not fc_layer_params:
       raise ValueError('ActorCriticNetwork.fc_layer_params must not be empty.')
-    policy = _layer_policy(precision)
+    policy = trunk.layer_policy(precision)
     gain = math.sqrt(2)
     self._action_spec = action_spec
     self._trunk = []
-    if _is_image(spec):
-      if conv_layer_params is None:
-        conv_layer_params = conv_layers_for(spec)
-      _check_convolutions_fit(spec, conv_layer_params)
-      for filters, kernel, stride in conv_layer_params:
+    if trunk.is_image(spec):
+      for filters, kernel, stride in trunk.checked_conv_layers(
+          spec, conv_layer_params
+      ):
         self._trunk.append(tf.keras.layers.Conv2D(
             filters, kernel, stride, activation='relu', dtype=policy,
-            kernel_initializer=Orthogonal(gain),
+            kernel_initializer=initializers.Orthogonal(gain),
         ))
       self._trunk.append(tf.keras.layers.Flatten(dtype=policy))
-    def dense(units):
-      return tf.keras.layers.Dense(
-          units, activation='relu', dtype=policy,
-          kernel_initializer=Orthogonal(gain),
-      )
-    self._trunk.extend(dense(units) for units in fc_layer_params)
-    self._final = [dense(units) for units in final_layer_params]
+    self._trunk.extend(_dense(n, gain, policy) for n in fc_layer_params)
+    self._final = [_dense(n, gain, policy) for n in final_layer_params]
     branch_units = core.output_units if core else fc_layer_params[-1]
     if final_layer_params:
       branch_units = final_layer_params[-1]
-
-    def branch(branch_name):
-      return tf.keras.layers.Dense(
-          branch_units, activation='relu', dtype=policy,
-          kernel_initializer=Orthogonal(0.1), name=branch_name,
-      )
-    self._policy_branch = branch('policy_branch')
-    self._value_branch = branch('value_branch')
+    self._policy_branch, self._value_branch = (
+        _dense(branch_units, 0.1, policy, branch)
+        for branch in ('policy_branch', 'value_branch')
+    )
     self._policy_heads = [
-        _PolicyHead(s, head_gain) for s in tf.nest.flatten(action_spec)
+        heads.PolicyHead(s, head_gain) for s in tf.nest.flatten(action_spec)
     ]
     self._value_head_ext, self._value_head_int = (
         tf.keras.layers.Dense(
-            1, kernel_initializer=Orthogonal(head_gain), name=f'value_{stream}'
+            1, name=f'value_{stream}',
+            kernel_initializer=initializers.Orthogonal(head_gain),
         )
         for stream in ('ext', 'int')
     )
@@ -384,8 +141,8 @@ class ActorCriticNetwork(network.Network):
 
     Args:
       observation: `[B, ...]` or `[B, T, ...]`.
-      step_type: int32 `[B]` or `[B, T]`; a core's state is zeroed where it is
-        FIRST. None: nowhere.
+      step_type: int32 `[B]` or `[B, T]`; where it is FIRST, the core's state is
+        set to zero. None: nowhere.
       network_state: the core's state before the first step, `[B, ...]`; () for
         zeros, and without a core.
       training: unused.
@@ -397,11 +154,11 @@ class ActorCriticNetwork(network.Network):
     del training
     outer_rank = nest_utils.get_outer_rank(observation, self.input_tensor_spec)
     squash = network_utils.BatchSquash(outer_rank)
-    x = _scaled(squash.flatten(observation))
+    x = trunk.to_float(squash.flatten(observation))
     for layer in self._trunk:
       x = layer(x)
     if self._core is not None:
-      x, network_state = self._remembered(
+      x, network_state = self._apply_core(
           squash.unflatten(x), step_type, network_state, outer_rank
       )
       x = squash.flatten(x)
@@ -427,8 +184,8 @@ class ActorCriticNetwork(network.Network):
         value_int,
     ), network_state
 
-  def _remembered(self, features, step_type, state, outer_rank):
-    """The core over `[B, n]` or `[B, T, n]`; same shape, and the next state."""
+  def _apply_core(self, features, step_type, state, outer_rank):
+    """Steps the core over `[B, n]` or `[B, T, n]`: outputs, next state."""
     features = tf.cast(features, tf.float32)
     reset_mask = None
     if step_type is not None:
@@ -442,7 +199,7 @@ class ActorCriticNetwork(network.Network):
 
   @property
   def value_variables(self) -> list[tf.Variable]:
-    """What only the values use: branch and heads, once they are created."""
+    """Variables of the value branch and heads; they must be created before."""
     layers = (self._value_branch, self._value_head_ext, self._value_head_int)
     return [v for layer in layers for v in layer.trainable_variables]
 
@@ -473,14 +230,14 @@ class _View(network.Network):
 
 
 class SeparateActorCritic(network.Network):
-  """Users' own networks behind the joint network's interface.
+  """Users' own networks, with the interface of `ActorCriticNetwork`.
 
-  Without an intrinsic value network V_int is 0. The recurrent states travel
-  together, as a tuple (actor's, value's, intrinsic value's).
+  Without an intrinsic value network V_int is 0. The recurrent state is a tuple
+  (actor's, value's, intrinsic value's).
   """
 
-  # The host's experience holds no states: its recurrent networks train from
-  # zeros.
+  # The policy puts no recurrent states into its info, so that the experience
+  # has none: the networks train from states of zeros.
   state_in_info = False
 
   def __init__(
@@ -507,13 +264,13 @@ class SeparateActorCritic(network.Network):
     self._nets = nets
 
   def create_variables(self, input_tensor_spec=None, **kwargs):
-    """Builds the parts; see the base class."""
+    """Creates the variables of every network; see the base class."""
     for net in self._nets:
       net.create_variables(input_tensor_spec, **kwargs)
     return super().create_variables(input_tensor_spec, **kwargs)
 
   def call(self, observation, step_type=None, network_state=(), training=False):
-    """As `ActorCriticNetwork.call`, each part evaluated on its own."""
+    """As `ActorCriticNetwork.call`, each network evaluated on its own."""
     states = network_state or ((),) * len(self._nets)
     outputs, next_states = zip(*(
         net(observation, step_type, state, training=training)
@@ -575,31 +332,24 @@ class RNDNetwork(network.Network):
           'RNDNetwork takes one image [height, width, channels] or one vector; '
           f'got {spec}. Choose a part of the observation for the bonus.'
       )
-    image = _is_image(spec)
+    image = trunk.is_image(spec)
     if image:
-      if conv_layer_params is None:
-        conv_layer_params = conv_layers_for(spec)
-      _check_convolutions_fit(spec, conv_layer_params)
-    policy = _layer_policy(precision)
+      conv_layer_params = trunk.checked_conv_layers(spec, conv_layer_params)
+    policy = trunk.layer_policy(precision)
     gain = math.sqrt(2)
     self._encoder = encoding_network.EncodingNetwork(
         spec,
         conv_layer_params=conv_layer_params if image else None,
         fc_layer_params=None if image else fc_layer_params,
-        activation_fn=leaky_relu,
-        kernel_initializer=Orthogonal(gain),
+        activation_fn=trunk.leaky_relu,
+        kernel_initializer=initializers.Orthogonal(gain),
         dtype=policy,
         name='encoder',
     )
-    self._hidden = [
-        tf.keras.layers.Dense(
-            units, activation='relu', dtype=policy,
-            kernel_initializer=Orthogonal(gain),
-        )
-        for units in hidden_units
-    ]
+    self._hidden = [_dense(units, gain, policy) for units in hidden_units]
     self._features = tf.keras.layers.Dense(
-        feature_dim, kernel_initializer=Orthogonal(gain), name='features'
+        feature_dim, name='features',
+        kernel_initializer=initializers.Orthogonal(gain),
     )
 
   def call(self, observation, step_type=None, network_state=(), training=False):

@@ -4,8 +4,8 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
 from rnd_agent.config import RNDConfig
-from rnd_agent.environments import sharded
 from rnd_agent.environments import suites
+from rnd_agent.environments.vector import sharded
 from rnd_agent.learning import rollout as rollout_lib
 from rnd_agent.training import builders
 from rnd_agent.training import collector as collector_lib
@@ -69,7 +69,7 @@ def test_a_rollout_goes_on_where_the_last_one_ended(environment):
 
 def test_steps_follow_from_actions(environment):
   """The recorded actions, replayed by hand, give the recorded cells."""
-  from rnd_agent.environments import corridor
+  from rnd_agent.environments.games import corridor
 
   rollout, = _collect(environment, _agent(environment))
   forward = corridor.forward_actions(20, 4)
@@ -103,7 +103,7 @@ def test_truncation_records_the_value_of_the_final_observation(environment):
   ends = rollout.ends.numpy()
   assert (rollout.discounts.numpy()[ends] == 1).all()
   # The final cell follows from the last recorded one and the action.
-  from rnd_agent.environments import corridor
+  from rnd_agent.environments.games import corridor
 
   forward = corridor.forward_actions(20, 4)
   cells = rollout.observations.numpy().argmax(-1)
@@ -159,7 +159,7 @@ def test_a_policy_without_values_is_refused(environment):
 
 def test_groups_keep_environments_apart():
   """Two groups, stepped in turn: each row still follows from its action."""
-  from rnd_agent.environments import corridor
+  from rnd_agent.environments.games import corridor
 
   with _environment(groups=2) as environment:
     rollout, = _collect(environment, _agent(environment))

@@ -20,6 +20,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 
 from rnd_agent.layers import dnc
+from rnd_agent.layers import dnc_memory
 
 # Sequences, rows, width, heads, controller units, inputs, outputs, steps.
 B, N, W, R, H, D, Y, T = 3, 7, 4, 2, 5, 6, 8, 6
@@ -250,7 +251,7 @@ def _links(rng, batch, rows):
 
 def _state(rng, batch, rows, width, heads, units):
   """A state in which nothing is zero but the link's diagonal."""
-  return dnc.DNCState(
+  return dnc_memory.DNCState(
       memory=rng.normal(size=[batch, rows, width]),
       usage=rng.uniform(size=[batch, rows]),
       link=_links(rng, batch, rows),
@@ -340,7 +341,7 @@ def test_content_of_empty_rows_and_empty_keys(run):
   keys = rng.normal(size=[B, R, W])
   keys[1, 0] = 0
   strengths = np.full([B, R], 20.0)
-  weightings = run(dnc.content_weightings, memory, keys, strengths)
+  weightings = run(dnc_memory.content_weightings, memory, keys, strengths)
   expected = [_loop_content(*row) for row in zip(memory, keys, strengths)]
   np.testing.assert_allclose(weightings, expected, atol=2e-4)
   np.testing.assert_allclose(weightings[0], np.full([R, N], 1 / N), rtol=1e-5)
@@ -350,7 +351,7 @@ def test_content_of_empty_rows_and_empty_keys(run):
 def test_content_is_of_the_direction_not_of_the_length(run):
   memory = np.array([[[.3, .4], [-30., -40.], [30., -40.]]])
   weightings = run(
-      dnc.content_weightings, memory, [[[6., 8.]]], [[math.log(9)]]
+      dnc_memory.content_weightings, memory, [[[6., 8.]]], [[math.log(9)]]
   )
   # Cosines 1, -1, -.28: 9, 1 / 9 and 9^-.28, over their sum.
   expected = np.array([9, 1 / 9, 9**-.28])
@@ -369,21 +370,21 @@ def test_content_is_of_the_direction_not_of_the_length(run):
     [.9, .2, .2, .7],
 ])
 def test_allocation_at_the_edges(run, usage):
-  allocated = run(dnc.allocation_weighting, [usage])[0]
+  allocated = run(dnc_memory.allocation_weighting, [usage])[0]
   np.testing.assert_allclose(allocated, _loop_allocation(usage), atol=5e-6)
   assert allocated.min() >= 0 and allocated.sum() <= 1 + 1e-6
 
 
 def test_allocation_of_a_known_list(run):
   """Ascending .2, .5, .8: .8, then .5 * .2, then .2 * .5 * .2."""
-  allocated = run(dnc.allocation_weighting, [[.5, .8, .2]])[0]
+  allocated = run(dnc_memory.allocation_weighting, [[.5, .8, .2]])[0]
   np.testing.assert_allclose(allocated, [.1, .02, .8], atol=5e-6)
 
 
 def test_usage_at_the_edges(run):
   """Untouched, written, read and kept, read and freed, freed by one of two."""
   usage = run(
-      dnc.next_usage, [[.3, 0, 1, 1, 1]], [[0, 1, 0, 0, 0]],
+      dnc_memory.next_usage, [[.3, 0, 1, 1, 1]], [[0, 1, 0, 0, 0]],
       [[[0, 0, 1, 0, .5], [0, 0, 0, 1, .5]]], [[0, 1]],
   )
   np.testing.assert_allclose(usage, [[.3, 1, 1, 0, .5]], atol=1e-6)
@@ -392,7 +393,9 @@ def test_usage_at_the_edges(run):
 def test_write_erases_before_it_adds(run):
   """With w = 1 and e = 1 a row becomes v; with w = 0 it stays as it was."""
   memory = np.full([1, 3, 2], 5.0)
-  result = run(dnc.write_memory, memory, [[0, 1, .5]], [[1, 0]], [[7, 9]])
+  result = run(
+      dnc_memory.write_memory, memory, [[0, 1, .5]], [[1, 0]], [[7, 9]]
+  )
   np.testing.assert_allclose(
       result[0], [[5, 5], [7, 14], [6, 9.5]], rtol=1e-6
   )
@@ -405,13 +408,14 @@ def test_link_follows_a_written_order_forwards_and_backwards(run):
 
   def written(row):
     return (
-        run(dnc.next_link, link, precedence, rows[None, row]),
-        run(dnc.next_precedence, precedence, rows[None, row]),
+        run(dnc_memory.next_link, link, precedence, rows[None, row]),
+        run(dnc_memory.next_precedence, precedence, rows[None, row]),
     )
 
   def walk(start):
     read = rows[None, None, start]
-    return [side[0, 0] for side in run(dnc.directional_weightings, link, read)]
+    sides = run(dnc_memory.directional_weightings, link, read)
+    return [side[0, 0] for side in sides]
 
   for row in (3, 0, 5, 1):
     link, precedence = written(row)
@@ -434,19 +438,19 @@ def test_a_row_written_twice_in_a_row_does_not_follow_itself(run):
   link, precedence = np.zeros([1, N, N]), np.zeros([1, N])
   for _ in range(2):
     link, precedence = (
-        run(dnc.next_link, link, precedence, np.eye(N)[None, 2]),
-        run(dnc.next_precedence, precedence, np.eye(N)[None, 2]),
+        run(dnc_memory.next_link, link, precedence, np.eye(N)[None, 2]),
+        run(dnc_memory.next_precedence, precedence, np.eye(N)[None, 2]),
     )
   np.testing.assert_array_equal(link, np.zeros([1, N, N]))
 
 
 @pytest.mark.parametrize('width, heads', [(W, R), (3, 5), (1, 1), (64, 4)])
 def test_interface_vector_is_split_as_in_the_paper(run, width, heads):
-  sizes = dnc.interface_sizes(width, heads)
+  sizes = dnc_memory.interface_sizes(width, heads)
   assert sum(sizes) == width * heads + 3 * width + 5 * heads + 3
   rng = np.random.default_rng(2)
   vectors = rng.normal(size=[B, sum(sizes)]) * 3
-  parts = run(lambda x: dnc.split_interface(x, width, heads), vectors)
+  parts = run(lambda x: dnc_memory.split_interface(x, width, heads), vectors)
   expected = [_loop_interface(v, width, heads) for v in vectors]
   for name, part in parts._asdict().items():
     np.testing.assert_allclose(
@@ -487,7 +491,7 @@ def _say(**parts):
       read_modes=np.tile([0., 1., 0.], [R, 1]),
   )
   assert set(parts) <= set(quiet)
-  return dnc.Interface(**{
+  return dnc_memory.Interface(**{
       name: tf.constant(np.array(value)[None], tf.float32)
       for name, value in {**quiet, **parts}.items()
   })
@@ -506,7 +510,7 @@ def _full_memory():
   cell = dnc.DNCCell(N, W, R, H)
   state, rows = cell.get_initial_state(batch_size=1), []
   for word in WORDS[:N]:
-    state = dnc.memory_step(_say(write_gate=1, write_vector=word), state)
+    state = dnc_memory.memory_step(_say(write_gate=1, write_vector=word), state)
     rows.append(int(np.argmax(state.write_weighting)))
     np.testing.assert_allclose(
         state.write_weighting[0], np.eye(N)[rows[-1]], atol=1e-5
@@ -529,36 +533,36 @@ def test_allocation_frees_and_reuses_a_row():
   state, rows = _full_memory()
   write = dict(write_gate=1, write_vector=WORDS[N])
   # A full memory offers no row: the write goes nowhere.
-  full = dnc.memory_step(_say(**write), state)
+  full = dnc_memory.memory_step(_say(**write), state)
   np.testing.assert_allclose(full.write_weighting, np.zeros([1, N]), atol=1e-4)
   np.testing.assert_allclose(full.memory, state.memory, atol=1e-3)
   # Both heads read; the second alone frees what it has read, and the next
   # write goes there.
-  state = dnc.memory_step(_say(read_keys=WORDS[[4, 1]]), state)
+  state = dnc_memory.memory_step(_say(read_keys=WORDS[[4, 1]]), state)
   assert _looked_at(state) == list(rows[[4, 1]])
   np.testing.assert_allclose(state.read_vectors[0], WORDS[[4, 1]], atol=1e-2)
-  kept = dnc.memory_step(_say(**write), state)
+  kept = dnc_memory.memory_step(_say(**write), state)
   assert np.abs(kept.write_weighting).max() < 1e-4
-  state = dnc.memory_step(_say(free_gates=[0, 1], **write), state)
+  state = dnc_memory.memory_step(_say(free_gates=[0, 1], **write), state)
   freed = np.eye(N)[rows[1]]
   np.testing.assert_allclose(state.write_weighting[0], freed, atol=1e-3)
   np.testing.assert_allclose(state.memory[0, rows[1]], WORDS[N], atol=1e-2)
   np.testing.assert_allclose(state.usage[0], 1 - freed, atol=1e-3)
   # Once written the row is in use again.
-  state = dnc.memory_step(_say(**write), state)
+  state = dnc_memory.memory_step(_say(**write), state)
   np.testing.assert_allclose(state.usage[0], np.ones(N), atol=1e-3)
   assert np.abs(state.write_weighting).max() < 1e-3
 
 
 def test_reads_walk_along_the_order_of_the_writes():
   state, rows = _full_memory()
-  state = dnc.memory_step(_say(read_keys=WORDS[[2, 5]]), state)
+  state = dnc_memory.memory_step(_say(read_keys=WORDS[[2, 5]]), state)
   assert _looked_at(state) == list(rows[[2, 5]])
   for modes, expected in (
       (FORWARD, [3, 6]), (BACKWARD, [2, 5]), (BACKWARD, [1, 4]),
       (FORWARD, [2, 5]),
   ):
-    state = dnc.memory_step(_say(read_modes=modes), state)
+    state = dnc_memory.memory_step(_say(read_modes=modes), state)
     assert _looked_at(state) == list(rows[expected])
     np.testing.assert_allclose(
         state.read_vectors[0], WORDS[expected], atol=2e-2
@@ -575,7 +579,7 @@ def test_cell_equals_the_papers_loops_over_steps(run, fresh):
   weights = _named(cell)
   start = _state(rng, B, N, W, R, H)
   if fresh:
-    start = dnc.DNCState(*(np.zeros_like(part) for part in start))
+    start = dnc_memory.DNCState(*(np.zeros_like(part) for part in start))
   references = [
       {name: part[b] for name, part in start._asdict().items()}
       for b in range(B)
@@ -654,7 +658,7 @@ def test_allocation_gradient_at_usage_zero_and_one(usage):
   x = tf.constant([usage], tf.float32)
   with tf.GradientTape() as tape:
     tape.watch(x)
-    total = tf.reduce_sum(dnc.allocation_weighting(x) * factors)
+    total = tf.reduce_sum(dnc_memory.allocation_weighting(x) * factors)
   expected = []
   for n in range(4):
     shift = 1e-6 * np.eye(4)[n]
@@ -736,7 +740,7 @@ def test_unrolled_at_once_equals_step_by_step(static, with_resets):
     return unroll(x, initial_state=state, reset_mask=resets)
 
   outputs, last = at_once(inputs)
-  assert isinstance(last, dnc.DNCState)
+  assert isinstance(last, dnc_memory.DNCState)
   expected = _step_by_step(cell, inputs, state, resets)
   _assert_close(outputs, expected[0])
   _assert_close(list(last), list(expected[1]))
@@ -970,7 +974,7 @@ def _copy_loss(steps, length=4, width=4, batch=16):
 def test_copies_through_its_memory(monkeypatch):
   """Four vectors of four bits; one that cannot seek by content stays behind."""
   assert _copy_loss(steps=900) < .03
-  flat = dnc.content_weightings
+  flat = dnc_memory.content_weightings
   monkeypatch.setattr(
       dnc, 'content_weightings',
       lambda *arguments: tf.ones_like(flat(*arguments)) / 8,

@@ -10,6 +10,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.utils import common
 
 from rnd_agent import networks
+from rnd_agent.layers import trunk
 
 IMAGE = tf.TensorSpec([84, 84, 4], tf.uint8)
 SMALL_IMAGE = tf.TensorSpec([12, 10, 2], tf.uint8)
@@ -332,7 +333,7 @@ def test_unset_convolutions_fit_images_of_any_size(height):
   for width in (height, height + 13):
     spec = tf.TensorSpec([height, width, 5], tf.float32)
     layers = networks.conv_layers_for(spec)
-    networks._check_convolutions_fit(spec, layers)
+    trunk.checked_conv_layers(spec, layers)
     sides = [height, width]
     for _, kernel, stride in layers:
       sides = [(side - kernel) // stride + 1 for side in sides]

@@ -1,6 +1,5 @@
 import ast
 import importlib
-import importlib.util
 import inspect
 import pathlib
 import re
@@ -12,6 +11,7 @@ import gin
 import pytest
 
 import rnd_agent
+from rnd_agent import environments
 from rnd_agent.settings import gin_files
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -117,9 +117,14 @@ def test_no_tensorflow(statement):
 
 
 def test_worker_loads_no_tensorflow():
-  if importlib.util.find_spec('rnd_agent.environments.worker') is None:
-    pytest.skip('rnd_agent.environments.worker does not exist')
-  assert not _loads_tensorflow('import rnd_agent.environments.worker')
+  assert not _loads_tensorflow('import rnd_agent.environments.vector.worker')
+
+
+def test_modules_are_importable_from_where_they_were_before_the_folders():
+  for package in (rnd_agent, environments):
+    for old, new in package._MOVED.items():
+      module = importlib.import_module(f'{package.__name__}.{new}')
+      assert getattr(package, old) is module
 
 
 def test_unknown_public_name():
@@ -129,7 +134,7 @@ def test_unknown_public_name():
 
 def test_public_names_are_listed():
   assert set(rnd_agent.__all__) <= set(dir(rnd_agent))
-  assert len(rnd_agent.__all__) == 14
+  assert len(rnd_agent.__all__) == 16
 
 
 def test_public_names_resolve():

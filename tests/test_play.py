@@ -15,10 +15,10 @@ import pytest
 import play
 import plot
 from rnd_agent import config as config_lib
-from rnd_agent.environments import corridor
 from rnd_agent.environments import environment_config
 from rnd_agent.environments import suites
 from rnd_agent.environments import wrappers
+from rnd_agent.environments.games import corridor
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files

@@ -12,8 +12,8 @@ from rnd_agent import config
 from rnd_agent import networks
 from rnd_agent import rnd_ppo_agent
 from rnd_agent.bonuses import rnd as rnd_lib
-from rnd_agent.environments import sharded
 from rnd_agent.environments import suites
+from rnd_agent.environments.vector import sharded
 from rnd_agent.layers import dnc
 from rnd_agent.learning import losses
 from rnd_agent.training import collector as collector_lib

@@ -13,10 +13,10 @@ from tf_agents.system.default import multiprocessing_core
 from tf_agents.trajectories import time_step as ts
 
 from rnd_agent.environments import errors
-from rnd_agent.environments import shares
 from rnd_agent.environments import specs
 from rnd_agent.environments import suites
-from rnd_agent.environments import worker
+from rnd_agent.environments.vector import shares
+from rnd_agent.environments.vector import worker
 
 
 class GymnasiumPyEnvironment(py_environment.PyEnvironment):

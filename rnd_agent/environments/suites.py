@@ -25,13 +25,13 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from rnd_agent.environments import corridor
 from rnd_agent.environments import environment_config
 from rnd_agent.environments import errors
-from rnd_agent.environments import ple_suite
-from rnd_agent.environments import recall
 from rnd_agent.environments import states
 from rnd_agent.environments import wrappers
+from rnd_agent.environments.games import corridor
+from rnd_agent.environments.games import ple_suite
+from rnd_agent.environments.games import recall
 
 EnvironmentConfig = environment_config.EnvironmentConfig
 
@@ -210,7 +210,7 @@ def grid_width(env_name: str) -> int | None:
     _minigrid(game)
   except (errors.UnknownEnvironmentError, errors.MissingPackageError):
     return None
-  from rnd_agent.environments import minigrid_suite  # Optional: minigrid.
+  from rnd_agent.environments.games import minigrid_suite  # Optional: minigrid.
 
   return minigrid_suite.grid_width(game)
 
@@ -259,7 +259,7 @@ def _of_own_suite(env_id: str) -> _Recipe | None:
 
 def _all_names() -> list[str]:
   """Returns the names that can be known without importing optional packages."""
-  from rnd_agent.environments import atari  # Only where it is needed: ale-py.
+  from rnd_agent.environments.games import atari  # Loads ale-py.
 
   return [
       *(f'toy:{task}' for task in _TOYS),
@@ -277,7 +277,7 @@ def _all_names() -> list[str]:
 
 
 def _is_atari_game(game: str) -> bool:
-  from rnd_agent.environments import atari  # Only where it is needed: ale-py.
+  from rnd_agent.environments.games import atari  # Loads ale-py.
 
   return game.lower() in map(str.lower, atari.game_names())
 
@@ -412,7 +412,7 @@ def _preprocess(
 
 def _atari(game: str) -> _Recipe:
   """Atari 2600 games on the Arcade Learning Environment."""
-  from rnd_agent.environments import atari  # Only where it is needed: ale-py.
+  from rnd_agent.environments.games import atari  # Loads ale-py.
 
   rom = atari.find_rom(game)
 
@@ -486,7 +486,7 @@ def _gym(game: str) -> _Recipe:
   """Environments registered with the old gym (0.23), 'id' or 'module:id'."""
   errors.require_package('gym', "pip install 'gym==0.23.*'", f'gym:{game}')
   _silence_gym()
-  from rnd_agent.environments import gym_suite  # Optional: gym.
+  from rnd_agent.environments.games import gym_suite  # Optional: gym.
 
   if recipe := _of_own_suite(game):
     return recipe
@@ -511,7 +511,7 @@ def _silence_gym():
 def _minigrid(game: str) -> _Recipe:
   """MiniGrid: worlds of rooms, keys and doors."""
   errors.require_package('minigrid', _INSTALL_MINIGRID, game)
-  from rnd_agent.environments import minigrid_suite  # Optional: minigrid.
+  from rnd_agent.environments.games import minigrid_suite  # Optional: minigrid.
 
   game = minigrid_suite.find(game)
 
@@ -540,7 +540,7 @@ def _mario(game: str) -> _Recipe:
   """Super Mario Bros. on a console emulator."""
   errors.require_package('gym_super_mario_bros', _INSTALL_MARIO, game)
   _silence_gym()
-  from rnd_agent.environments import mario_suite  # Optional.
+  from rnd_agent.environments.games import mario_suite  # Optional.
 
   game = mario_suite.find(game)
 

@@ -15,9 +15,9 @@ from rnd_agent.bonuses import base
 from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.common import film_files
 from rnd_agent.common import machine
-from rnd_agent.environments import sharded
 from rnd_agent.environments import single
 from rnd_agent.environments import suites
+from rnd_agent.environments.vector import sharded
 from rnd_agent.hosting import policy as rnd_ppo_policy
 from rnd_agent.layers import dnc  # noqa: F401, registers DNCCell for gin
 from rnd_agent.learning import compute

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from rnd_agent.environments import atari
 from rnd_agent.environments import errors
 from rnd_agent.environments import states
 from rnd_agent.environments import suites
+from rnd_agent.environments.games import atari
 
 SEED = 41
 GAME = 'atari:MontezumaRevenge'

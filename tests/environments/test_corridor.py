@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rnd_agent.environments import corridor
+from rnd_agent.environments.games import corridor
 
 
 def probability_of_reaching_the_end(length, num_actions, steps):

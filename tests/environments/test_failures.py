@@ -16,8 +16,8 @@ import pytest
 import toy_environments
 
 from rnd_agent.environments import errors
-from rnd_agent.environments import shares
-from rnd_agent.environments.sharded import ShardedPyEnvironment
+from rnd_agent.environments.vector import shares
+from rnd_agent.environments.vector.sharded import ShardedPyEnvironment
 
 
 def children(parent=None):

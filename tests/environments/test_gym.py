@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from rnd_agent.environments import errors
-from rnd_agent.environments import gym_suite
 from rnd_agent.environments import single
 from rnd_agent.environments import suites
+from rnd_agent.environments.games import gym_suite
 
 Config = suites.EnvironmentConfig
 

@@ -12,7 +12,7 @@ pytest.importorskip(
 from gym_super_mario_bros import smb_env  # noqa: E402
 from gym_super_mario_bros import smb_random_stages_env  # noqa: E402
 
-from rnd_agent.environments import mario_suite  # noqa: E402
+from rnd_agent.environments.games import mario_suite  # noqa: E402
 
 Config = suites.EnvironmentConfig
 STAGE = 'SuperMarioBros-1-1-v0'

@@ -9,12 +9,12 @@ import pytest
 
 from rnd_agent.environments import errors
 from rnd_agent.environments import suites
-from rnd_agent.environments.sharded import ShardedPyEnvironment
+from rnd_agent.environments.vector.sharded import ShardedPyEnvironment
 
 pytest.importorskip('minigrid', reason='minigrid is not installed')
 from minigrid.core import constants  # noqa: E402
 
-from rnd_agent.environments import minigrid_suite  # noqa: E402
+from rnd_agent.environments.games import minigrid_suite  # noqa: E402
 
 Config = suites.EnvironmentConfig
 ROOMS = 'MiniGrid-MultiRoom-N6-v0'

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from rnd_agent.environments import errors
-from rnd_agent.environments import ple_suite
 from rnd_agent.environments import suites
-from rnd_agent.environments.sharded import ShardedPyEnvironment
+from rnd_agent.environments.games import ple_suite
+from rnd_agent.environments.vector.sharded import ShardedPyEnvironment
 
 COPTER = 'ple:PixelCopter'
 GYM_PLE = [

@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rnd_agent.environments import recall
 from rnd_agent.environments import suites
+from rnd_agent.environments.games import recall
 
 
 def _play(env, actions):

@@ -13,11 +13,11 @@ from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 import toy_environments
 
-from rnd_agent.environments import shares
 from rnd_agent.environments import single
 from rnd_agent.environments import states
 from rnd_agent.environments import suites
-from rnd_agent.environments.sharded import ShardedPyEnvironment
+from rnd_agent.environments.vector import shares
+from rnd_agent.environments.vector.sharded import ShardedPyEnvironment
 
 FIRST, MID, LAST = ts.StepType.FIRST, ts.StepType.MID, ts.StepType.LAST
 GAME = 'atari:MontezumaRevenge'

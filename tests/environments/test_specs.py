@@ -6,9 +6,9 @@ import pytest
 from tf_agents.specs import array_spec
 import toy_environments
 
-from rnd_agent.environments import shares
 from rnd_agent.environments import specs
-from rnd_agent.environments.sharded import ShardedPyEnvironment
+from rnd_agent.environments.vector import shares
+from rnd_agent.environments.vector.sharded import ShardedPyEnvironment
 
 
 @pytest.mark.parametrize(

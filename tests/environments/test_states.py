@@ -11,7 +11,7 @@ import toy_environments
 
 from rnd_agent.environments import states
 from rnd_agent.environments import suites
-from rnd_agent.environments.sharded import ShardedPyEnvironment
+from rnd_agent.environments.vector.sharded import ShardedPyEnvironment
 
 
 @pytest.mark.parametrize('name', [

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import toy_environments
 
-from rnd_agent.environments import corridor
 from rnd_agent.environments import errors
 from rnd_agent.environments import suites
 from rnd_agent.environments import wrappers
+from rnd_agent.environments.games import corridor
 
 Config = suites.EnvironmentConfig
 
@@ -486,7 +486,9 @@ def test_wrapper_classes_are_gymnasiums():
 
 
 @pytest.mark.parametrize(
-    'module', ['', '.worker', '.suites', '.wrappers', '.pool', '.shares']
+    'module',
+    ['', '.suites', '.wrappers', '.vector.worker', '.vector.pool',
+     '.vector.shares'],
 )
 def test_no_tensorflow(module):
   code = (

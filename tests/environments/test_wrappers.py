@@ -9,9 +9,9 @@ from toy_environments import Echo
 from toy_environments import Pictures
 from toy_environments import Walk
 
-from rnd_agent.environments import corridor
 from rnd_agent.environments import states
 from rnd_agent.environments import wrappers
+from rnd_agent.environments.games import corridor
 
 
 def test_sticky_actions_repeat_a_quarter_of_the_frames():

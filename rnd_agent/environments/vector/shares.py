@@ -3,7 +3,7 @@
 import numpy as np
 
 from rnd_agent.common import machine
-from rnd_agent.environments import worker
+from rnd_agent.environments.vector import worker
 
 
 def environment_seeds(seed: int, num_environments: int) -> list[int]:

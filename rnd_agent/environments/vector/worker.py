@@ -27,9 +27,9 @@ import cv2
 import gymnasium
 import numpy as np
 
-from rnd_agent.environments import memory
 from rnd_agent.environments import states
 from rnd_agent.environments import suites
+from rnd_agent.environments.vector import memory
 
 # Step types of TF-Agents (`tf_agents.trajectories.StepType`).
 FIRST, MID, LAST = 0, 1, 2

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from rnd_agent.environments import errors
-from rnd_agent.environments import memory
 from rnd_agent.environments import suites
-from rnd_agent.environments import worker
+from rnd_agent.environments.vector import memory
+from rnd_agent.environments.vector import worker
 
 _POLL = 0.5  # seconds between looks at whether the workers live
 _GRACE = 5.0  # seconds for environments to close
@@ -29,7 +29,7 @@ import pickle, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 sys.path[:] = pickle.loads(bytes.fromhex(sys.argv[1]))
-from rnd_agent.environments import worker
+from rnd_agent.environments.vector import worker
 worker.main(*map(int, sys.argv[2:]))
 """
 

@@ -13,12 +13,12 @@ from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
 from rnd_agent.environments import errors
-from rnd_agent.environments import memory
-from rnd_agent.environments import pool
-from rnd_agent.environments import shares
 from rnd_agent.environments import specs
 from rnd_agent.environments import suites
-from rnd_agent.environments import worker
+from rnd_agent.environments.vector import memory
+from rnd_agent.environments.vector import pool
+from rnd_agent.environments.vector import shares
+from rnd_agent.environments.vector import worker
 
 Episode = worker.Episode
 
@@ -52,7 +52,7 @@ class Transition(NamedTuple):
   final_observations: np.ndarray
 
 
-@gin.configurable
+@gin.configurable(module='rnd_agent.environments.sharded')
 class ShardedPyEnvironment(py_environment.PyEnvironment):
   """N environments over K processes, each of which steps its share.
 

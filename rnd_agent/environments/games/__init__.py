@@ -1,0 +1,1 @@
+"""The games: a file for every suite, and the toys Corridor and Recall."""

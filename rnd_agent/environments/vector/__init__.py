@@ -1,0 +1,1 @@
+"""Many environments at once, in worker processes over shared memory."""
