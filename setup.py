@@ -51,6 +51,7 @@ setuptools.setup(
         'gin-config>=0.5,<0.6',
         'absl-py>=1.0',
         'psutil>=5.9',
+        'filelock>=3.20.1',  # From there on it follows no link.
         # TF-Agents 0.19 accepts no newer gym; ale-py registers with gymnasium.
         'gym==0.23.*',
         'gymnasium>=1.0,<2',

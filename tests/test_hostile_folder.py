@@ -380,7 +380,8 @@ def test_event_files_that_claim_more_than_there_is(run, tmp_path, write):
   shutil.copy(original, path)
   whole = path.read_bytes()
   write(path)
-  assert event_files.cut(tmp_path, 10**6) > 0
+  assert path.stat().st_size > len(whole)
+  event_files.cut(tmp_path, 10**6)
   assert path.read_bytes() == whole
 
 

@@ -1,8 +1,11 @@
 """TensorBoard's event files of a run that is resumed.
 
-What a killed process has written after its last checkpoint is written once
-more by the process that continues: it is cut off, so that every step stands
-there once.
+A process that is killed has written events after its last checkpoint; the
+process that continues the run writes the same steps again. The old events are
+cut off, so that every step is there once. (TensorBoard's own mark of a restart,
+a `SessionLog.START` event, is not enough: its `EventAccumulator`, with which
+people export their runs, does not apply it to the tensors that TensorFlow 2
+writes.)
 """
 
 from __future__ import annotations
@@ -16,75 +19,63 @@ from google.protobuf import message
 import tensorflow as tf
 
 # A record: length of the data (8 bytes), checksum (4), data, checksum (4).
-_HEADER, _FOOTER = 12, 4
-_LARGEST_EVENT = 2**28  # bytes
+# TensorFlow's reader aborts the process where a length claims the impossible.
+_HEADER, _CHECKSUM = 12, 4
+_LARGEST_EVENT = 2**28  # bytes; more than a film of hours
 
 
-def cut(folder: str | os.PathLike, last_step: int) -> int:
-  """Removes the events after a step from all event files of a folder.
+def cut(folder: str | os.PathLike, last_step: int) -> None:
+  """Removes the events after a step, and broken records, from event files.
 
   Args:
-    folder: with event files; need not exist.
-    last_step: the last one that stays.
-
-  Returns:
-    Bytes that were removed, records that were not whole among them.
+    folder: with event files; need not exist. Links in it are left alone.
+    last_step: the last step whose events stay.
   """
-  removed = 0
-  for path in sorted(pathlib.Path(folder).glob('events.out.tfevents.*')):
+  for path in _paths(folder):
     if path.is_symlink():
       continue
     with open(path, 'r+b') as file:
-      end = _end_of(file, last_step)
-      removed += file.seek(0, os.SEEK_END) - end
-      file.truncate(end)
-  return removed
+      kept = 0
+      for end, event in _events(file):
+        if event.step > last_step:
+          break
+        kept = end
+      file.truncate(kept)
 
 
 def holds(folder: str | os.PathLike, step: int) -> bool:
-  """Whether there is an event of a step.
+  """Whether the event files of a folder have a summary of a step.
 
   Args:
     folder: with event files; need not exist.
-    step: of the event.
+    step: of the summary.
+
+  Returns:
+    True if there is one.
   """
-  for path in sorted(pathlib.Path(folder).glob('events.out.tfevents.*')):
+  for path in _paths(folder):
     with open(path, 'rb') as file:
-      for _, data in _records(file):
-        try:
-          event = tf.compat.v1.Event.FromString(data)
-        except message.DecodeError:
-          break
+      for _, event in _events(file):
         if event.step == step and event.HasField('summary'):
           return True
   return False
 
 
-def _end_of(file: BinaryIO, last_step: int) -> int:
-  """Where the first event after a step begins, or the first broken record."""
-  end = 0
-  for start, data in _records(file):
-    try:
-      event = tf.compat.v1.Event.FromString(data)
-    except message.DecodeError:
-      return start
-    if event.step > last_step:
-      return start
-    end = start + _HEADER + len(data) + _FOOTER
-  return end
+def _paths(folder: str | os.PathLike) -> list[pathlib.Path]:
+  return sorted(pathlib.Path(folder).glob('events.out.tfevents.*'))
 
 
-def _records(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-  """Where each whole record begins, and its data."""
-  size = file.seek(0, os.SEEK_END)
-  start = 0
-  while start + _HEADER <= size:
-    file.seek(start)
-    length, = struct.unpack('<Q', file.read(8))
-    following = start + _HEADER + length + _FOOTER
-    # Every event has a time, and none is as large as a film of hours.
-    if not 0 < length <= _LARGEST_EVENT or following > size:
+def _events(file: BinaryIO) -> Iterator[tuple[int, tf.compat.v1.Event]]:
+  """Yields where each event ends, and the event, up to a broken record."""
+  while len(header := file.read(_HEADER)) == _HEADER:
+    length, = struct.unpack('<Q', header[:8])
+    if not 0 < length <= _LARGEST_EVENT:  # Every event has a time, at least.
       return
-    file.seek(start + _HEADER)
-    yield start, file.read(length)
-    start = following
+    data = file.read(length + _CHECKSUM)
+    if len(data) < length + _CHECKSUM:
+      return
+    try:
+      event = tf.compat.v1.Event.FromString(data[:length])
+    except message.DecodeError:
+      return
+    yield file.tell(), event

@@ -8,12 +8,13 @@ anything else that is not what a run leaves there.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import re
 import stat
 from typing import Iterator
+
+import filelock
 
 from rnd_agent.common import plain_json
 from rnd_agent.settings.gin_files import ConfigError
@@ -58,51 +59,37 @@ def check(folder: str | os.PathLike):
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike) -> Iterator[None]:
-  """Keeps a run to one process, which may write as long as the context lasts.
+  """Keeps other processes from training in a folder, as long as it lasts.
 
-  The kernel lets go of the lock when the process ends, however it does.
+  The kernel releases the lock when the process ends, however it does; the file
+  `.lock` stays behind and means nothing.
 
   Args:
     folder: Of the run; exists.
 
   Raises:
-    ConfigError: Another process holds it, or there can be no lock.
+    ConfigError: Another process trains there, or nothing can be locked there.
   """
   path = pathlib.Path(folder, _LOCK)
-  file = None
-  while file is None:
-    file = _lock(path)
-  try:
-    yield
-  finally:
-    with contextlib.suppress(OSError):  # A file that stays locks nobody out.
-      path.unlink()
-    os.close(file)
-
-
-def _lock(path: pathlib.Path) -> int | None:
-  """The descriptor of a locked file; None if it was just removed."""
+  lock = filelock.FileLock(path, timeout=0)
   try:
     if os.path.lexists(path):
       _check_kind(path, _FILE)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-  except OSError as error:
-    raise _no_lock(path, error) from error
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-      return file
-  except BlockingIOError as error:
-    os.close(file)
+    lock.acquire()
+  except filelock.Timeout as error:
     raise ConfigError(
         f'--root_dir={path.parent} is in use: another process trains there (it '
         f'holds {path}): wait for its end, end it, or choose another folder'
     ) from error
   except OSError as error:
-    os.close(file)
-    raise _no_lock(path, error) from error
-  os.close(file)
-  return None
+    raise ConfigError(
+        f'{path} cannot be locked against a second process ({error.strerror}): '
+        'choose another --root_dir'
+    ) from error
+  try:
+    yield
+  finally:
+    lock.release()
 
 
 def check_not_in_use(folder: str | os.PathLike):
@@ -117,13 +104,6 @@ def check_not_in_use(folder: str | os.PathLike):
   if os.path.lexists(pathlib.Path(folder, _LOCK)):
     with locked(folder):
       pass
-
-
-def _no_lock(path: pathlib.Path, error: OSError) -> ConfigError:
-  return ConfigError(
-      f'{path} cannot be locked against a second process ({error.strerror}): '
-      'choose another --root_dir'
-  )
 
 
 def check_nothing_is_lost(folder: str | os.PathLike, checkpoint_interval: int):
