@@ -12,7 +12,7 @@ preprocessed is `environments.EnvironmentConfig`.
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import gin
 
@@ -243,6 +243,8 @@ class TrainConfig:
       every evaluation, 0 for none.
     target_return: Mean score of the last episodes at which to stop, or None.
     precision: 'float32', or 'mixed_bfloat16' for the networks' torsos.
+    bonus: The class of the intrinsic reward, a `Bonus`. One of your own is
+      named with its module, `@my_module.MyBonus`, see docs/extending.md.
     initial_weights: What a new run starts from: the folder of another run, or a
       checkpoint such as 'runs/x/checkpoints/iteration-50'. Taken are networks
       and statistics; optimizer, counters and environments are new, and there
@@ -301,6 +303,9 @@ class TrainConfig:
   )
   target_return: Optional[float] = parameter(None, change=_HARMLESS)
   precision: str = parameter('float32', choices=('float32', 'mixed_bfloat16'))
+  bonus: Optional[Callable[..., Any]] = parameter(
+      None, none='RandomNetworkDistillation', source=PAPER, change=_ANOTHER_RUN
+  )
   initial_weights: Optional[str] = parameter(
       None, wanted="a run's folder", change=_HARMLESS
   )

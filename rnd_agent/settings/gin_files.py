@@ -40,7 +40,7 @@ _TOO_DEEP = f'a value is nested more than {_DEEPEST_VALUE} deep'
 # knows, TF-Agents' parts included, a file could have anything called.
 _REFERENCES_OF_FILES = (
     gin_references.MACRO, f'{_PACKAGE}.GRUCell', f'{_PACKAGE}.LSTMCell',
-    f'{_PACKAGE}.DNCCell',
+    f'{_PACKAGE}.DNCCell', f'{_PACKAGE}.RandomNetworkDistillation',
 )
 
 
@@ -81,12 +81,14 @@ def parse(
   Later bindings override earlier ones. The modules that register configurables
   must have been imported. An `include` is looked for beside the including file
   first, then in the working directory. An `import` may name modules of this
-  package only.
+  package only; a class of the user's own is named with its module, which is
+  imported: `train_eval.bonus = @my_module.MyBonus`.
 
   A file may come from a stranger, as the operative config of a run does: it may
-  bind numbers, texts and lists and refer to recurrent cells and macros. Other
-  references and environments in modules of their own are for bindings, which
-  the user has typed, or for files that are trusted.
+  bind numbers, texts and lists and refer to macros and to this package's
+  recurrent cells and bonuses. Other references and environments in modules of
+  their own are for bindings, which the user has typed, or for files that are
+  trusted.
 
   Args:
     gin_files: Paths of gin files.
@@ -121,12 +123,17 @@ def parse(
 class _Delegate(gin_config.ParserDelegate):
   """Resolves references while a value is read, and notes the macros used."""
 
-  def __init__(self):
+  def __init__(self, may_import: bool):
     super().__init__()
+    self._may_import = may_import
     self.macros_used = []
 
   def configurable_reference(self, scoped_selector, evaluate):
     scope, _, name = scoped_selector.rpartition('/')
+    if _is_of_users_module(name):
+      if not self._may_import:
+        raise UntrustedError(_runs_code(f'{name} is imported from a module'))
+      _import_configurable(name)
     if _find_configurable(name).selector == gin_references.MACRO:
       # Its value might come from any scope around.
       raise _NameProblem(f'@{scoped_selector}: write %{scope or "name"}')
@@ -179,7 +186,8 @@ class _Reader:
     if lacking:
       key, name, parameter = lacking
       raise ConfigError(
-          f'{final[key].place}: @{name}() needs {name}.{parameter}: bind it too'
+          f'{final[key].place}: @{name}() needs {name}.{parameter}: bind it '
+          f'too, or name the class alone: @{name}'
       )
     self._check_what_macros_hold(final)
     self._check_environment(final)
@@ -203,10 +211,7 @@ class _Reader:
 
   def _refuse(self, binding: _Binding, cause: str):
     if not (self._trust or binding.typed):
-      raise UntrustedError(
-          f'{binding.place}: {cause}, which runs code: add --trust if the file '
-          'is yours'
-      )
+      raise UntrustedError(f'{binding.place}: {_runs_code(cause)}')
 
   def _check_file_value(self, binding: _Binding):
     """Refuses what files may not hold."""
@@ -218,8 +223,8 @@ class _Reader:
           leaf.config_key[1] not in _REFERENCES_OF_FILES
       ):
         self._refuse(
-            binding, f'it refers to @{leaf.selector}, neither a recurrent core '
-            'nor a macro'
+            binding, f'it refers to @{leaf.selector}, neither a recurrent core, '
+            "a bonus of this package's nor a macro"
         )
 
   def _check_what_macros_hold(self, final):
@@ -282,7 +287,7 @@ class _Reader:
 
   def read_text(self, text: str, origin: _Origin):
     """Reads statements and keeps their bindings."""
-    delegate = _Delegate()
+    delegate = _Delegate(may_import=self._trust or origin.path is None)
     for statement in _statements(text, origin, delegate):
       place = origin.at(statement.location.line_num)
       for name in delegate.macros_used:
@@ -321,7 +326,6 @@ class _Reader:
       binding = _Binding(typed, place, scope, selector, parameter, value)
     self._check_file_value(binding)
     self._bindings.append(binding)
-
 
   def _name_of_today(
       self, selector: str, parameter: str, place: str, typed: bool
@@ -370,7 +374,8 @@ def _statements(text: str, origin: _Origin, delegate: _Delegate):
     # Gin appends the place to an error, as further lines.
     line = parser.current_token.start[0] if parser else None
     cause = str(error).partition('\n')[0]
-    raise ConfigError(f'{origin.at(line)}: {cause}') from None
+    kind = UntrustedError if isinstance(error, UntrustedError) else ConfigError
+    raise kind(f'{origin.at(line)}: {cause}') from None
 
 
 def _syntax_cause(error: SyntaxError) -> str:
@@ -421,6 +426,39 @@ def _import(statement, place: str):
     importlib.import_module(module)
   except ImportError as error:
     raise ConfigError(f'{place}: cannot import {module}: {error}') from error
+
+
+def _runs_code(cause: str) -> str:
+  return f'{cause}, which runs code: add --trust if the file is yours'
+
+
+def _is_of_users_module(selector: str) -> bool:
+  """Whether it names a module, and nothing that is registered already."""
+  return (
+      '.' in selector and selector.partition('.')[0] != _PACKAGE
+      and not gin_config._REGISTRY.matching_selectors(selector)
+  )
+
+
+def _import_configurable(selector: str):
+  """Imports the module of a user's class, `module.Class`, which registers it.
+
+  Raises:
+    _NameProblem: It cannot be imported, or does not register the class.
+  """
+  module, _, name = selector.rpartition('.')
+  try:
+    importlib.import_module(module)
+  except Exception as error:  # The module is the user's code.
+    raise _NameProblem(
+        f'@{selector}: cannot import {module}: {type(error).__name__}: '
+        f'{" ".join(str(error).split())}'
+    ) from error
+  if not gin_config._REGISTRY.matching_selectors(selector):
+    raise _NameProblem(
+        f'@{selector}: {module} has no configurable {name}: write '
+        '@gin.configurable above the class'
+    )
 
 
 def _registry() -> dict[str, gin_config.Configurable]:

@@ -72,6 +72,8 @@ def weights(shape: Sequence[int]) -> int:
   total += _dense([width, *final])
   width = [width, *final][-1]
   total += 2 * width * width  # The branches.
+  if _value('train_eval.bonus', None) is not None:
+    return total  # Not ours to know.
   features = _value('RandomNetworkDistillation.feature_dim', 512)
   hidden = _value(
       'RandomNetworkDistillation.predictor_hidden_units', (512, 512)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,7 @@ from rnd_agent.bonuses import base
 from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.common import film_files
 from rnd_agent.common import machine
+from rnd_agent.common import parameters
 from rnd_agent.environments import single
 from rnd_agent.environments import suites
 from rnd_agent.environments.vector import sharded
@@ -41,7 +42,7 @@ def build_agent(
     precision: str = 'float32',
     seed: int = 0,
     frame_channels: Optional[int] = None,
-    bonus: Callable[..., base.Bonus] = rnd_lib.RandomNetworkDistillation,
+    bonus: Optional[type[base.Bonus]] = None,
     ppo_config: Optional[config_lib.PPOConfig] = None,
     rnd_config: Optional[config_lib.RNDConfig] = None,
     compute_config: Optional[config_lib.ComputeConfig] = None,
@@ -58,7 +59,8 @@ def build_agent(
       seed.
     frame_channels: size of one frame along the observation's last axis, see
       `RandomNetworkDistillation`.
-    bonus: class of the intrinsic reward, made as `Bonus` is.
+    bonus: class of the intrinsic reward, made as `Bonus` is; None: Random
+      Network Distillation.
     ppo_config: as gin binds it by default.
     rnd_config: as gin binds it by default; with intrinsic coefficient 0 there
       is no bonus.
@@ -66,13 +68,29 @@ def build_agent(
 
   Returns:
     An `RNDPPOAgent`.
+
+  Raises:
+    ConfigError: the bonus is no class of `Bonus`.
   """
   with compute.Lanes(compute_config).on_device():
     return _agent(
         time_step_spec, action_spec, num_epochs, num_minibatches, precision,
         seed, frame_channels, ppo_config or config_lib.PPOConfig(),
-        rnd_config or config_lib.RNDConfig(), compute_config, bonus,
+        rnd_config or config_lib.RNDConfig(), compute_config,
+        _bonus_class(bonus),
     )
+
+
+def _bonus_class(bonus: Any) -> type[base.Bonus]:
+  """What `train_eval.bonus` stands for; ConfigError where it is no bonus."""
+  if bonus is None:
+    return rnd_lib.RandomNetworkDistillation
+  if isinstance(bonus, type) and issubclass(bonus, base.Bonus):
+    return bonus
+  raise gin_files.ConfigError(
+      f'train_eval.bonus = {parameters.shortened(bonus)}: choose a class of '
+      'rnd_agent.Bonus, such as @RandomNetworkDistillation'
+  )
 
 
 def _agent(
@@ -182,7 +200,7 @@ def build_trainer(
     eval_interval: int,
     num_iterations: int,
     parallel_environments: str = 'sharded',
-    bonus: Optional[Callable[..., base.Bonus]] = None,
+    bonus: Optional[type[base.Bonus]] = None,
     progress: bool = True,
     **settings,
 ) -> trainer.Trainer:
@@ -212,7 +230,11 @@ def build_trainer(
   Raises:
     ConfigError: settings that do not go together.
   """
-  if config_lib.RNDConfig().intrinsic_coefficient > 0 and not (
+  needs_random_agent = (
+      config_lib.RNDConfig().intrinsic_coefficient > 0
+      and _bonus_class(bonus).needs_random_agent
+  )
+  if needs_random_agent and not (
       settings['random_rollouts'] or settings.get('initial_weights')
   ):
     raise gin_files.ConfigError(
@@ -237,7 +259,7 @@ def build_trainer(
         time_step_spec, action_spec, num_epochs=num_epochs,
         num_minibatches=num_minibatches, precision=precision, seed=seed,
         frame_channels=frame_channels(env_name, time_step_spec.observation),
-        bonus=bonus or rnd_lib.RandomNetworkDistillation,
+        bonus=bonus,
     )
 
     return trainer.Trainer(

@@ -293,6 +293,7 @@ def _build_agent(environment, settings: run_config.Settings, compute_config):
         num_epochs=settings.num_epochs,
         num_minibatches=settings.num_minibatches,
         precision=settings.precision, compute_config=compute_config,
+        bonus=settings.bonus,
         frame_channels=builders.frame_channels(
             settings.env_name, observation_spec
         ),

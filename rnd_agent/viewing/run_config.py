@@ -7,7 +7,7 @@ ask for.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 import gin
 
@@ -33,6 +33,7 @@ class Settings(NamedTuple):
     num_minibatches: of the training.
     num_epochs: of the training.
     precision: of the networks.
+    bonus: class of the intrinsic reward; None: Random Network Distillation.
   """
 
   env_name: str
@@ -40,6 +41,7 @@ class Settings(NamedTuple):
   num_minibatches: int
   num_epochs: int
   precision: str
+  bonus: Optional[Callable[..., Any]]
 
 
 def read(
