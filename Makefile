@@ -4,6 +4,9 @@ CONFIG ?= configs/montezuma.gin
 ROOT_DIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist loadfile
+# Folders and files whose tests build no networks.
+FAST_TESTS := tests/runs tests/settings tests/learning/test_returns.py \
+  tests/learning/test_losses.py tests/environments/test_wrappers.py
 # The interpreter of the set-up; empty: the first on the PATH that fits.
 PYTHON ?=
 
@@ -12,13 +15,16 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint bench clean
+.PHONY: help train test test-slow test-fast lint bench clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make train [CONFIG=configs/montezuma.gin] [ROOT_DIR=runs/montezuma]'
 	@echo '           [ARGS="..."]     train, or continue the run in ROOT_DIR'
-	@echo 'make test  [PYTEST_ARGS=..] run the tests'
+	@echo 'make test  [PYTEST_ARGS=..] run the tests, some minutes'
+	@echo 'make test-slow              run those that take long: trainings,'
+	@echo '                            killed processes, recurrent cores'
+	@echo 'make test-fast              run those without networks, a minute'
 	@echo 'make lint                   check the style'
 	@echo 'make bench [ARGS="--json"]  measure the training speed'
 	@echo 'make clean                  remove caches and builds, never runs'
@@ -30,7 +36,13 @@ train: $(VENV)/.installed
 	  $(ARGS)
 
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest $(PYTEST_ARGS) tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow' tests
+
+test-slow: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow tests
+
+test-fast: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow' $(FAST_TESTS)
 
 lint: $(VENV)/.installed-lint
 	@$(BIN)/python -m ruff check .
