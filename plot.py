@@ -22,6 +22,7 @@ from rnd_agent.common import film_files
 from rnd_agent.common import plain_text
 from rnd_agent.common import unforeseen
 from rnd_agent.environments import suites
+from rnd_agent.runs import metrics as metrics_lib
 from rnd_agent.runs import run_folder
 from rnd_agent.viewing import comparison
 from rnd_agent.viewing import curve_panels
@@ -32,12 +33,6 @@ from rnd_agent.viewing import own_files
 from rnd_agent.viewing import pictures
 from rnd_agent.viewing import report
 
-_DEFAULT_METRICS = (
-    'episode_return_mean', 'rooms_discovered', 'furthest_x_max',
-    'intrinsic_reward_mean', 'entropy', 'explained_variance_int',
-    'explained_variance_ext', 'loss_predictor', 'loss_value_int', 'approx_kl',
-    'steps_per_second',
-)
 # Flags of its own: more than one script can be imported at once.
 _FLAGS = flags.FlagValues()
 _HELP = flags.DEFINE_bool(
@@ -53,7 +48,7 @@ _X = flags.DEFINE_enum(
     flag_values=_FLAGS,
 )
 _METRICS = flags.DEFINE_multi_string(
-    'metric', list(_DEFAULT_METRICS),
+    'metric', list(metrics_lib.PANELS),
     'A column of metrics.csv; may repeat, one panel each. By default the most '
     'telling ones, as far as a run has them.',
     flag_values=_FLAGS,

@@ -26,6 +26,7 @@ import numpy as np
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
+from rnd_agent.runs import metrics as metrics_lib  # noqa: E402
 from rnd_agent.runs import run_folder  # noqa: E402
 from rnd_agent.settings import gin_files  # noqa: E402
 from rnd_agent.viewing import aggregate  # noqa: E402
@@ -276,7 +277,7 @@ def draw(runs, title, output) -> None:
         linewidth=1.8, label=f'{arm} ({len(of_seeds)} seeds)',
     )
   axis.set_xlabel('agent steps')
-  axis.set_ylabel(f'return, last {curves_lib.WINDOW} episodes')
+  axis.set_ylabel(f'return, last {metrics_lib.WINDOW} episodes')
   axis.xaxis.set_major_formatter(
       matplotlib.ticker.FuncFormatter(lambda x, _: f'{x / 1000:g} k')
   )

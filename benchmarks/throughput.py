@@ -90,6 +90,7 @@ def measure_training(env_name, num_environments, precision, iterations, core):
   import gin
   import limit
 
+  from rnd_agent import config as config_lib
   from rnd_agent.training import builders
   from rnd_agent.training import trainer
 
@@ -104,12 +105,13 @@ def measure_training(env_name, num_environments, precision, iterations, core):
       self.statistics_s = time.monotonic() - start
       return result
 
-    def _record(self, rollout, rewards_int, targets, loss_info, clock):
-      super()._record(rollout, rewards_int, targets, loss_info, clock)
+    def _count(self, rollout, learned, clock):
+      row = super()._count(rollout, learned, clock)
       self.laps = (self.laps or []) + [dict(clock.laps, total=clock.total)]
       if self.first is None:
         age = time.time() - psutil.Process().create_time()
         self.first = age - self.statistics_s
+      return row
 
   gin.parse_config(
       [f'RNDConfig.predictor_proportion = {_PROPORTION.value}',
@@ -117,15 +119,12 @@ def measure_training(env_name, num_environments, precision, iterations, core):
   )
   with tempfile.TemporaryDirectory() as folder, _PeakMemory() as memory:
     trainer.Trainer = Stopwatch
-    run = builders.build_trainer(
-        folder, env_name=env_name, num_parallel_environments=num_environments,
-        num_workers=None, rollout_length=_ROLLOUT_LENGTH,
-        num_iterations=iterations, num_minibatches=4, num_epochs=_NUM_EPOCHS,
-        seed=1, random_rollouts=1, eval_interval=0, num_eval_episodes=1,
-        checkpoint_interval=10**9, checkpoints_to_keep=1, summary_interval=1,
-        target_return=None, precision=precision,
-    )
-    run._progress = _Silent()
+    run = builders.build_trainer(folder, config_lib.TrainConfig(
+        env_name=env_name, num_parallel_environments=num_environments,
+        rollout_length=_ROLLOUT_LENGTH, num_iterations=iterations,
+        num_epochs=_NUM_EPOCHS, random_rollouts=1, eval_interval=0,
+        checkpoint_interval=10**9, precision=precision, progress=False,
+    ))
     agent = run._agent
     run.run()
   laps = run.laps[1:]
@@ -177,13 +176,6 @@ def _environments_alone(env_name, num_environments):
           _ROLLOUT_LENGTH * num_environments / (time.monotonic() - start)
       )
   return statistics.median(rates[1:])
-
-
-class _Silent:
-  """A progress display that shows nothing."""
-
-  def __getattr__(self, name):
-    return lambda *args, **kwargs: None
 
 
 class _PeakMemory:

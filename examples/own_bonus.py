@@ -23,7 +23,9 @@ import rnd_agent
 class ViewCounts(rnd_agent.Bonus):
   """Counts observations. Nothing is trained, so there are no losses."""
 
-  def __init__(self, observation_spec, *args, table_size: int = 2**20, **kwargs):
+  def __init__(
+      self, observation_spec, *args, table_size: int = 2**20, **kwargs
+  ):
     """Makes the table.
 
     Args:

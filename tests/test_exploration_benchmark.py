@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from rnd_agent.runs import recorder
+from rnd_agent.runs import tables
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
 import exploration  # noqa: E402
@@ -14,7 +14,7 @@ import exploration  # noqa: E402
 
 def _run(folder, returns, steps=100):
   folder.mkdir()
-  with recorder.MetricsFile(folder / 'metrics.csv') as file:
+  with tables.MetricsFile(folder / 'metrics.csv') as file:
     for i, score in enumerate(returns, start=1):
       file.write(dict(
           iteration=i, env_steps=i * steps, wall_time_s=60 * i,

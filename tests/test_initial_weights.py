@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rnd_agent import config as config_lib
 from rnd_agent.runs import checkpoints
-from rnd_agent.runs import recorder
+from rnd_agent.runs import progress as progress_lib
 from rnd_agent.settings import gin_files
 from rnd_agent.training import builders
 from rnd_agent.training import train_eval as train_eval_lib
@@ -64,14 +65,13 @@ def _other(tmp_path_factory):
 def _trainer(folder, weights, environments=6, iterations=1, seed=5):
   """A trainer that has not begun, of another seed and size."""
   folder.mkdir()
-  return builders.build_trainer(
-      str(folder), env_name='toy:Corridor', num_workers=1,
+  return builders.build_trainer(str(folder), config_lib.TrainConfig(
+      env_name='toy:Corridor', num_workers=1,
       num_parallel_environments=environments, rollout_length=8,
       num_iterations=iterations, num_minibatches=1, num_epochs=1, seed=seed,
-      random_rollouts=1, eval_interval=0, num_eval_episodes=1,
-      checkpoint_interval=1, checkpoints_to_keep=2, summary_interval=1,
-      precision='float32', initial_weights=str(weights),
-  )
+      random_rollouts=1, eval_interval=0, checkpoint_interval=1,
+      initial_weights=str(weights),
+  ))
 
 
 def _stored(checkpoint):
@@ -89,13 +89,15 @@ def _started(folder, weights, **kwargs):
   _parse()
   run = _trainer(folder, weights, **kwargs)
   try:
-    run._start()
+    run._session.start()
     assert run._gather_statistics()
     path = tf.train.Checkpoint(**run._agent.checkpoint_items()).save(
         str(folder / 'begin')
     )
-    run._close_files()
-    assert run._iteration == run._env_steps == run._window.total == 0
+    run._recording.close()
+    counters = run._session.counters
+    assert counters.iteration == counters.env_steps == 0
+    assert run._recording.window.total == 0
   finally:
     run._environment.close()
   return _stored(path)
@@ -260,9 +262,9 @@ def test_a_run_without_progress_prints_notes_only(tmp_path, capsys):
 
 @pytest.mark.parametrize('enabled', [True, False])
 def test_notes_are_shown_either_way(capsys, enabled):
-  progress = recorder.Progress(3, enabled=enabled)
+  progress = progress_lib.Progress(3, enabled=enabled)
   progress.bar('statistics', 1, 2)
-  progress.update(1, 100.0)
+  progress.update(dict(iteration=1, steps_per_second=100.0))
   progress.note('a note')
   progress.close()
   lines = capsys.readouterr().out.splitlines()

@@ -57,6 +57,11 @@ def test_it_trains(runs):
   assert [row['iteration'] for row in rows] == ['1', '2', '3']
   assert bonuses[0] > bonuses[1] > 0
   assert float(rows[0]['loss_value_int']) > 0
+  events, = (runs / 'whole' / 'train').glob('events*')
+  assert 'bonus/different_views' in {
+      value.tag for event in tf.compat.v1.train.summary_iterator(str(events))
+      for value in event.summary.value
+  }
 
 
 def test_it_resumes_where_it_was(runs):

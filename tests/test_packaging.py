@@ -105,7 +105,8 @@ def _loads_tensorflow(statement):
 @pytest.mark.parametrize('statement', [
     'import rnd_agent; dir(rnd_agent); rnd_agent.__version__',
     'from rnd_agent import PPOConfig, RNDConfig',
-    'import rnd_agent.runs.recorder, rnd_agent.settings.gin_files',
+    'import rnd_agent.runs.tables, rnd_agent.runs.episodes',
+    'import rnd_agent.settings.gin_files',
     'import rnd_agent.training.train_eval',
     'import rnd_agent.environments.suites, rnd_agent.environments.wrappers',
     'import train_eval',

@@ -15,8 +15,8 @@ import pytest
 import plot
 from rnd_agent.common import film_files
 from rnd_agent.environments import suites
-from rnd_agent.runs import recorder
 from rnd_agent.runs import run_folder
+from rnd_agent.runs import tables
 from rnd_agent.viewing import aggregate
 from rnd_agent.viewing import comparison
 from rnd_agent.viewing import curve_panels
@@ -44,7 +44,7 @@ def _run(
       f"PPOConfig.learning_rate = {rate}\ntrain_eval.seed = {seed}\n"
       f"train_eval.env_name = 'atari:MontezumaRevenge'\n{more}\n"
   )
-  with recorder.MetricsFile(folder / 'metrics.csv') as file:
+  with tables.MetricsFile(folder / 'metrics.csv') as file:
     for i in range(1, iterations + 1):
       file.write(dict(
           iteration=i, env_steps=8 * i, frames=32 * i, wall_time_s=1800 * i,
@@ -592,7 +592,7 @@ def test_the_report_needs_nothing_else_and_escapes_all(tmp_path):
       '{"command": "<img src=http://a.b/c>", "packages": {"<b>": "<i>"}, '
       '"source": {"commit": "</table><script>"}}'
   )
-  with recorder.PlacesFile(folder / 'places.csv') as file:
+  with tables.PlacesFile(folder / 'places.csv') as file:
     file.write(dict(iteration=1, env_steps=8, place=1, steps=8, episodes=0))
   (folder / 'videos').mkdir()
   with film_files.FilmFile(folder / 'videos' / 'iteration-7.mp4', 10) as film:
@@ -750,7 +750,7 @@ def test_a_run_that_is_not_ready_is_left_out(tmp_path, command, capsys):
 def test_commands(tmp_path, command, capsys):
   a, b = _run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2)
   _trace().save(tmp_path / 'out.npz')
-  with recorder.PlacesFile(a / 'places.csv') as file:
+  with tables.PlacesFile(a / 'places.csv') as file:
     file.write(dict(iteration=1, env_steps=8, place=1, steps=8, episodes=0))
   for arguments, names in (
       ((a, b, '--group=config', '--metric=entropy', '--output=c.pdf'),

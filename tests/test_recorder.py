@@ -9,16 +9,20 @@ import sys
 import pytest
 
 from rnd_agent.common import wording
+from rnd_agent.runs import episodes
+from rnd_agent.runs import metrics as metrics_lib
+from rnd_agent.runs import metrics_page
 from rnd_agent.runs import progress as progress_lib
-from rnd_agent.runs import recorder
 from rnd_agent.runs import run_json
+from rnd_agent.runs import tables
 
 COLUMNS = ('iteration', 'rooms_mean', 'loss_policy')
+METRICS = [metrics_lib.BY_NAME[name] for name in COLUMNS]
 HEADER = 'iteration,rooms_mean,loss_policy\n'
 
 
 def _write(path, iterations, last_iteration=None):
-  with recorder.MetricsFile(path, COLUMNS, last_iteration) as metrics:
+  with tables.MetricsFile(path, METRICS, last_iteration) as metrics:
     for i in iterations:
       metrics.write({'iteration': i, 'rooms_mean': i / 4, 'loss_policy': -i})
 
@@ -40,12 +44,62 @@ def test_default_columns_are_the_documented_ones():
       'explained_variance_ext, explained_variance_int, environment_restarts, '
       'episodes_cut'
   )
-  assert ', '.join(recorder.COLUMNS) == documented
+  assert ', '.join(metrics_lib.COLUMNS) == documented
+
+
+def test_the_manual_has_the_tables_that_follow_from_the_rows():
+  page = metrics_page.PAGE.read_text(encoding='utf-8')
+  assert page == metrics_page.with_tables(page), (
+      'python -m rnd_agent.runs.metrics_page writes the tables anew'
+  )
+  for metric in metrics_lib.METRICS:
+    assert metric.unit and metric.meaning, metric.name
+  with pytest.raises(ValueError, match='0 places for the table of tags'):
+    metrics_page.with_tables(page.replace('<!-- tags -->', ''))
+
+
+class _Bonus:
+  """Has two numbers, and a row for one of them."""
+
+  own_metrics = (metrics_lib.Metric('views', since=1, title='views'),)
+
+  def metrics(self):
+    return dict(views=3.0, novelty=0.5)
+
+
+def test_a_bonus_has_rows_of_its_own(tmp_path):
+  rows = metrics_lib.rows_with(_Bonus())
+  assert metrics_lib.rows_with(None) == metrics_lib.METRICS
+  assert rows[:len(metrics_lib.METRICS)] == metrics_lib.METRICS
+  views, novelty = rows[len(metrics_lib.METRICS):]
+  assert (views.tag, views.since, views.column) == ('bonus/views', 2, True)
+  assert (novelty.tag, novelty.column) == ('bonus/novelty', False)
+  path = tmp_path / 'metrics.csv'
+  with tables.MetricsFile(path, rows) as file:
+    file.write({'iteration': 1, **_Bonus().metrics()})
+  header, row = path.read_text().splitlines()
+  assert header.endswith(',episodes_cut,views') and row.endswith(',3')
+  # A file that was begun without it goes on without it.
+  path.unlink()
+  tables.MetricsFile(path).close()
+  assert tables.MetricsFile(path, rows).left_out == ('views',)
+
+
+@pytest.mark.parametrize('row, message', [
+    (metrics_lib.Metric('entropy'), 'entropy .* exists'),
+    (metrics_lib.Metric('mine', tag='ppo/entropy'), 'ppo/entropy.* exists'),
+    (metrics_lib.Metric('a,b'), "'a,b' is no name"),
+])
+def test_rows_of_a_bonus_are_checked(row, message):
+  bonus = _Bonus()
+  bonus.own_metrics = (row,)
+  with pytest.raises(ValueError, match=message):
+    metrics_lib.rows_with(bonus)
 
 
 def test_rows_are_on_file_as_soon_as_written(tmp_path):
   path = tmp_path / 'metrics.csv'
-  metrics = recorder.MetricsFile(path, COLUMNS)
+  metrics = tables.MetricsFile(path, METRICS)
   metrics.write({'iteration': 1, 'rooms_mean': 1.25, 'loss_policy': 1e-9 / 3})
   assert path.read_text() == HEADER + '1,1.25,3.3333333e-10\n'
   metrics.close()
@@ -53,7 +107,7 @@ def test_rows_are_on_file_as_soon_as_written(tmp_path):
 
 def test_cells(tmp_path):
   path = tmp_path / 'metrics.csv'
-  with recorder.MetricsFile(path, COLUMNS) as metrics:
+  with tables.MetricsFile(path, METRICS) as metrics:
     metrics.write({'iteration': 1})
     metrics.write({'iteration': 2, 'rooms_mean': math.nan, 'loss_policy': None})
     metrics.write({'iteration': 3, 'loss_policy': math.nan})
@@ -70,19 +124,14 @@ def test_resume_continues_without_doubled_or_missing_rows(tmp_path):
   _write(path, range(6, 9), last_iteration=5)
   assert _rows(path) == [1, 2, 3, 4, 5, 6, 7, 8]
   assert path.read_text().splitlines()[:6] == before
-
-
-def test_resume_from_the_start_drops_all_rows(tmp_path):
-  path = tmp_path / 'metrics.csv'
-  _write(path, range(1, 4))
-  _write(path, [1], last_iteration=0)
+  _write(path, [1], last_iteration=0)  # From the start.
   assert _rows(path) == [1]
 
 
 def test_reopening_keeps_the_rows(tmp_path):
   path = tmp_path / 'metrics.csv'
   _write(path, [1, 2])
-  with recorder.MetricsFile(path, COLUMNS) as metrics:
+  with tables.MetricsFile(path, METRICS) as metrics:
     assert metrics.last_iteration == 2
     metrics.write({'iteration': 3})
   assert _rows(path) == [1, 2, 3]
@@ -109,17 +158,18 @@ def test_other_columns_are_an_error_and_the_file_stays(tmp_path):
   path = tmp_path / 'metrics.csv'
   path.write_text('iteration,speed\n1,2\n')
   with pytest.raises(ValueError, match='other columns.*iteration,speed'):
-    recorder.MetricsFile(path, COLUMNS)
+    tables.MetricsFile(path, METRICS)
   assert path.read_text() == 'iteration,speed\n1,2\n'
 
 
 def test_a_file_without_the_later_columns_goes_on_without_them(tmp_path):
   path = tmp_path / 'metrics.csv'
-  old = recorder.COLUMNS[:-1]
-  with recorder.MetricsFile(path, old) as metrics:
+  old = metrics_lib.COLUMNS[:-1]
+  rows = [metrics_lib.BY_NAME[name] for name in old]
+  with tables.MetricsFile(path, rows) as metrics:
     metrics.write(dict.fromkeys(old, 1))
-  recorder.check_tables(tmp_path, 1)
-  with recorder.MetricsFile(path, last_iteration=1) as metrics:
+  tables.check_tables(tmp_path, 1)
+  with tables.MetricsFile(path, last_iteration=1) as metrics:
     assert metrics.left_out == ('episodes_cut',)
     metrics.write({'iteration': 2, 'episodes_cut': 7})
     with pytest.raises(ValueError, match='no column nonsense'):
@@ -128,7 +178,7 @@ def test_a_file_without_the_later_columns_goes_on_without_them(tmp_path):
   assert lines[0] == ','.join(old) and lines[2] == '2' + ',' * (len(old) - 1)
   path.write_text(','.join(old[:-1]) + '\n')
   with pytest.raises(ValueError, match='other columns'):
-    recorder.check_tables(tmp_path, 1)
+    tables.check_tables(tmp_path, 1)
 
 
 class _FullDisk(io.BytesIO):
@@ -148,7 +198,7 @@ class _FullDisk(io.BytesIO):
 
 @pytest.mark.parametrize('room', [0, 5, 12])
 def test_a_full_disk_loses_no_row(tmp_path, room):
-  places = recorder.PlacesFile(tmp_path / 'places.csv')
+  places = tables.PlacesFile(tmp_path / 'places.csv')
   places._file.close()
   places._file = disk = _FullDisk(room)
   rows = [
@@ -168,7 +218,8 @@ def test_output_that_fails_stops_nothing(stdout):
   program = (
       'from rnd_agent.runs.progress import Progress\n'
       'progress = Progress(0)\n'
-      'for i in range(1, 999): progress.note("a line"); progress.update(i)\n'
+      'for i in range(1, 999): progress.note("a line"); '
+      'progress.update(dict(iteration=i))\n'
       'progress.close()\n'
   )
   if stdout == 'closed pipe':
@@ -194,12 +245,12 @@ def test_foreign_line_is_an_error(tmp_path, line):
   text = f'{HEADER}1,1,1\n{line}\n5,1,1\n'
   path.write_text(text)
   with pytest.raises(ValueError, match='line 3: not a row'):
-    recorder.MetricsFile(path, COLUMNS, last_iteration=4)
+    tables.MetricsFile(path, METRICS, last_iteration=4)
   assert path.read_text() == text
 
 
 def test_write_refuses_unknown_columns_and_repeated_iterations(tmp_path):
-  with recorder.MetricsFile(tmp_path / 'metrics.csv', COLUMNS) as metrics:
+  with tables.MetricsFile(tmp_path / 'metrics.csv', METRICS) as metrics:
     metrics.write({'iteration': 1})
     with pytest.raises(ValueError, match='already'):
       metrics.write({'iteration': 1})
@@ -208,7 +259,7 @@ def test_write_refuses_unknown_columns_and_repeated_iterations(tmp_path):
 
 
 def test_window_is_unknown_while_empty():
-  assert recorder.EpisodeWindow().statistics() == {
+  assert episodes.EpisodeWindow().statistics() == {
       'episodes': 0,
       'episode_return_mean': None,
       'episode_return_max': None,
@@ -221,7 +272,7 @@ def test_window_is_unknown_while_empty():
 
 
 def test_window_forgets_old_episodes_but_not_places():
-  window = recorder.EpisodeWindow(size=2)
+  window = episodes.EpisodeWindow(size=2)
   window.add(1000.0, 7, places=[1, 9, 9])
   window.add(100.0, 10, places={1})
   window.add(-50.0, 20, places=(1, 2, 3))
@@ -238,19 +289,11 @@ def test_window_forgets_old_episodes_but_not_places():
   assert window.discovered == {1, 2, 3, 9}
 
 
-def test_window_without_places():
-  window = recorder.EpisodeWindow()
-  window.add(-3.0, 2)
-  statistics = window.statistics()
-  assert statistics['episode_return_max'] == -3.0
-  assert statistics['rooms_mean'] is None
-  assert statistics['rooms_discovered'] is None
-
-
 def test_furthest_x_is_that_of_the_window_and_of_the_run():
-  window = recorder.EpisodeWindow(size=2)
+  window = episodes.EpisodeWindow(size=2)
   window.add(0.0, 1, furthest_x=-8.0)
   assert window.statistics()['furthest_x_max'] == -8.0
+  assert window.statistics()['rooms_mean'] is None
   for x in (700.0, 40.0, None, 60.0):
     window.add(0.0, 1, furthest_x=x)
   statistics = window.statistics()
@@ -259,13 +302,13 @@ def test_furthest_x_is_that_of_the_window_and_of_the_run():
 
 
 def test_window_state_survives_json():
-  window = recorder.EpisodeWindow(size=3)
+  window = episodes.EpisodeWindow(size=3)
   for i in range(5):
     window.add(
         float(i), 10 * i, places=[i, 2 * i] if i % 2 else None,
         furthest_x=None if i % 2 else 30.5 - i,
     )
-  restored = recorder.EpisodeWindow()
+  restored = episodes.EpisodeWindow()
   restored.set_state(json.loads(json.dumps(window.get_state())))
   for each in (window, restored):
     each.add(7.5, 3, places=[77])
@@ -293,10 +336,10 @@ class _Clock:
 
 def test_log_lines_are_limited():
   stream, clock = io.StringIO(), _Clock()
-  progress = recorder.Progress(100, stream, clock=clock)
+  progress = progress_lib.Progress(100, stream, clock=clock)
   for i in range(1, 101):
     clock.now += 1.0
-    progress.update(i)
+    progress.update({'iteration': i})
   shown = [int(line.split()[1].split('/')[0])
            for line in stream.getvalue().splitlines()]
   assert shown == [1, 2, 3, 13, 23, 33, 43, 53, 63, 73, 83, 93, 100]
@@ -305,33 +348,43 @@ def test_log_lines_are_limited():
 
 def test_line_says_how_far_how_fast_how_long():
   stream, clock = io.StringIO(), _Clock()
-  progress = recorder.Progress(30, stream, clock=clock, env_name='toy:Corridor')
-  progress.update(1)
+  progress = progress_lib.Progress(
+      30, stream, clock=clock, env_name='toy:Corridor'
+  )
+  progress.update({'iteration': 1})
   clock.now = 90.0
-  progress.update(10, steps_per_second=1234.5, episode_return=400.0, rooms=7,
-                  bonus=0.01234, furthest_x=3161.0)
+  own = metrics_lib.Metric('views', progress='views {number}')
+  progress.update(
+      dict(
+          iteration=10, steps_per_second=1234.5, episode_return_mean=400.0,
+          rooms_discovered=7, intrinsic_reward_mean=0.01234,
+          furthest_x_max=3161.0, entropy=2.5, views=1000,
+      ),
+      [*metrics_lib.METRICS, own],
+  )
   assert stream.getvalue().splitlines() == [
       'iteration 1/30',
-      'iteration 10/30  1,234 steps/s  3m20s left  return 400  places 7  '
-      'bonus 0.0123  furthest x 3,161',
+      'iteration 10/30  3m20s left  1,234 steps/s  return 400  places 7  '
+      'furthest x 3,161  bonus 0.0123  views 1,000',
   ]
 
 
 def test_endless_run_has_no_time_left():
   stream = io.StringIO()
-  progress = recorder.Progress(0, stream)
-  progress.update(1)
-  progress.update(2)
+  progress = progress_lib.Progress(0, stream)
+  progress.update({'iteration': 1})
+  progress.update({'iteration': 2, 'rooms_discovered': None})
   assert stream.getvalue() == 'iteration 1\niteration 2\n'
 
 
 def test_terminal_line_is_rewritten_and_fits(monkeypatch):
   monkeypatch.setenv('TERM', 'xterm')
   stream = _Terminal()
-  progress = recorder.Progress(1000, stream)
+  progress = progress_lib.Progress(1000, stream, clock=_Clock())
   monkeypatch.setattr(progress, '_width', lambda: 40)
-  progress.update(1, steps_per_second=900.0, episode_return=1.0, rooms=2)
-  progress.update(2, steps_per_second=900.0, episode_return=1.0, rooms=2)
+  row = dict(steps_per_second=900.0, episode_return_mean=1, rooms_discovered=2)
+  progress.update(dict(row, iteration=1))
+  progress.update(dict(row, iteration=2))
   progress.note('checkpoint')
   progress.close()
   lines = [line.replace('\x1b[K', '')
@@ -345,21 +398,24 @@ def test_terminal_line_is_rewritten_and_fits(monkeypatch):
       lines[2] + '\n',
       '',
   ]
-  assert lines[2].startswith('2/1000  900 steps/s')
+  assert lines[2].startswith('2/1000  0s left  900 steps/s')
 
 
 def test_all_of_a_long_run_fits_into_80_columns(monkeypatch):
   monkeypatch.setenv('TERM', 'xterm')
   stream, clock = _Terminal(), _Clock()
-  progress = recorder.Progress(
+  progress = progress_lib.Progress(
       30000, stream, clock=clock, env_name='atari:MontezumaRevenge'
   )
-  progress.update(12344)
+  progress.update({'iteration': 12344})
   clock.now = 75.0
-  progress.update(12345, 1234.5, 12345.6, 15, 0.007914123)
+  progress.update(dict(
+      iteration=12345, steps_per_second=1234.5, episode_return_mean=12345.6,
+      rooms_discovered=15, intrinsic_reward_mean=0.007914123,
+  ))
   line = stream.getvalue().rpartition('\x1b[K')[2]
   assert line == (
-      '12345/30000  1,234 steps/s  15d07h left  return 12,346  rooms 15  '
+      '12345/30000  15d07h left  1,234 steps/s  return 12,346  rooms 15  '
       'bonus 0.00791'
   )
   assert len(line) < 80
@@ -405,22 +461,22 @@ def test_conclusions(tmp_path, monkeypatch):
 def test_terminal_of_unknown_width_counts_as_80(monkeypatch):
   monkeypatch.setenv('TERM', 'xterm')
   stream = _Terminal()
-  recorder.Progress(9, stream).bar('x' * 100, 1, 2)
+  progress_lib.Progress(9, stream).bar('x' * 100, 1, 2)
   assert len(stream.getvalue().replace('\r\x1b[K', '')) == 79
 
 
 def test_bar(monkeypatch):
   monkeypatch.setenv('TERM', 'xterm')
   stream = _Terminal()
-  progress = recorder.Progress(9, stream)
+  progress = progress_lib.Progress(9, stream)
   progress.bar('statistics', 12, 50)
-  progress.update(1)
+  progress.update({'iteration': 1})
   assert stream.getvalue() == (
       '\r\x1b[Kstatistics 12/50  [#####...............]\n'
       '\r\x1b[Kiteration 1/9'
   )
   plain = io.StringIO()
-  progress = recorder.Progress(9, plain, clock=_Clock())
+  progress = progress_lib.Progress(9, plain, clock=_Clock())
   for i in range(1, 51):
     progress.bar('statistics', i, 50)
   assert plain.getvalue().splitlines() == [
@@ -438,8 +494,8 @@ def test_durations(seconds, text):
 
 
 def test_run_json_keeps_every_start(tmp_path):
-  recorder.write_run_json(tmp_path, seed=3)
-  recorder.write_run_json(tmp_path, seed=3, iteration=40, extra={'gpus': 0})
+  run_json.write_run_json(tmp_path, seed=3)
+  run_json.write_run_json(tmp_path, seed=3, iteration=40, extra={'gpus': 0})
   content = json.loads((tmp_path / 'run.json').read_text())
   assert [start['iteration'] for start in content['starts']] == [0, 40]
   assert content['seed'] == 3
@@ -455,7 +511,7 @@ def test_run_json_keeps_every_start(tmp_path):
 def test_damaged_run_json_is_an_error(tmp_path):
   (tmp_path / 'run.json').write_text('{"starts": [')
   with pytest.raises(ValueError, match='run.json is damaged'):
-    recorder.write_run_json(tmp_path, seed=1)
+    run_json.write_run_json(tmp_path, seed=1)
 
 
 def test_source_version_tells_commit_and_changes(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import gin
 import numpy as np
 import pytest
 
+from rnd_agent import config as config_lib
 from rnd_agent.environments import errors
 from rnd_agent.settings import gin_files
 from rnd_agent.training import builders
@@ -42,7 +43,11 @@ def _gin(monkeypatch):
 
 def _trainer(folder, **settings):
   folder.mkdir(exist_ok=True)
-  return builders.build_trainer(str(folder), **{**_SETTINGS, **settings})
+  allow_config_change = settings.pop('allow_config_change', False)
+  return builders.build_trainer(
+      str(folder), config_lib.TrainConfig(**{**_SETTINGS, **settings}),
+      allow_config_change,
+  )
 
 
 def _rows(folder):
@@ -123,7 +128,7 @@ def test_a_worker_killed_before_a_checkpoint_changes_nothing(
 ):
   """Its states are asked for while a checkpoint is written."""
   run = _trainer(tmp_path / 'run')
-  save, count = run._checkpoints.save, 0
+  save, count = run._session._checkpoints.save, 0
 
   def saving(iteration):
     nonlocal count
@@ -132,7 +137,7 @@ def test_a_worker_killed_before_a_checkpoint_changes_nothing(
     run._environment._pool._processes[1].process.wait()
     return save(iteration)
 
-  run._checkpoints.save = saving
+  run._session._checkpoints.save = saving
   run.run()
   assert count == 2
   _assert_same_rows(undisturbed, tmp_path / 'run')
@@ -216,7 +221,10 @@ def test_environments_that_fail_at_every_checkpoint_end_the_run_saved(
   get_state = run._environment.get_state
 
   def failing():
-    if run._iteration == 3 and run._metrics.last_iteration == 3:
+    if (
+        run._session.counters.iteration == 3
+        and run._recording._metrics.last_iteration == 3
+    ):
       _kill(run._environment)
       run._environment._pool._processes[1].process.wait()
     return get_state()
@@ -269,10 +277,8 @@ def test_the_run_saved_after_failures_goes_on_exactly(undisturbed, tmp_path):
 
 
 def test_episodes_that_cannot_be_repeated_are_cut_and_said(tmp_path, capsys):
-  import toy_environments
-
   run = _trainer(
-      tmp_path / 'run', env_name=toy_environments.unrepeatable,
+      tmp_path / 'run', env_name='gymnasium:toy_environments:Unrepeatable-v0',
       num_workers=1, num_iterations=3,
   )
   _disturb(

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from rnd_agent.runs import recorder
+from rnd_agent.runs import episodes
 from rnd_agent.runs import run_folder
+from rnd_agent.runs import tables
 from rnd_agent.settings import operative_config
 
 _CONFIG = """\
@@ -30,7 +31,7 @@ def _folder(tmp_path):
   path = tmp_path / 'run'
   path.mkdir()
   (path / 'operative_config.gin').write_text(_CONFIG)
-  with recorder.MetricsFile(path / 'metrics.csv') as file:
+  with tables.MetricsFile(path / 'metrics.csv') as file:
     file.write(dict(iteration=1, wall_time_s=1800, entropy=2.5))
     file.write(dict(iteration=2, wall_time_s=3600, episode_return_mean=100))
   return path
@@ -142,19 +143,19 @@ def test_films_are_in_the_order_of_iterations(folder):
 
 
 def test_places_are_counted_in_the_order_of_their_first_visits(folder):
-  with recorder.PlacesFile(folder / 'places.csv') as file:
-    visits = recorder.PlaceVisits()
-    visits.see(7, 3)
-    visits.see(2, 5)
-    visits.finish([2, 7, 9])
-    for row in visits.take(1, 100):
+  with tables.PlacesFile(folder / 'places.csv') as file:
+    visits = episodes.PlaceVisits()
+    visits.count_steps(7, 3)
+    visits.count_steps(2, 5)
+    visits.count_episode([2, 7, 9])
+    for row in visits.end_iteration(1, 100):
       file.write(row)
-    visits.see(2, 4)
-    visits.see(0, 1)
-    visits.finish([2])
-    for row in visits.take(3, 300):
+    visits.count_steps(2, 4)
+    visits.count_steps(0, 1)
+    visits.count_episode([2])
+    for row in visits.end_iteration(3, 300):
       file.write(row)
-    assert not visits.take(4, 400)
+    assert not visits.end_iteration(4, 400)
   assert run_folder.RunFolder(folder).places() == [
       run_folder.Place(7, 1, 1, 100, 3, 1),
       run_folder.Place(2, 2, 1, 100, 9, 2),
@@ -167,14 +168,14 @@ def test_places_are_cut_off_on_resume(tmp_path):
   path = tmp_path / 'places.csv'
   rows = [dict(iteration=i, env_steps=10 * i, place=p, steps=1, episodes=0)
           for i, p in ((1, 1), (1, 2), (2, 1), (3, 1), (3, 4))]
-  with recorder.PlacesFile(path) as file:
+  with tables.PlacesFile(path) as file:
     for row in rows:
       file.write(row)
     with pytest.raises(ValueError, match='already'):
       file.write(rows[0])
   with open(path, 'a', encoding='utf-8') as file:
     file.write('3,3')  # Of a crash.
-  with recorder.PlacesFile(path, last_iteration=2) as file:
+  with tables.PlacesFile(path, last_iteration=2) as file:
     file.write(dict(rows[3], place=5))
   assert path.read_text().splitlines() == [
       'iteration,env_steps,place,steps,episodes',

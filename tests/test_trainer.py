@@ -16,8 +16,9 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 import tensorflow as tf
 
+from rnd_agent import config as config_lib
 from rnd_agent.runs import checkpoints
-from rnd_agent.runs import recorder
+from rnd_agent.runs import metrics as metrics_lib
 from rnd_agent.settings import gin_files
 from rnd_agent.training import builders
 from rnd_agent.training import summaries
@@ -57,6 +58,13 @@ def _clean_gin():
   gin.clear_config()
 
 
+def _trainer(folder, **settings):
+  folder.mkdir(exist_ok=True)
+  return builders.build_trainer(
+      str(folder), config_lib.TrainConfig(**{**_SETTINGS, **settings})
+  )
+
+
 def _train(folder, *bindings):
   gin.clear_config()
   gin_files.parse([], [*_BINDINGS, *bindings])
@@ -86,30 +94,12 @@ def test_a_run_writes_its_folder_and_resumes(tmp_path):
   rows = _rows(tmp_path)
   assert [r['iteration'] for r in rows] == ['1', '2', '3', '4']
   assert [int(r['env_steps']) for r in rows] == [32, 64, 96, 128]
-  assert list(rows[0]) == list(recorder.COLUMNS)
+  assert list(rows[0]) == list(metrics_lib.COLUMNS)
   starts = json.loads((tmp_path / 'run.json').read_text())['starts']
   assert [s['iteration'] for s in starts] == [0, 2]
   config = (tmp_path / 'operative_config.gin').read_text()
   assert 'train_eval.num_iterations = 4' in config
   assert 'RNDConfig.discount_ext = 0.999' in config
-
-
-def _tags_of_the_manual():
-  """The tags that docs/metrics.md names, by folder."""
-  manual = (_ROOT / 'docs' / 'metrics.md').read_text(encoding='utf-8')
-  table = manual.partition('## Columns')[2].partition('\nNotes.')[0]
-  train, _, evaluation = (
-      manual.partition('## TensorBoard')[2].partition('\n## ')[0]
-      .partition('Folder `eval/`')
-  )
-  tags = {name: set() for name in ('train', 'eval')}
-  for line in table.splitlines():
-    tags['train'] |= set(re.findall(r'`(\w+/\w+)`', line))
-  for name, text in (('train', train), ('eval', evaluation)):
-    for line in text.splitlines():
-      if line.startswith('| `'):
-        tags[name] |= set(re.findall(r'`([\w/]+)`', line.split('|')[1]))
-  return tags
 
 
 def _custom_scalars_and_trial(folder):
@@ -127,18 +117,26 @@ def _custom_scalars_and_trial(folder):
   return layout, session.group_name
 
 
-def test_tensorboard_holds_what_the_manual_names_and_no_more(tmp_path):
+def test_tensorboard_holds_the_tags_of_the_rows_and_no_more(tmp_path):
   _train(tmp_path, 'train_eval.num_iterations = 30',
          'train_eval.eval_interval = 30')
-  expected = _tags_of_the_manual()
-  # The corridor has cells, but no level to get far in.
-  expected['train'] -= {'explore/furthest_x_mean', 'explore/furthest_x_max'}
-  assert len(expected['train']) > 30 and len(expected['eval']) == 5
-  for name in ('train', 'eval'):
-    tags = _tags(tmp_path / name)
-    assert tags == expected[name], (name, tags ^ expected[name])
-  assert set(summaries.TAGS.values()) <= _tags_of_the_manual()['train']
-  assert set(summaries.TAGS) < set(recorder.COLUMNS)
+  manual = (_ROOT / 'docs' / 'metrics.md').read_text(encoding='utf-8')
+  expected = dict(
+      # The corridor has cells, but no level to get far in.
+      train={m.tag for m in metrics_lib.METRICS if m.tag}
+      - {'explore/furthest_x_mean', 'explore/furthest_x_max'} | {
+          'config', 'custom_scalars__config__', '_hparams_/experiment',
+          '_hparams_/session_start_info',
+      },
+      eval={
+          'return/episode_return_mean', 'return/episode_return_max',
+          'return/episode_length_mean', 'explore/rooms_mean', 'episode',
+      },
+  )
+  for name, tags in expected.items():
+    written = _tags(tmp_path / name)
+    assert written == tags, (name, written ^ tags)
+    assert not [tag for tag in tags if f'`{tag}`' not in manual]
   layout, trial = _custom_scalars_and_trial(tmp_path / 'train')
   first, second = layout.category  # The first one fits a screen.
   assert 'learning' in first.title and len(first.chart) == 4
@@ -147,7 +145,7 @@ def test_tensorboard_holds_what_the_manual_names_and_no_more(tmp_path):
   for chart in (*first.chart, *second.chart):
     assert '100' not in chart.title  # Evaluations are in it, too.
     for tag in chart.multiline.tag:
-      assert tag[1:-1] in _tags_of_the_manual()['train'], chart.title
+      assert tag[1:-1] in {m.tag for m in metrics_lib.METRICS}, chart.title
   assert trial == tmp_path.name
   values = summaries.hyperparameters(
       (tmp_path / 'operative_config.gin').read_text()
@@ -182,20 +180,18 @@ def test_films_at_their_own_interval(tmp_path, interval, films):
 
 
 @pytest.mark.parametrize('environment, line', [
-    ('undrawable', 'no films of this environment: pygame is not installed'),
-    ('fatal_to_draw', 'film left out: environment worker 0 '),
+    ('Undrawable', 'no films of this environment: pygame is not installed'),
+    ('FatalToDraw', 'film left out: environment worker 0 '),
 ])
 def test_an_environment_that_cannot_be_drawn_here_still_trains(
     tmp_path, monkeypatch, capfd, environment, line
 ):
   """Even if drawing it ends the process."""
   monkeypatch.syspath_prepend(str(_ROOT / 'tests' / 'environments'))
-  import toy_environments
-
-  builders.build_trainer(str(tmp_path), **{
-      **_SETTINGS, 'env_name': getattr(toy_environments, environment),
-      'video_interval': 1,
-  }).run()
+  _trainer(
+      tmp_path, env_name=f'gymnasium:toy_environments:{environment}-v0',
+      video_interval=1,
+  ).run()
   assert capfd.readouterr().out.count(line) == 1
   assert len(_rows(tmp_path)) == 2 and not list((tmp_path / 'videos').iterdir())
 
@@ -231,9 +227,9 @@ def _variables(agent):
 
 def test_a_checkpoint_restores_everything(tmp_path):
   """Into a trainer of another seed, so that nothing agrees beforehand."""
-  first = builders.build_trainer(str(tmp_path), **_SETTINGS)
+  first = _trainer(tmp_path)
   first.run()
-  second = builders.build_trainer(str(tmp_path), **{**_SETTINGS, 'seed': 5})
+  second = _trainer(tmp_path, seed=5)
   before = _variables(second._agent)
   expected = _variables(first._agent)
   assert not all(np.array_equal(a, b) for a, b in zip(before, expected))
@@ -242,11 +238,11 @@ def test_a_checkpoint_restores_everything(tmp_path):
   assert len(after) == len(expected) > 40
   for a, b in zip(after, expected):
     np.testing.assert_array_equal(a, b)
-  assert second._get_state() == first._get_state()
+  assert second._session._get_state() == first._session._get_state()
 
 
 def test_checkpoints_hold_the_target_and_both_statistics(tmp_path):
-  builders.build_trainer(str(tmp_path), **_SETTINGS).run()
+  _trainer(tmp_path).run()
   names = {name for name, _ in tf.train.list_variables(
       str(tmp_path / 'checkpoints' / 'iteration-2'))}
   for part in ('actor_critic', 'predictor', 'target', 'optimizer', 'generator',
@@ -393,10 +389,10 @@ def _failing(error, calls=None):
 
 def test_what_is_not_training_may_fail(tmp_path, monkeypatch, capsys):
   """Each is told of once, and training goes on."""
-  run = builders.build_trainer(str(tmp_path), **{
-      **_SETTINGS, 'num_iterations': 4, 'eval_interval': 1,
-      'checkpoint_interval': 2,
-  })
+  run = _trainer(
+      tmp_path, num_iterations=4, eval_interval=1,
+      checkpoint_interval=2,
+  )
   saved = []
 
   def evaluate(**unused_settings):
@@ -405,8 +401,11 @@ def test_what_is_not_training_may_fail(tmp_path, monkeypatch, capsys):
 
   full = tf.errors.ResourceExhaustedError(None, None, 'No space left')
   cable = OSError('the cable is loose')
-  monkeypatch.setattr(run._evaluator, 'run', evaluate)
-  monkeypatch.setattr(run._film, '_make_environment', _failing(cable))
+  showing = run._showing
+  monkeypatch.setattr(showing._evaluator, 'run', evaluate)
+  monkeypatch.setattr(
+      showing._episode_recorder, '_make_environment', _failing(cable)
+  )
   written = []
   monkeypatch.setattr(summaries.Summaries, 'iteration', _failing(full, written))
   monkeypatch.setattr(
@@ -432,27 +431,25 @@ def test_an_evaluation_that_a_kill_has_cut_short_is_made_up_for(tmp_path):
   class Killed(BaseException):
     pass
 
-  settings = {**_SETTINGS, 'eval_interval': 2, 'video_interval': 0}
-  run = builders.build_trainer(str(tmp_path), **settings)
-  run._evaluator.run = _failing(Killed())
+  settings = dict(eval_interval=2, video_interval=0)
+  run = _trainer(tmp_path, **settings)
+  run._showing._evaluator.run = _failing(Killed())
   with pytest.raises(Killed):
     run.run()
   for iterations in (2, 3, 3):
-    builders.build_trainer(
-        str(tmp_path), **{**settings, 'num_iterations': iterations}
-    ).run()
+    _trainer(tmp_path, **{**settings, 'num_iterations': iterations}).run()
   # That of iteration 2 once, and at the end the last one.
   assert _steps(tmp_path / 'eval', 'return/episode_length_mean') == [64, 96]
 
 
 def test_any_other_error_ends_the_run_saved(tmp_path, monkeypatch, capsys):
-  run = builders.build_trainer(str(tmp_path), **{
-      **_SETTINGS, 'num_iterations': 5, 'checkpoint_interval': 100,
-  })
+  run = _trainer(
+      tmp_path, num_iterations=5, checkpoint_interval=100,
+  )
   learn = run._agent.learn
 
   def learning(*arguments):
-    if run._iteration == 2:
+    if run._session.counters.iteration == 2:
       raise MemoryError('no more')
     return learn(*arguments)
 
@@ -461,26 +458,24 @@ def test_any_other_error_ends_the_run_saved(tmp_path, monkeypatch, capsys):
     run.run()
   assert checkpoints.latest_iteration(str(tmp_path)) == 2
   assert 'in the middle of iteration 3' in capsys.readouterr().out
-  builders.build_trainer(str(tmp_path), **{
-      **_SETTINGS, 'num_iterations': 4
-  }).run()
+  _trainer(
+      tmp_path, num_iterations=4,
+  ).run()
   assert [r['iteration'] for r in _rows(tmp_path)] == list('1234')
 
 
 def test_the_end_of_a_terminal_saves(tmp_path, monkeypatch):
   """The shell and the kernel both tell of it; nohup says not to mind."""
-  settings = {
-      **_SETTINGS, 'num_iterations': 5, 'checkpoint_interval': 100,
-  }
+  settings = dict(num_iterations=5, checkpoint_interval=100)
   before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
   try:
     for handler, saved in ((signal.SIG_DFL, 2), (signal.SIG_IGN, 5)):
       signal.signal(signal.SIGHUP, handler)
-      run = builders.build_trainer(str(tmp_path), **settings)
+      run = _trainer(tmp_path, **settings)
       learn = run._agent.learn
 
       def learning(*arguments, run=run, learn=learn, handler=handler):
-        if run._iteration == 1 or handler == signal.SIG_IGN:
+        if run._session.counters.iteration == 1 or handler == signal.SIG_IGN:
           os.kill(os.getpid(), signal.SIGHUP)
           os.kill(os.getpid(), signal.SIGHUP)
         return learn(*arguments)
@@ -503,14 +498,14 @@ def _contents(folder):
 @pytest.mark.parametrize('file', ['places.csv', 'metrics.csv'])
 def test_a_refused_start_changes_nothing(tmp_path, file):
   """Rows, TensorBoard's steps and a damaged checkpoint stay as they are."""
-  settings = {**_SETTINGS, 'num_iterations': 3}
-  builders.build_trainer(str(tmp_path), **settings).run()
+  settings = dict(num_iterations=3)
+  _trainer(tmp_path, **settings).run()
   _truncate(tmp_path / 'checkpoints' / 'iteration-3.index')
   header, *rows = (tmp_path / file).read_text().splitlines(keepends=True)
   (tmp_path / file).write_text(''.join([header, '1,nonsense\n', *rows]))
   before = _contents(tmp_path)
   with pytest.raises(checkpoints.CheckpointError, match=f'{file}, line '):
-    builders.build_trainer(str(tmp_path), **settings).run()
+    _trainer(tmp_path, **settings).run()
   assert _contents(tmp_path) == before
 
 
@@ -538,10 +533,8 @@ def test_a_full_disk_stops_no_run(tmp_path, monkeypatch, capsys):
 
 
 def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
-  run = builders.build_trainer(
-      str(tmp_path), **{**_SETTINGS, 'num_iterations': 5}
-  )
-  collect, count = run._collector.collect, 0
+  run = _trainer(tmp_path, num_iterations=5)
+  collect, count = run._collector._collector.collect, 0
 
   def poisoned():
     nonlocal count
@@ -551,7 +544,7 @@ def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
       rollout = rollout._replace(rewards=rollout.rewards * float('nan'))
     return rollout
 
-  run._collector.collect = poisoned
+  run._collector._collector.collect = poisoned
   with pytest.raises(trainer.TrainingDivergedError) as error:
     run.run()
   assert 'iteration 3' in str(error.value) and 'iteration-2' in str(error.value)
@@ -580,12 +573,12 @@ def test_the_bonus_needs_statistics(tmp_path):
 
 
 def test_the_environments_are_reset_after_the_random_agent(tmp_path):
-  run = builders.build_trainer(str(tmp_path), **_SETTINGS)
-  collect, rollouts = run._collector.collect, []
+  run = _trainer(tmp_path)
+  collect, rollouts = run._collector._collector.collect, []
   def keep():
     rollouts.append(collect())
     return rollouts[-1]
-  run._collector.collect = keep
+  run._collector._collector.collect = keep
   run.run()
   first = rollouts[0]
   assert (first.step_types[:, 0].numpy() == 0).all()
@@ -601,17 +594,17 @@ def test_a_resumed_run_does_not_repeat_its_beginning(tmp_path, monkeypatch):
   """
   rollouts = []
   for iterations in (1, 2):
-    run = builders.build_trainer(str(tmp_path), **{
-        **_SETTINGS, 'env_name': 'CartPole-v1', 'num_iterations': iterations,
-    })
-    monkeypatch.setattr(run._safe, '_can_restore', False)
-    collect = run._collector.collect
+    run = _trainer(
+      tmp_path, env_name='CartPole-v1', num_iterations=iterations,
+  )
+    monkeypatch.setattr(run._collector, '_can_restore', False)
+    collect = run._collector._collector.collect
 
     def keep(collect=collect):
       rollouts.append(collect())
       return rollouts[-1]
 
-    run._collector.collect = keep
+    run._collector._collector.collect = keep
     run.run()
   first, second = rollouts
   assert (second.step_types[:, 0].numpy() == 0).all()
@@ -630,7 +623,7 @@ def test_groups_of_environments_train_and_evaluate(tmp_path):
 def test_equal_seeds_train_equally(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / name).mkdir()
-    builders.build_trainer(str(tmp_path / name), **_SETTINGS).run()
+    _trainer(tmp_path / name).run()
   a, b = _rows(tmp_path / 'a'), _rows(tmp_path / 'b')
   assert len(a) == len(b) == 2
   for row_a, row_b in zip(a, b):
@@ -645,9 +638,7 @@ def test_equal_seeds_train_equally(tmp_path):
 def test_other_seeds_train_otherwise(tmp_path):
   for seed in (1, 2):
     (tmp_path / str(seed)).mkdir()
-    builders.build_trainer(
-        str(tmp_path / str(seed)), **{**_SETTINGS, 'seed': seed}
-    ).run()
+    _trainer(tmp_path / str(seed), seed=seed).run()
   a, b = _rows(tmp_path / '1'), _rows(tmp_path / '2')
   assert a[0]['intrinsic_reward_mean'] != b[0]['intrinsic_reward_mean']
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 from rnd_agent import config as config_lib
 from rnd_agent.bonuses import normalizers
 from rnd_agent.learning import rollout as rollout_lib
+from rnd_agent.runs import metrics as metrics_lib
 
 
 class Transition(NamedTuple):
@@ -49,6 +50,9 @@ class Bonus(tf.Module):
   # Whether the statistics start from a random agent's steps
   # (`train_eval.random_rollouts`), which `observe_random_agent` is given.
   needs_random_agent = False
+  # Rows for numbers of `metrics`: a column, a title, what is healthy. A number
+  # without a row is in TensorBoard alone, as `bonus/<name>`.
+  own_metrics: Sequence[metrics_lib.Metric] = ()
 
   def __init__(
       self,
@@ -224,5 +228,8 @@ class Bonus(tf.Module):
     return {'_statistics': self.return_normalizer.statistics}
 
   def metrics(self) -> dict[str, tf.Tensor]:
-    """Scalars to log after an iteration, by name."""
+    """Scalars to log after an iteration, by the same names every time.
+
+    Changes nothing.
+    """
     return {}

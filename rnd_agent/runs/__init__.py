@@ -1,1 +1,1 @@
-"""A run's folder: checkpoints, metrics, progress, and what survives failures."""
+"""A run's folder: checkpoints, metrics, progress, what survives failures."""

@@ -11,6 +11,7 @@ from typing import Callable, Mapping, Optional, Sequence, TextIO, Union
 
 from rnd_agent.common import plain_text
 from rnd_agent.common import wording
+from rnd_agent.runs import metrics as metrics_lib
 
 
 class Progress:
@@ -55,39 +56,29 @@ class Progress:
 
   def update(
       self,
-      iteration: int,
-      steps_per_second: Optional[float] = None,
-      episode_return: Optional[float] = None,
-      rooms: Optional[float] = None,
-      bonus: Optional[float] = None,
-      furthest_x: Optional[float] = None,
+      row: Mapping[str, Optional[float]],
+      metrics: Sequence[metrics_lib.Metric] = metrics_lib.METRICS,
   ):
     """Shows a finished iteration.
 
     Args:
-      iteration: Its number, from 1.
-      steps_per_second: Agent steps per second over all environments.
-      episode_return: Mean score of the last episodes.
-      rooms: Number of rooms or places discovered.
-      bonus: Mean intrinsic reward.
-      furthest_x: The furthest that the run got in a level.
+      row: Its numbers by name, `iteration` among them; None for what is not
+        known.
+      metrics: Rows of the registry, which tell what is shown and how.
     """
+    iteration = row['iteration']
     self._times.append((self._clock(), iteration))
     of_total = f'/{self._total}' if self._total else ''
     parts = [f'iteration {iteration}{of_total}']
-    if steps_per_second is not None:
-      parts.append(f'{steps_per_second:,.0f} steps/s')
     if (left_s := self._time_left(iteration)) is not None:
       parts.append(f'{_duration(left_s)} left')
-    for name, value in (
-        ('return', episode_return),
-        (wording.places(self._env_name), rooms),
-        ('bonus', bonus), ('furthest x', furthest_x),
-    ):
-      if value is not None:
-        # A digit less for the bonus: 80 columns hold all of a long run.
-        shown = f'{value:.3g}' if name == 'bonus' else wording.number(value)
-        parts.append(f'{name} {shown}')
+    for metric in metrics:
+      value = row.get(metric.name)
+      if metric.progress and value is not None:
+        parts.append(metric.progress.format(
+            value=value, number=wording.number(value),
+            places=wording.places(self._env_name),
+        ))
     self._show('iteration', parts, is_last=iteration == self._total)
 
   def bar(self, label: str, done: int, total: int):
@@ -217,7 +208,7 @@ def conclusion(
   ]
   results = []
   if row['episode_return_mean'] is not None:
-    count = min(int(row['episodes']), 100)
+    count = min(int(row['episodes']), metrics_lib.WINDOW)
     of = f'{count} episodes' if count > 1 else 'episode'
     results.append(
         f'return {wording.number(row["episode_return_mean"])} (best '

@@ -27,8 +27,8 @@ DESCRIPTION = 'run.json'
 CHECKPOINTS = 'checkpoints'
 VIDEOS = 'videos'
 
-# Of a text file, bytes: of a run of the paper's length metrics.csv has 10 MB and
-# run.json 2 kB for each start.
+# Of a text file, bytes: of a run of the paper's length metrics.csv has 10 MB,
+# and run.json 2 kB for each start.
 _LARGEST_TEXT = {
     CONFIG: 2**20, METRICS: 2**27, PLACES: 2**27, DESCRIPTION: 2**25
 }

@@ -223,8 +223,8 @@ class _Reader:
           leaf.config_key[1] not in _REFERENCES_OF_FILES
       ):
         self._refuse(
-            binding, f'it refers to @{leaf.selector}, neither a recurrent core, '
-            "a bonus of this package's nor a macro"
+            binding, f'it refers to @{leaf.selector}, neither a recurrent '
+            "core, a bonus of this package's nor a macro"
         )
 
   def _check_what_macros_hold(self, final):

@@ -24,7 +24,7 @@ from rnd_agent.layers import dnc  # noqa: F401, registers DNCCell for gin
 from rnd_agent.learning import compute
 from rnd_agent.learning import optimizers
 from rnd_agent.runs import checkpoints
-from rnd_agent.runs import recorder
+from rnd_agent.runs import progress as progress_lib
 from rnd_agent.settings import gin_files
 from rnd_agent.training import evaluation
 from rnd_agent.training import filming as video
@@ -187,42 +187,16 @@ def _environments_seed(seed: int, iteration: int) -> int:
 
 def build_trainer(
     root_dir: str,
-    *,
-    env_name: str,
-    num_parallel_environments: int,
-    num_workers: Optional[int],
-    rollout_length: int,
-    num_minibatches: int,
-    num_epochs: int,
-    seed: int,
-    num_eval_episodes: int,
-    precision: str,
-    eval_interval: int,
-    num_iterations: int,
-    parallel_environments: str = 'sharded',
-    bonus: Optional[type[base.Bonus]] = None,
-    progress: bool = True,
-    **settings,
+    config: config_lib.TrainConfig,
+    allow_config_change: bool = False,
 ) -> trainer.Trainer:
   """Environments, agent and trainer of a config; see `train_eval`.
 
   Args:
     root_dir: the run's folder, which exists.
-    env_name: `suite:name`.
-    num_parallel_environments: B.
-    num_workers: processes that step them; None for one per core.
-    rollout_length: T.
-    num_minibatches: parts of a rollout.
-    num_epochs: passes over a rollout.
-    seed: of everything random in the run.
-    num_eval_episodes: episodes of an evaluation.
-    precision: 'float32' or 'mixed_bfloat16'.
-    eval_interval: iterations between evaluations; 0 for none.
-    num_iterations: rollouts of each environment; 0 for an endless run.
-    parallel_environments: 'sharded' or 'tf_agents'.
-    bonus: class of the intrinsic reward; None: Random Network Distillation.
-    progress: whether the course of the run is shown.
-    **settings: of `Trainer`.
+    config: of the run; the other configs are as gin binds them.
+    allow_config_change: whether to resume a run with parameters that make it
+      another one.
 
   Returns:
     A `Trainer` that has not started.
@@ -232,10 +206,10 @@ def build_trainer(
   """
   needs_random_agent = (
       config_lib.RNDConfig().intrinsic_coefficient > 0
-      and _bonus_class(bonus).needs_random_agent
+      and _bonus_class(config.bonus).needs_random_agent
   )
   if needs_random_agent and not (
-      settings['random_rollouts'] or settings.get('initial_weights')
+      config.random_rollouts or config.initial_weights
   ):
     raise gin_files.ConfigError(
         'train_eval.random_rollouts = 0: the bonus needs observation '
@@ -244,38 +218,31 @@ def build_trainer(
     )
   compute_config = config_lib.ComputeConfig()
   compute.set_threads(compute_config)
-  tf.keras.utils.set_random_seed(seed)
-  environment = _environments(
-      env_name, num_parallel_environments, num_workers, parallel_environments,
-      _environments_seed(seed, checkpoints.latest_iteration(root_dir)),
-      _number_of_groups(
-          root_dir, compute_config, num_parallel_environments, num_workers
-      ),
-  )
+  tf.keras.utils.set_random_seed(config.seed)
+  environment = _environments(root_dir, config, compute_config)
   try:
     time_step_spec = tensor_spec.from_spec(environment.time_step_spec())
     action_spec = tensor_spec.from_spec(environment.action_spec())
     agent = build_agent(
-        time_step_spec, action_spec, num_epochs=num_epochs,
-        num_minibatches=num_minibatches, precision=precision, seed=seed,
-        frame_channels=frame_channels(env_name, time_step_spec.observation),
-        bonus=bonus,
+        time_step_spec, action_spec, num_epochs=config.num_epochs,
+        num_minibatches=config.num_minibatches, precision=config.precision,
+        seed=config.seed,
+        frame_channels=frame_channels(
+            config.env_name, time_step_spec.observation
+        ),
+        bonus=config.bonus,
     )
-
+    evaluator, episode_recorder = _evaluation(agent, config)
     return trainer.Trainer(
-        root_dir, agent, environment,
-        *_evaluation(
-            env_name, agent, num_eval_episodes, num_workers,
-            seed + _EVALUATION_SEED,
+        root_dir, agent, environment, config,
+        evaluator=evaluator,
+        episode_recorder=episode_recorder,
+        frames_per_step=_frames_per_step(config.env_name),
+        allow_config_change=allow_config_change,
+        progress=progress_lib.Progress(
+            config.num_iterations, enabled=config.progress,
+            env_name=config.env_name,
         ),
-        rollout_length=rollout_length, eval_interval=eval_interval, seed=seed,
-        num_iterations=num_iterations,
-        frames_per_step=_frames_per_step(env_name),
-        progress=recorder.Progress(
-            num_iterations, enabled=progress,
-            env_name=env_name if isinstance(env_name, str) else '',
-        ),
-        **settings,
     )
   except BaseException:
     environment.close()
@@ -283,13 +250,22 @@ def build_trainer(
 
 
 def _environments(
-    env_name, num_environments, num_workers, kind, seed, num_groups
+    root_dir: str,
+    config: config_lib.TrainConfig,
+    compute_config: config_lib.ComputeConfig,
 ):
   """The environments to learn from, as one batched `PyEnvironment`."""
-  if kind == 'tf_agents':
-    return single.make_parallel(env_name, num_environments, seed)
+  seed = _environments_seed(
+      config.seed, checkpoints.latest_iteration(root_dir)
+  )
+  num_environments = config.num_parallel_environments
+  if config.parallel_environments == 'tf_agents':
+    return single.make_parallel(config.env_name, num_environments, seed)
   return sharded.ShardedPyEnvironment(
-      env_name, num_environments, num_workers, seed, num_groups=num_groups
+      config.env_name, num_environments, config.num_workers, seed,
+      num_groups=_number_of_groups(
+          root_dir, compute_config, num_environments, config.num_workers
+      ),
   )
 
 
@@ -311,12 +287,14 @@ def frame_channels(env_name: str, observation_spec) -> int:
   return observation_spec.shape[-1] // stacked_frames
 
 
-def _evaluation(env_name, agent, num_episodes, num_workers, seed):
+def _evaluation(agent, config: config_lib.TrainConfig):
   """Plays and films episodes, with environments and actions of their own.
 
   Returns:
     An `Evaluator`, and an `EpisodeRecorder`; None where nothing is to be seen.
   """
+  env_name, num_episodes = config.env_name, config.num_eval_episodes
+  num_workers, seed = config.num_workers, config.seed + _EVALUATION_SEED
   # A generator of its own: evaluations leave training as it is.
   generator = tf.random.Generator.from_seed(seed)
   policy = rnd_ppo_policy.RNDPPOPolicy(

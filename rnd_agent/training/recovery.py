@@ -58,6 +58,20 @@ class SafeCollector:
     self.restarts = 0
     self.episodes_cut = 0  # Where making anew was not exact.
 
+  @property
+  def num_groups(self) -> int:
+    """Groups of environments that are stepped in turn."""
+    return len(getattr(self._environment, 'groups', (None,)))
+
+  @property
+  def state_variables(self) -> list[tf.Variable]:
+    """For a checkpoint: the recurrent states, see `store_states`."""
+    return self._collector.state_variables
+
+  def store_states(self) -> None:
+    """Puts the recurrent states where a checkpoint finds them."""
+    self._collector.store_states()
+
   def collect(self) -> rollout_lib.Rollout:
     """A rollout; see `Collector.collect`.
 
@@ -113,7 +127,8 @@ class SafeCollector:
     key = (error.worker, error.environment)
     self._failures[key] = self._failures.get(key, 0) + 1
     if not self._can_restore or self._failures[key] >= _TOO_MANY:
-      self._in_the_middle = True  # Of them nothing can be asked now.
+      # The workers are gone: the state saved when the rollout began is used.
+      self._in_the_middle = True
       raise error
     self.restarts += 1
     self._note(f'{_first_line(error)}; {what}')

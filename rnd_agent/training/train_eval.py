@@ -103,9 +103,7 @@ def _run(root_dir: str, allow_config_change: bool, config: TrainConfig):
   from rnd_agent.training import builders
 
   try:
-    run = builders.build_trainer(
-        root_dir, allow_config_change=allow_config_change, **vars(config)
-    )
+    run = builders.build_trainer(root_dir, config, allow_config_change)
   except (ConfigError, UnknownEnvironmentError):
     raise
   except ValueError as error:  # What only shows when the parts are built.

@@ -8,13 +8,11 @@ import math
 from typing import Sequence
 
 from rnd_agent.common import wording
+from rnd_agent.runs import metrics as metrics_lib
 from rnd_agent.runs import run_folder
 from rnd_agent.viewing import curves
 
-_RESULTS = (
-    'iteration', 'env_steps', 'hours', 'episode_return_mean',
-    'episode_return_max', 'rooms_discovered', 'furthest_x_max',
-)
+_RESULTS = ('iteration', 'env_steps', 'hours', *metrics_lib.RESULTS)
 
 
 def table(

@@ -10,35 +10,16 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
+from rnd_agent.runs import metrics as metrics_lib
 from rnd_agent.viewing import curves
 from rnd_agent.viewing import figures
 
+# Columns that may be the horizontal axis, and what it is called.
 X_LABELS = {
-    'frames': 'frames of the game',
-    'env_steps': 'agent steps',
-    'hours': 'hours of training',
-    'iteration': 'iterations',
-}
-# What the panels are called; other columns by their own name.
-_TITLES = {
-    'episode_return_mean': 'score, mean of the last 100 episodes',
-    'episode_return_max': 'score, best of the last 100 episodes',
-    'episode_length_mean': 'length of episodes, agent steps',
-    'rooms_discovered': '{places} discovered',
-    'rooms_mean': '{places} per episode',
-    'furthest_x_mean': 'furthest x of an episode, pixels',
-    'furthest_x_max': 'furthest x, pixels',
-    'intrinsic_reward_mean': 'intrinsic reward',
-    'entropy': 'entropy of the policy, nats',
-    'explained_variance_int': 'explained variance of V_int',
-    'explained_variance_ext': 'explained variance of V_ext',
-    'loss_predictor': 'loss of the predictor',
-    'loss_value_int': 'loss of V_int',
-    'approx_kl': 'KL of an update, nats',
-    'steps_per_second': 'agent steps per second',
+    name: metrics_lib.BY_NAME[name].title
+    for name in ('frames', 'env_steps', 'hours', 'iteration')
 }
 _COLUMNS = 2
-_COUNTS = ('rooms_discovered', 'furthest_x_max')
 _STYLES = ('-', '--', ':', '-.')  # Of ten lines each, in ten colours.
 _LEGEND_TITLE = 'interquartile mean, 95 % bootstrap interval'
 
@@ -73,8 +54,7 @@ def figure(
   )
   for axis, metric in zip(axes.flat, metrics):
     _draw_panel(axis, panels[metric], metric)
-    title = _TITLES.get(metric, metric).replace('{places}', places)
-    axis.set_title(title, fontsize=9, loc='left')
+    axis.set_title(_title(metric, places), fontsize=9, loc='left')
     figures.tidy(axis, x == 'hours')
   for axis in axes.flat[len(metrics):]:
     axis.set_visible(False)
@@ -93,6 +73,12 @@ def figure(
   return drawing
 
 
+def _title(metric: str, places: str) -> str:
+  """What a panel is called; by its column where the registry has no row."""
+  row = metrics_lib.BY_NAME.get(metric)
+  return row.titled(places) if row else metric
+
+
 def _draw_panel(axis, lines: Sequence[curves.Curve], metric: str) -> None:
   from matplotlib import ticker
 
@@ -102,7 +88,7 @@ def _draw_panel(axis, lines: Sequence[curves.Curve], metric: str) -> None:
     if line.low is not None:
       axis.fill_between(line.x, line.low, line.high, alpha=0.2, linewidth=0,
                         color=color)
-  if metric in _COUNTS:
+  if metric in metrics_lib.BY_NAME and metrics_lib.BY_NAME[metric].whole:
     axis.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   known = np.concatenate([line.y for line in lines])
   known = known[np.isfinite(known)]

@@ -14,6 +14,7 @@ from typing import Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from rnd_agent.common import wording
+from rnd_agent.runs import metrics as metrics_lib
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import operative_config
 from rnd_agent.viewing import aggregate
@@ -33,8 +34,6 @@ _NO_DIFFERENCE = (
 # What differs is named in this order, all other settings after it.
 _ORDER = ('train_eval.env_name', 'train_eval.', 'RNDConfig.', 'PPOConfig.',
           'EnvironmentConfig.')
-# Episodes in a score.
-WINDOW = 100
 _SCORE = 'episode_return_mean'
 _ENV_NAME = 'train_eval.env_name'
 _MACHINES_OWN = ('ComputeConfig.', 'ShardedPyEnvironment.')
@@ -245,7 +244,8 @@ def has_reached(
   """
   if target is None or not all(n in columns for n in ('episodes', _SCORE)):
     return False
-  return columns['episodes'][-1] >= WINDOW and columns[_SCORE][-1] >= target
+  is_full = columns['episodes'][-1] >= metrics_lib.WINDOW
+  return is_full and columns[_SCORE][-1] >= target
 
 
 def _is_at_its_target(run: Run) -> bool:

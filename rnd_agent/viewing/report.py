@@ -16,6 +16,7 @@ import numpy as np
 
 from rnd_agent.common import film_files
 from rnd_agent.common import wording
+from rnd_agent.runs import metrics as metrics_lib
 from rnd_agent.runs import run_folder
 from rnd_agent.viewing import curve_panels
 from rnd_agent.viewing import curves
@@ -113,20 +114,14 @@ def page(
 def _facts(run: curves.Run) -> str:
   """The run's last row in large numbers."""
   facts = []
-  episodes = run.columns.get('episodes', [curves.WINDOW])[-1]
-  window = int(np.nanmin([episodes, curves.WINDOW]))
-  of = f'of {window} episodes' if window != 1 else 'of one episode'
+  episodes = run.columns.get('episodes', [metrics_lib.WINDOW])[-1]
+  window = int(np.nanmin([episodes, metrics_lib.WINDOW]))
+  of = f'{window} episodes' if window != 1 else 'one episode'
   places = curves.place_word([run])
-  for name, what in (
-      ('iteration', 'iterations'),
-      ('frames', 'frames'),
-      ('hours', 'hours of training'),
-      ('episode_return_mean', f'score, mean {of}'),
-      ('episode_return_max', f'score, best {of}'),
-      ('rooms_discovered', f'{places} discovered'),
-      ('furthest_x_max', 'furthest x, pixels'),
-      ('steps_per_second', 'agent steps per second'),
+  for name in (
+      'iteration', 'frames', 'hours', *metrics_lib.RESULTS, 'steps_per_second'
   ):
+    what = metrics_lib.BY_NAME[name].titled(places, of)
     value = run.columns.get(name, [float('nan')])[-1]
     if value == value:
       form = wording.hours if name == 'hours' else wording.number

@@ -253,3 +253,8 @@ class Fragile(Walk):
 
 def fragile(folder, failures, seed):
   return Fragile(folder, failures)
+
+
+# For configs: 'gymnasium:toy_environments:Unrepeatable-v0'.
+for _class in (Unrepeatable, Undrawable, FatalToDraw):
+  gymnasium.register(f'{_class.__name__}-v0', _class)
