@@ -4,14 +4,17 @@ import ctypes
 import gc
 import pathlib
 import sys
+from unittest import mock
 
 import gin
 import pytest
 
 _HERE = pathlib.Path(__file__).resolve().parent
-# For the scripts, the benchmarks and the toy environments, which environments'
+# The scripts, the benchmarks, and the toy environments, which the environments'
 # processes import as well.
-sys.path[:0] = [str(_HERE.parent), str(_HERE), str(_HERE / 'environments')]
+sys.path[:0] = [str(path) for path in (
+    _HERE.parent, _HERE.parent / 'benchmarks', _HERE, _HERE / 'environments'
+)]
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +44,16 @@ def _forget_graphs():
   gradients = ops.gradient_registry._registry
   for name in [n for n in gradients if n.startswith('CustomGradient-')]:
     del gradients[name]
+
+
+@pytest.fixture
+def no_export(request):
+  """Runs end without exporting their policies, which takes seconds.
+
+  A test that looks at what is exported is marked `exports`.
+  """
+  if request.node.get_closest_marker('exports'):
+    yield
+    return
+  with mock.patch('rnd_agent.training.export.export_policies'):
+    yield

@@ -74,6 +74,8 @@ policy_saver.PolicySaver(agent.policy).save(sys.argv[1])
   # No trace of this package: another folder, and the import refused.
   runner = f'''
 import sys
+
+pytestmark = pytest.mark.slow
 sys.modules['rnd_agent'] = None
 sys.argv[0] = 'run_exported_policy.py'
 exec(open(r'{_ROOT}/examples/run_exported_policy.py').read())

@@ -284,6 +284,7 @@ def wait_until_gone(pids):
   assert not any(map(is_alive, pids))
 
 
+@pytest.mark.slow
 def test_workers_die_with_a_killed_parent():
   # One worker waits for work, the other sleeps in a step.
   parent, pids = run_parent('env.step(np.array([0, 2]))')
@@ -294,6 +295,7 @@ def test_workers_die_with_a_killed_parent():
   wait_until_gone(pids)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_program_that_forgets_to_close():
   parent, pids = run_parent('')
   assert parent.wait(20) == 0
@@ -301,6 +303,7 @@ def test_workers_end_with_a_program_that_forgets_to_close():
   wait_until_gone(pids)
 
 
+@pytest.mark.slow
 def test_a_forked_copy_does_not_end_the_workers():
   then = (
       'if os.fork() == 0: sys.exit(0)\n'
@@ -327,6 +330,7 @@ def test_workers_do_not_load_tensorflow():
     assert int(kilobytes[1]) < 150_000
 
 
+@pytest.mark.slow
 def test_the_user_script_is_not_run_again(tmp_path):
   script = tmp_path / 'script.py'
   script.write_text(

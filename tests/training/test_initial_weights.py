@@ -15,6 +15,8 @@ from rnd_agent.settings import gin_files
 from rnd_agent.training import builders
 from rnd_agent.training import train_eval as train_eval_lib
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('no_export')]
+
 _BINDINGS = (
     "train_eval.env_name = 'toy:Corridor'",
     'train_eval.num_workers = 1',
@@ -29,13 +31,6 @@ _BINDINGS = (
     'RandomNetworkDistillation.predictor_hidden_units = (8,)',
     'PPOConfig.learning_rate = 0.01',
 )
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
 
 
 def _parse(*bindings):

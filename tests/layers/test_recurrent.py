@@ -38,7 +38,10 @@ def _compiled(request):
   return tf.function if request.param == 'compiled' else lambda f: f
 
 
-@pytest.fixture(params=list(_CORES), name='core')
+@pytest.fixture(name='core', params=[
+    name if name == 'gru' else pytest.param(name, marks=pytest.mark.slow)
+    for name in _CORES
+])
 def _core(request):
   return _CORES[request.param]
 

@@ -16,7 +16,7 @@ from rnd_agent.learning import compute
 from rnd_agent.learning import rollout as rollout_lib
 from rnd_agent.training import builders
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _FRAMES = tf.TensorSpec([36, 36, 2], tf.uint8)
 _ACTIONS = tensor_spec.BoundedTensorSpec([], tf.int64, 0, 3)
 
@@ -81,6 +81,7 @@ def _undivided():
   return train(agent, make_rollout(agent))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('settings', [
     dict(lanes=2), dict(lanes=5, micro_batch_size=6),
     dict(lanes=1, micro_batch_size=5), dict(devices=['CPU:0'], lanes=3),
@@ -101,6 +102,7 @@ def test_every_stage_is_traced_once():
     assert stage.graph.experimental_get_tracing_count() == 1, name
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near_float32():
   """One iteration from equal weights: bonus within 5 %, losses within 5 %.
 
@@ -171,6 +173,7 @@ print('the same')
 '''
 
 
+@pytest.mark.slow
 def test_two_devices_share_a_minibatch():
   """The path of several GPUs, on a processor cut into two devices."""
   result = subprocess.run(

@@ -8,13 +8,14 @@ import csv
 import pathlib
 from unittest import mock
 
-import gin
 import pytest
 
 from rnd_agent.settings import gin_files
 from rnd_agent.training import builders  # noqa: F401, registers for gin
 from rnd_agent.training import evaluation
 from rnd_agent.training import train_eval as train_eval_lib
+
+pytestmark = pytest.mark.slow
 
 _CORES = {
     'gru': (),  # As in the config.
@@ -28,17 +29,10 @@ _CORES = {
     ),
     'none': ('ActorCriticNetwork.core = None',),
 }
-_CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'recall.gin'
+_CONFIG = pathlib.Path(__file__).resolve().parents[2] / 'configs' / 'recall.gin'
 _BINDINGS = (
     'train_eval.num_workers = 1', 'train_eval.checkpoint_interval = 1000',
 )
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
 
 
 def _final_return(folder, seed, core, *bindings):

@@ -3,10 +3,12 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import cv2
 import gin
@@ -25,7 +27,14 @@ from rnd_agent.training import summaries
 from rnd_agent.training import train_eval as train_eval_lib
 from rnd_agent.training import trainer
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures('no_export')
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_NETWORKS = (
+    'ActorCriticNetwork.fc_layer_params = (16, 16)',
+    'RandomNetworkDistillation.feature_dim = 8',
+    'RandomNetworkDistillation.predictor_hidden_units = (8,)',
+)
 _BINDINGS = (
     "train_eval.env_name = 'toy:Corridor'",
     'train_eval.num_parallel_environments = 4',
@@ -38,9 +47,7 @@ _BINDINGS = (
     'train_eval.eval_interval = 2',
     'train_eval.num_eval_episodes = 2',
     'train_eval.checkpoint_interval = 1',
-    'ActorCriticNetwork.fc_layer_params = (16, 16)',
-    'RandomNetworkDistillation.feature_dim = 8',
-    'RandomNetworkDistillation.predictor_hidden_units = (8,)',
+    *_NETWORKS,
 )
 _SETTINGS = dict(
     env_name='toy:Corridor', num_parallel_environments=4, num_workers=1,
@@ -51,15 +58,24 @@ _SETTINGS = dict(
 )
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
+@pytest.fixture(name='finished', scope='module')
+def _finished(tmp_path_factory):
+  """A run of two iterations. Do not write there."""
+  folder = tmp_path_factory.mktemp('finished')
+  with mock.patch('rnd_agent.training.export.export_policies'):
+    _train(folder)
+  return folder
+
+
+@pytest.fixture(name='run_folder')
+def _run_folder(finished, tmp_path):
+  """A copy of a run of two iterations."""
+  return shutil.copytree(finished, tmp_path / 'run')
 
 
 def _trainer(folder, **settings):
   folder.mkdir(exist_ok=True)
+  gin_files.parse([], _NETWORKS)
   return builders.build_trainer(
       str(folder), config_lib.TrainConfig(**{**_SETTINGS, **settings})
   )
@@ -84,6 +100,7 @@ def _tags(folder):
   return tags
 
 
+@pytest.mark.exports
 def test_a_run_writes_its_folder_and_resumes(tmp_path):
   _train(tmp_path)
   assert [r['iteration'] for r in _rows(tmp_path)] == ['1', '2']
@@ -156,6 +173,7 @@ def test_tensorboard_holds_the_tags_of_the_rows_and_no_more(tmp_path):
   assert not any(name.startswith('ActorCritic') for name in values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('interval, films', [
     ('0', []),
     ('1', ['iteration-1.mp4', 'iteration-2.mp4']),
@@ -179,15 +197,15 @@ def test_films_at_their_own_interval(tmp_path, interval, films):
     assert data.startswith(b'GIF8') and int(width) > int(height) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('environment, line', [
     ('Undrawable', 'no films of this environment: pygame is not installed'),
     ('FatalToDraw', 'film left out: environment worker 0 '),
 ])
 def test_an_environment_that_cannot_be_drawn_here_still_trains(
-    tmp_path, monkeypatch, capfd, environment, line
+    tmp_path, capfd, environment, line
 ):
   """Even if drawing it ends the process."""
-  monkeypatch.syspath_prepend(str(_ROOT / 'tests' / 'environments'))
   _trainer(
       tmp_path, env_name=f'gymnasium:toy_environments:{environment}-v0',
       video_interval=1,
@@ -196,6 +214,7 @@ def test_an_environment_that_cannot_be_drawn_here_still_trains(
   assert len(_rows(tmp_path)) == 2 and not list((tmp_path / 'videos').iterdir())
 
 
+@pytest.mark.slow
 def test_places_hold_every_step(tmp_path):
   _train(tmp_path, 'EnvironmentConfig.max_episode_steps = 5')
   _train(tmp_path, 'EnvironmentConfig.max_episode_steps = 5',
@@ -241,29 +260,27 @@ def test_a_checkpoint_restores_everything(tmp_path):
   assert second._session._get_state() == first._session._get_state()
 
 
-def test_checkpoints_hold_the_target_and_both_statistics(tmp_path):
-  _trainer(tmp_path).run()
+def test_checkpoints_hold_the_target_and_both_statistics(finished):
   names = {name for name, _ in tf.train.list_variables(
-      str(tmp_path / 'checkpoints' / 'iteration-2'))}
+      str(finished / 'checkpoints' / 'iteration-2'))}
   for part in ('actor_critic', 'predictor', 'target', 'optimizer', 'generator',
                'rnd_observations', 'rnd_returns', 'progress', 'train_step',
                'environments'):
     assert any(name.startswith(part + '/') for name in names), part
 
 
-def test_another_architecture_is_one_clear_error(tmp_path):
-  _train(tmp_path)
-  before = (tmp_path / 'metrics.csv').read_bytes()
+def test_another_architecture_is_one_clear_error(run_folder):
+  before = (run_folder / 'metrics.csv').read_bytes()
   with pytest.raises(gin_files.ConfigError) as error:
-    _train(tmp_path, 'ActorCriticNetwork.fc_layer_params = (16, 24)')
+    _train(run_folder, 'ActorCriticNetwork.fc_layer_params = (16, 24)')
   assert 'fc_layer_params = (16, 24) (was (16, 16))' in str(error.value)
   assert '--allow_config_change' in str(error.value)
   assert '\n' not in str(error.value).partition('\n  In call')[0]
   # Insisting does not help where the weights do not fit.
   gin_files.parse([], ['ActorCriticNetwork.fc_layer_params = (16, 24)'])
   with pytest.raises(checkpoints.CheckpointError, match='cannot be restored'):
-    train_eval_lib.train_eval(str(tmp_path), allow_config_change=True)
-  assert (tmp_path / 'metrics.csv').read_bytes() == before
+    train_eval_lib.train_eval(str(run_folder), allow_config_change=True)
+  assert (run_folder / 'metrics.csv').read_bytes() == before
 
 
 def _truncate(path):
@@ -287,51 +304,55 @@ def _replace_by_a_link(path):
     (lambda path: path.unlink(), 'is missing'), (_replace_by_a_link, 'a link'),
 ])
 @pytest.mark.parametrize('file', ['data-00000-of-00001', 'index'])
-def test_a_damaged_checkpoint_is_named_and_passed_over(
-    tmp_path, capsys, damage, cause, file
-):
-  _train(tmp_path)
-  before = _rows(tmp_path)
-  damage(tmp_path / 'checkpoints' / f'iteration-2.{file}')
-  capsys.readouterr()
-  _train(tmp_path, 'train_eval.num_iterations = 3')
+def test_damage_to_a_checkpoint_is_seen(run_folder, damage, cause, file):
+  folder = run_folder / 'checkpoints'
+  damage(folder / f'iteration-2.{file}')
+  newest, older = checkpoints.newest_first(str(folder))
+  assert newest.iteration == 2 and cause in newest.damage
+  assert older.iteration == 1 and older.damage is None
+
+
+def test_a_damaged_checkpoint_is_named_and_passed_over(run_folder, capsys):
+  before = _rows(run_folder)
+  _flip_a_bit(run_folder / 'checkpoints' / 'iteration-2.data-00000-of-00001')
+  _train(run_folder, 'train_eval.num_iterations = 3')
   output = capsys.readouterr().out
-  assert 'iteration-2 is damaged' in output and cause in output
+  assert 'iteration-2 is damaged' in output and 'has changed' in output
   assert 'at iteration 2' in output
-  rows = _rows(tmp_path)
+  rows = _rows(run_folder)
   assert [r['iteration'] for r in rows] == ['1', '2', '3']
   assert rows[1]['loss_policy'] == before[1]['loss_policy']
   assert rows[0] == before[0]
 
 
-def test_nothing_is_overwritten_where_no_checkpoint_is_intact(tmp_path):
-  _train(tmp_path)
-  folder = tmp_path / 'checkpoints'
+def test_nothing_is_overwritten_where_no_checkpoint_is_intact(run_folder):
+  folder = run_folder / 'checkpoints'
   for path in folder.glob('*.json'):
     path.write_text('{"../run.json": [1, "x"]}')
   before = sorted(p.name for p in folder.iterdir())
   for _ in range(2):
     with pytest.raises(checkpoints.CheckpointError, match='none|no checkpoint'):
-      _train(tmp_path)
+      _train(run_folder)
   assert sorted(p.name for p in folder.iterdir()) == before
-  assert len(_rows(tmp_path)) == 2
+  assert len(_rows(run_folder)) == 2
 
 
-def test_what_an_interrupted_save_leaves_does_not_count(tmp_path, capsys):
-  _train(tmp_path)
-  folder = tmp_path / 'checkpoints'
+@pytest.mark.slow
+def test_what_an_interrupted_save_leaves_does_not_count(run_folder, capsys):
+  folder = run_folder / 'checkpoints'
   (folder / 'iteration-3.data-00000-of-00001').write_bytes(b'half')
   (folder / 'iteration-3.sha256.json.partial-7').write_bytes(b'')
   (folder / 'iteration-3_temp').mkdir()
-  _train(tmp_path, 'train_eval.num_iterations = 4')
+  _train(run_folder, 'train_eval.num_iterations = 4')
   assert 'iteration-3.sha256.json is missing' in capsys.readouterr().out
   names = sorted(p.name for p in folder.iterdir())
   assert not [n for n in names if 'temp' in n or 'partial' in n]
   assert 'iteration-3.sha256.json' in names
-  assert checkpoints.latest_iteration(str(tmp_path)) == 4
-  assert [r['iteration'] for r in _rows(tmp_path)] == list('1234')
+  assert checkpoints.latest_iteration(str(run_folder)) == 4
+  assert [r['iteration'] for r in _rows(run_folder)] == list('1234')
 
 
+@pytest.mark.slow
 def test_only_the_last_checkpoints_are_kept(tmp_path):
   _train(tmp_path, 'train_eval.num_iterations = 5',
          'train_eval.checkpoints_to_keep = 2')
@@ -339,20 +360,22 @@ def test_only_the_last_checkpoints_are_kept(tmp_path):
   assert names == {'iteration-4', 'iteration-5'}
 
 
-def test_another_game_is_refused_and_other_numbers_are_named(tmp_path, capsys):
-  _train(tmp_path)
+@pytest.mark.slow
+def test_another_game_is_refused_and_other_numbers_are_named(
+    run_folder, capsys
+):
   for binding in ("train_eval.env_name = 'toy:Recall'",
                   'train_eval.num_parallel_environments = 8'):
     with pytest.raises(gin_files.ConfigError, match='holds another run'):
-      _train(tmp_path, binding)
+      _train(run_folder, binding)
   capsys.readouterr()
-  _train(tmp_path, 'train_eval.num_iterations = 3', 'train_eval.seed = 7',
+  _train(run_folder, 'train_eval.num_iterations = 3', 'train_eval.seed = 7',
          'RNDConfig.discount_int = 0.9')
   output = capsys.readouterr().out
   assert 'train_eval.seed = 7 (was 1)' in output
   assert 'RNDConfig.discount_int = 0.9 (was 0.99)' in output
   assert 'num_iterations' not in output
-  assert len(_rows(tmp_path)) == 3
+  assert len(_rows(run_folder)) == 3
 
 
 def _steps(folder, tag='return/episode_return_mean'):
@@ -364,6 +387,7 @@ def _steps(folder, tag='return/episode_return_mean'):
   ]
 
 
+@pytest.mark.slow
 def test_tensorboard_continues_without_a_doubled_step(tmp_path):
   # Long enough that an episode has ended at the first record.
   limit = 'EnvironmentConfig.max_episode_steps = 4'
@@ -387,6 +411,7 @@ def _failing(error, calls=None):
   return fail
 
 
+@pytest.mark.exports
 def test_what_is_not_training_may_fail(tmp_path, monkeypatch, capsys):
   """Each is told of once, and training goes on."""
   run = _trainer(
@@ -427,6 +452,7 @@ def test_what_is_not_training_may_fail(tmp_path, monkeypatch, capsys):
   assert len(written) == 2
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_a_kill_has_cut_short_is_made_up_for(tmp_path):
   class Killed(BaseException):
     pass
@@ -442,6 +468,7 @@ def test_an_evaluation_that_a_kill_has_cut_short_is_made_up_for(tmp_path):
   assert _steps(tmp_path / 'eval', 'return/episode_length_mean') == [64, 96]
 
 
+@pytest.mark.slow
 def test_any_other_error_ends_the_run_saved(tmp_path, monkeypatch, capsys):
   run = _trainer(
       tmp_path, num_iterations=5, checkpoint_interval=100,
@@ -464,6 +491,7 @@ def test_any_other_error_ends_the_run_saved(tmp_path, monkeypatch, capsys):
   assert [r['iteration'] for r in _rows(tmp_path)] == list('1234')
 
 
+@pytest.mark.slow
 def test_the_end_of_a_terminal_saves(tmp_path, monkeypatch):
   """The shell and the kernel both tell of it; nohup says not to mind."""
   settings = dict(num_iterations=5, checkpoint_interval=100)
@@ -509,6 +537,7 @@ def test_a_refused_start_changes_nothing(tmp_path, file):
   assert _contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_no_run(tmp_path, monkeypatch, capsys):
   save, full_at = tf.train.Checkpoint.write, {'iteration-2'}
 
@@ -554,6 +583,7 @@ def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
   assert [r['iteration'] for r in _rows(tmp_path)] == ['1', '2']
 
 
+@pytest.mark.slow
 def test_target_return_stops_the_run(tmp_path):
   _train(tmp_path, 'train_eval.num_iterations = 0',
          'train_eval.target_return = -1.0', 'train_eval.eval_interval = 0',
@@ -587,6 +617,7 @@ def test_the_environments_are_reset_after_the_random_agent(tmp_path):
   assert run._agent.rnd.observation_normalizer.count.numpy() == 32 * 3
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_repeat_its_beginning(tmp_path, monkeypatch):
   """Environments that do not come back get other seeds.
 
@@ -614,6 +645,7 @@ def test_a_resumed_run_does_not_repeat_its_beginning(tmp_path, monkeypatch):
   assert not np.isclose(starts[0], starts[1]).any()
 
 
+@pytest.mark.slow
 def test_groups_of_environments_train_and_evaluate(tmp_path):
   _train(tmp_path, 'ComputeConfig.environment_groups = 2')
   assert len(_rows(tmp_path)) == 2
@@ -635,6 +667,7 @@ def test_equal_seeds_train_equally(tmp_path):
       )
 
 
+@pytest.mark.slow
 def test_other_seeds_train_otherwise(tmp_path):
   for seed in (1, 2):
     (tmp_path / str(seed)).mkdir()
@@ -662,6 +695,7 @@ def _wait_for_rows(folder, number, process):
   raise AssertionError(process.communicate())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_exits_with_status_0(tmp_path, number):
   process = _start(
@@ -689,6 +723,7 @@ def test_a_signal_saves_and_exits_with_status_0(tmp_path, number):
   )
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_line_and_the_run_goes_on(tmp_path):
   import psutil
 

@@ -1,15 +1,11 @@
 """The comparison of two arms, without training: plan, table, curves."""
 
-import pathlib
-import sys
 
+import exploration  # noqa: E402
 import numpy as np
 import pytest
 
 from rnd_agent.runs import tables
-
-sys.path.append(str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
-import exploration  # noqa: E402
 
 
 def _run(folder, returns, steps=100):

@@ -192,6 +192,7 @@ def test_by_default_it_is_keras_adam_itself():
   assert type(_agent()._optimizer) is tf.keras.optimizers.Adam
 
 
+@pytest.mark.slow
 def test_groups_of_equal_rates_train_as_one_rate_does():
   results = []
   for groups in (False, True):

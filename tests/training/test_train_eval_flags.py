@@ -17,7 +17,7 @@ from rnd_agent.environments.errors import UnknownEnvironmentError
 from rnd_agent.settings.gin_files import ConfigError
 from rnd_agent.training import train_eval as train_eval_lib
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _SIZES = {
     'env_name': 'atari:Venture',
     'num_parallel_environments': 12,
@@ -28,13 +28,6 @@ _SIZES = {
     'eval_interval': 0,
     'seed': 0,
 }
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
 
 
 def _error(**changes):

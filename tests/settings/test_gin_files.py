@@ -57,13 +57,6 @@ class Derived(_Base):
     self.colour = colour
 
 
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 def _error(*bindings, files=()):
   with pytest.raises(gin_files.ConfigError) as caught:
     gin_files.parse(files, bindings)

@@ -13,7 +13,9 @@ from examples import own_bonus
 from rnd_agent import config as config_lib
 from rnd_agent.learning import rollout as rollout_lib
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures('no_export')
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _FIRST, _MID = rollout_lib.FIRST, rollout_lib.MID
 _BONUS = 'train_eval.bonus = @examples.own_bonus.ViewCounts'
 _SMALL = (
@@ -64,6 +66,7 @@ def test_it_trains(runs):
   }
 
 
+@pytest.mark.slow
 def test_it_resumes_where_it_was(runs):
   """The counters travel with the checkpoint: all numbers are the same."""
   clock = ('wall_time_s', 'steps_per_second')
@@ -74,6 +77,7 @@ def test_it_resumes_where_it_was(runs):
   assert whole == resumed
 
 
+@pytest.mark.slow
 def test_it_plays_and_plots(runs, tmp_path):
   folder = shutil.copytree(runs / 'whole', tmp_path / 'whole')
   arguments = [f'--root_dir={folder}', '--episodes=1', '--max_steps=20']
@@ -98,6 +102,7 @@ def test_a_config_that_names_it_needs_trust(tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_another_bonus_is_another_run(runs, tmp_path):
   folder = shutil.copytree(runs / 'whole', tmp_path / 'whole')
   before = command_line.files(folder)

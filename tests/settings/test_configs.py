@@ -12,7 +12,9 @@ from rnd_agent.training import builders  # noqa: F401, registers for gin
 from rnd_agent.training import export
 from rnd_agent.training import train_eval as train_eval_lib
 
-_CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
+pytestmark = pytest.mark.slow
+
+_CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 # Bases, and what `test_end_to_end` trains.
 _NOT_ALONE = ('atari', 'rnd_ppo', 'smoke')
 _NEEDS = {

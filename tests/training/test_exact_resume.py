@@ -15,7 +15,9 @@ import tensorflow as tf
 
 from rnd_agent.environments import states
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TIMING = ('wall_time_s', 'steps_per_second')
 _CORES = {
     'cnn': (),

@@ -6,7 +6,6 @@ import pickle
 import shutil
 import struct
 import sys
-from unittest import mock
 import zlib
 
 import command_line
@@ -16,6 +15,8 @@ import tensorflow as tf
 from rnd_agent.environments import states
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import event_files
+
+pytestmark = pytest.mark.usefixtures('no_export')
 
 _STATE = 'environments/.ATTRIBUTES/py_state'
 _PROGRESS = 'progress/.ATTRIBUTES/py_state'
@@ -41,13 +42,6 @@ def _run(finished, tmp_path):
   """A copy, in a folder that holds nothing else."""
   shutil.copytree(finished, tmp_path / 'run')
   return tmp_path / 'run'
-
-
-@pytest.fixture(autouse=True, scope='module')
-def _no_export():
-  """It takes seconds, and is nothing that the folder could lead astray."""
-  with mock.patch('rnd_agent.training.export.export_policies'):
-    yield
 
 
 def _resume(folder, iterations=3):

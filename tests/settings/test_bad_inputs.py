@@ -22,13 +22,16 @@ from typing import NamedTuple
 from unittest import mock
 import zipfile
 
+if __name__ == '__main__':  # Under pytest conftest.py does it.
+  sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
 import command_line
 import numpy as np
 import pytest
 
 from rnd_agent.common import startup
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _DOCUMENT = _ROOT / 'docs' / 'bad_inputs.md'
 _TERABYTE = 2**40
 

@@ -11,7 +11,9 @@ import gin
 import psutil
 import pytest
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(name='folder', scope='module')

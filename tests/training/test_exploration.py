@@ -8,13 +8,14 @@ intrinsic coefficient 1 and 0.
 
 import csv
 
-import gin
 import numpy as np
 import pytest
 
 from rnd_agent.settings import gin_files
 from rnd_agent.training import builders  # noqa: F401, registers for gin
 from rnd_agent.training import train_eval as train_eval_lib
+
+pytestmark = pytest.mark.slow
 
 _BINDINGS = (
     "train_eval.env_name = 'toy:Corridor'",
@@ -30,13 +31,6 @@ _BINDINGS = (
     'RandomNetworkDistillation.feature_dim = 32',
     'RandomNetworkDistillation.predictor_hidden_units = (64,)',
 )
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
 
 
 def _train(folder, seed, intrinsic_coefficient, *more):

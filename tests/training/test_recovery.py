@@ -2,7 +2,6 @@
 
 import csv
 import os
-import pathlib
 import signal
 
 import gin
@@ -14,6 +13,8 @@ from rnd_agent.environments import errors
 from rnd_agent.settings import gin_files
 from rnd_agent.training import builders
 from rnd_agent.training import resume
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('no_export')]
 
 _SETTINGS = dict(
     env_name='CartPole-v1', num_parallel_environments=4, num_workers=2,
@@ -31,14 +32,8 @@ _TIMING = ('wall_time_s', 'steps_per_second', 'environment_restarts')
 
 
 @pytest.fixture(autouse=True)
-def _gin(monkeypatch):
-  monkeypatch.syspath_prepend(
-      str(pathlib.Path(__file__).parent / 'environments')
-  )
-  gin.clear_config()
+def _bindings():
   gin_files.parse([], _BINDINGS)
-  yield
-  gin.clear_config()
 
 
 def _trainer(folder, **settings):

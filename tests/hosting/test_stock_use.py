@@ -157,6 +157,7 @@ def test_five_updates_equal_stock_ppo_without_the_bonus(value_clipping):
 # ----------------------------------------------------------- drivers, buffers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('values_in_train', [False, True])
 @pytest.mark.parametrize('joint', [False, True])
 def test_a_step_driver_and_a_uniform_buffer(values_in_train, joint):
@@ -288,6 +289,7 @@ def test_a_py_driver():
   _assert_trains(agent, agent.preprocess_sequence(experience))
 
 
+@pytest.mark.slow
 def test_the_learner_with_minibatches(tmp_path):
   environment = _cartpole()
   agent = _agent(

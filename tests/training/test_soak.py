@@ -11,10 +11,11 @@ from unittest import mock
 import command_line
 import pytest
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_ROOT / 'benchmarks'))
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 import run_comparison  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_few_kills_and_nothing_is_left(tmp_path):

@@ -27,7 +27,7 @@ from rnd_agent.viewing import panel
 from rnd_agent.viewing import pictures
 from rnd_agent.viewing import report
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _HOSTILE = '<script>alert(1)</script>\'"&$x_$'
 
 

@@ -9,7 +9,7 @@ import pathlib
 import subprocess
 import sys
 
-_TESTS = pathlib.Path(__file__).resolve().parent
+_TESTS = pathlib.Path(__file__).resolve().parents[1]
 _TRAIN = """
 import gin
 from rnd_agent.training import builders

@@ -33,7 +33,7 @@ _KERAS = (
     "{'module': 'planted', 'class_name': 'f', 'config': {}, "
     "'registered_name': None}"
 )
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _SIZES = (
     'train_eval.num_parallel_environments = 4',
     'train_eval.num_workers = 1',
@@ -46,13 +46,6 @@ _SIZES = (
     'RandomNetworkDistillation.predictor_hidden_units = (8,)',
     'ActorCriticNetwork.fc_layer_params = (16, 16)',
 )
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
 
 
 def _train(folder, *bindings):
@@ -170,6 +163,7 @@ def test_it_restores_what_was_trained(trained, folder):
   player.close()
 
 
+@pytest.mark.slow
 def test_stacked_vectors_are_restored_and_scores_are_the_games(
     tmp_path, command, capsys
 ):
@@ -312,6 +306,7 @@ def test_an_episode_can_be_cut(folder):
   player.close()
 
 
+@pytest.mark.slow
 def test_recurrent_cores_carry_their_state(tmp_path, capsys):
   folder = _train(
       tmp_path / 'run', "train_eval.env_name = 'toy:Recall'",

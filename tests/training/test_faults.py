@@ -20,10 +20,11 @@ from rnd_agent.runs import run_files
 from rnd_agent.training import builders
 from rnd_agent.training import collector
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_ROOT / 'tests' / 'environments'))
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 import toy_environments  # noqa: E402
+
+pytestmark = pytest.mark.slow
 
 _SMALL_FILES = 4096  # bytes, with which a disk counts as full
 

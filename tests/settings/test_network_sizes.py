@@ -13,14 +13,6 @@ from rnd_agent.settings import gin_files
 from rnd_agent.settings import network_sizes
 from rnd_agent.training import builders  # noqa: F401, registers for gin
 
-
-@pytest.fixture(autouse=True)
-def _clean_gin():
-  gin.clear_config()
-  yield
-  gin.clear_config()
-
-
 _GRU = ('ActorCriticNetwork.core = @GRUCell()', 'GRUCell.units = 512')
 _LSTM = ('ActorCriticNetwork.core = [@LSTMCell(), @LSTMCell()]',
          'LSTMCell.units = 300')
