@@ -179,7 +179,8 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
       self._optimizer.build(self.trained_variables)
     self._compiled = {
         stage.__name__: self._lanes.compiled(stage) for stage in (
-            self._rewards, self._normalize, self._make_targets, self._learn
+            self._rewards, self._update_statistics, self._make_targets,
+            self._learn,
         )
     }
 
@@ -383,7 +384,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     return Iteration(raw_rewards_int, rewards_int, targets, loss_info)
 
   def train_rollout(self, rollout: rollout_lib.Rollout) -> tf_agent.LossInfo:
-    """`learn_from`, of which only the losses are wanted."""
+    """As `learn_from`; returns its losses alone."""
     return self.learn_from(rollout).loss_info
 
   def intrinsic_bonuses(self, rollout) -> tf.Tensor:
@@ -392,7 +393,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
 
   def update_statistics(self, rollout, raw_rewards_int) -> tf.Tensor:
     """Updates the bonus's statistics; normalized rewards, float32 `[B, T]`."""
-    return self._compiled['_normalize'](rollout, raw_rewards_int)
+    return self._compiled['_update_statistics'](rollout, raw_rewards_int)
 
   def make_targets(self, rollout, rewards_int) -> rollout_lib.Targets:
     """Advantages and returns of both streams, float32 `[B, T]`."""
@@ -408,7 +409,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
       return tf.zeros_like(rollout.rewards)
     return self._bonus.rewards(rollout.steps)
 
-  def _normalize(self, rollout, raw_rewards_int) -> tf.Tensor:
+  def _update_statistics(self, rollout, raw_rewards_int) -> tf.Tensor:
     """Updates the bonus's statistics; normalized rewards, float32 `[B, T]`."""
     if self._bonus is None:
       return tf.zeros_like(rollout.rewards)
@@ -498,7 +499,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     if outer_rank == 1:
       batched = nest_utils.batch_nested_tensors(experience)
     rollout = self._rollout_of(batched)
-    targets = self._make_targets(rollout, self._rewards_to_be(rollout))
+    targets = self._make_targets(rollout, self._rewards_after_update(rollout))
     info = trajectories.processed_info(
         dict(batched.policy_info, value_prediction=rollout.values_ext),
         self._training_batch(rollout, targets),
@@ -530,7 +531,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     rollout, rewards_int = None, None
     if self.update_normalizers_in_train:
       rollout = self._rollout_of(experience)
-      rewards_int = self._normalize(rollout, self._rewards(rollout))
+      rewards_int = self._update_statistics(rollout, self._rewards(rollout))
     if not self._compute_value_and_advantage_in_train:
       batch = self._batch_of_processed(experience)
       batch = batch._replace(old_log_probs=self._old_log_probs(
@@ -539,7 +540,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     else:
       if rollout is None:
         rollout = self._rollout_of(experience)
-        rewards_int = self._rewards_to_be(rollout)
+        rewards_int = self._rewards_after_update(rollout)
       batch = self._with_bonus_inputs(self._training_batch(
           rollout, self._make_targets(rollout, rewards_int)
       ))
@@ -571,8 +572,8 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
         rollout_lib.steps_per_sequence(self._sequence_length, rows),
     )
 
-  def _rewards_to_be(self, rollout) -> tf.Tensor:
-    """Intrinsic rewards as `_normalize` gives them; updates nothing."""
+  def _rewards_after_update(self, rollout) -> tf.Tensor:
+    """What `update_statistics` would return; changes nothing."""
     if self._bonus is None:
       return tf.zeros_like(rollout.rewards)
     return self._bonus.normalized_after_update(
@@ -619,8 +620,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     )
 
   def _with_bonus_inputs(self, batch):
-    """The batch with what every pass of the bonus's training reads, made once.
-    """
+    """Adds what is the same in every pass of the bonus's training."""
     if not batch.trains_bonus:
       return batch
     passes = self._num_epochs * self._bonus.training_proportion(
@@ -653,7 +653,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     )
 
   def _after_update(self, batch, rollout) -> None:
-    """What the host does behind its epochs: KL beta, own normalizers."""
+    """Adapts the KL penalty and updates PPO's own normalizers, as the host."""
     if self._initial_adaptive_kl_beta > 0:
       self._adapt_kl_beta(batch)
     if rollout is not None:

@@ -13,7 +13,7 @@ from tf_agents.utils import common
 
 from rnd_agent import config as config_lib
 from rnd_agent.common import machine
-from rnd_agent.learning import micro_batches as updates
+from rnd_agent.learning import micro_batches
 
 # Steps per forward and backward pass on a processor: activations stay in the
 # cache (measured: docs/performance.md).
@@ -27,7 +27,7 @@ def set_threads(config: config_lib.ComputeConfig) -> None:
     config: how many.
 
   Raises:
-    ValueError: TensorFlow runs already with other numbers than asked for.
+    ValueError: TensorFlow has started already, with other numbers.
   """
   on_gpu = bool(tf.config.list_physical_devices('GPU'))
   cores = machine.available_cores()
@@ -133,7 +133,7 @@ class Lanes:
     return share if size is None else min(size, share)
 
   def replicas(self, batch) -> tuple:
-    """A nest of tensors as each lane finds it: on its own device.
+    """Copies a nest of tensors to the device of every lane.
 
     Args:
       batch: nest of tensors on the first device.
@@ -149,10 +149,10 @@ class Lanes:
     return tuple(at[device] for device in self._devices)
 
   def accumulate(self, loss_of, batches: Sequence, parts: int, variables):
-    """`updates.accumulate` over the lanes.
+    """`micro_batches.accumulate` over the lanes.
 
     Args:
-      loss_of: takes one of `batches`, gives its `updates.LossFunction`.
+      loss_of: takes one of `batches`, gives its `micro_batches.LossFunction`.
       batches: of `replicas`.
       parts: how many parts the loss functions can compute.
       variables: what to differentiate with respect to.
@@ -161,7 +161,7 @@ class Lanes:
       `(gradients, {name: scalar})`.
     """
     losses = {id(batch): loss_of(batch) for batch in batches}
-    return updates.accumulate(
+    return micro_batches.accumulate(
         [losses[id(batch)] for batch in batches], parts, variables,
         self._devices, self._config.jit_compile,
     )

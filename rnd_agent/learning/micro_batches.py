@@ -1,10 +1,12 @@
-"""One update: epochs x minibatches of whole sequences, compiled.
+"""Minibatches, and the micro-batches that each is computed in.
 
-A minibatch is worked through in micro-batches, whose gradients are summed:
-each loss is a sum over its rows divided by the whole minibatch's count, so the
-parts add up to the whole exactly, while activations stay in the cache and
-memory does not grow with the minibatch. The micro-batches run in lanes: chains
-that do not wait for each other, on threads of one device or on several devices.
+A minibatch goes through the networks in micro-batches, whose gradients are
+summed. Each loss is a sum over its rows divided by the count of the whole
+minibatch, so the parts add up to the whole exactly. Activations of a small part
+stay in the processor's cache, and memory does not grow with the minibatch.
+
+Micro-batches run in lanes: chains of micro-batches that do not wait for each
+other, on the threads of one device or on several devices.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import tensorflow as tf
 
 from rnd_agent.learning import rollout as rollout_lib
 
-# Of an int32 scalar, the number of a part: `(loss, {name: scalar})`.
+# Takes the number of a part, int32; returns `(loss, {name: scalar})`.
 LossFunction = Callable[[tf.Tensor], tuple[tf.Tensor, dict[str, tf.Tensor]]]
 
 
@@ -26,8 +28,8 @@ class MicroBatch(NamedTuple):
   Attributes:
     batch: `TrainingBatch` of these sequences.
     count: float32 scalar, real steps of the whole minibatch.
-    share: part of the minibatch that this is, (0, 1]; for terms that are no
-      means over steps.
+    share: its share of the minibatch, (0, 1]; the factor of loss terms that
+      are not means over steps.
   """
 
   batch: rollout_lib.TrainingBatch
@@ -105,8 +107,8 @@ def in_micro_batches(
     micro_batch_size: steps per micro-batch at most; None: undivided.
 
   Returns:
-    int32 `[updates, micro-batches, sequences]`; undivided, too, where the
-    sizes are only known when it runs.
+    int32 `[updates, micro-batches, sequences]`. A minibatch whose size is
+    known only when the graph runs is one micro-batch.
   """
   sequences = order.shape[1]
   if micro_batch_size is None or sequences is None or not isinstance(
@@ -122,8 +124,8 @@ def random_subset(
 ) -> tf.Tensor:
   """Draws, without replacement, the steps that train the predictor.
 
-  Drawn before the forward pass, so that the rest is never computed. Rows that
-  don't count are taken only where the others don't suffice.
+  They are drawn before the forward pass, so that nothing is computed for the
+  others. Rows that do not count are drawn only if too few others are left.
 
   Args:
     mask: float32 `[n]`, 1 for observations that count.
@@ -156,8 +158,9 @@ def in_parts(
     size: rows of a part at most; None: one part.
 
   Returns:
-    `(int32 [parts, m], float32 [parts, m])`: the indices and 1, or 0 where one
-    is there only to fill up. One part where n is only known when it runs.
+    `(int32 [parts, m], float32 [parts, m])`: the indices, and their weights: 1,
+    or 0 for one that only fills the last part. If n is known only when the
+    graph runs, there is one part.
   """
   ones = tf.ones_like(indices, tf.float32)
   total = indices.shape[0]
@@ -222,8 +225,9 @@ def summed(
   wait for each other. In a compiled function each body is traced once.
 
   Args:
-    bodies: one per lane: int32 scalar, the number of the call, to a nest of
-      tensors of fixed shapes. All compute the same; they may differ in where.
+    bodies: one per lane; each takes the number of the call, an int32 scalar,
+      and returns a nest of tensors of fixed shapes. All compute the same, each
+      on the device of its lane.
     repetitions: how many calls, at least one.
     unroll: repeat in Python instead of in a compiled loop.
 

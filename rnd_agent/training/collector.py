@@ -14,9 +14,8 @@ from rnd_agent.hosting import policy as rnd_ppo_policy
 from rnd_agent.learning import compute
 from rnd_agent.learning import rollout as rollout_lib
 
-# Bytes: the widest vector register, and what is worth not being copied.
-_ALIGNMENT = 64
-_LARGE = 2**20
+_ALIGNMENT = 64  # bytes, the widest vector register
+_LARGE = 2**20  # bytes from which on an array is not copied
 
 
 class CollectionStopped(Exception):
@@ -217,7 +216,7 @@ class Collector:
     ]
 
   def start_over(self) -> None:
-    """Has the next rollout begin by resetting the environments."""
+    """Makes the next rollout begin by resetting the environments."""
     self._states = None
 
   def resume(self) -> None:
@@ -226,7 +225,7 @@ class Collector:
     self._observe(slice(0, self._batch), 0, time_step.observation,
                   time_step.step_type)
 
-  def take(self, actions) -> None:
+  def step_unrecorded(self, actions) -> None:
     """Steps all environments and records nothing.
 
     Args:
@@ -242,13 +241,13 @@ class Collector:
       self._environment.receive(index)
 
   def _for_environment(self, actions):
-    """What a Gaussian policy samples beyond the bounds is clipped for it."""
+    """Clips continuous actions, which a Gaussian samples beyond the bounds."""
     return tf.nest.map_structure(
         _within, actions, self._environment.action_spec()
     )
 
   def _abandon(self, t: int) -> None:
-    """Takes in what is under way, then raises."""
+    """Waits for the steps that were begun, then raises CollectionStopped."""
     if t > 0 and self._compact:
       for index in range(len(self._groups)):
         self._environment.receive(index)
@@ -261,7 +260,7 @@ class Collector:
     tf.nest.map_structure(copy, self._buffers.observations, observations)
     self._buffers.step_types[group, t] = step_types
 
-  def _now(self, group: slice, t: int):
+  def _policy_inputs(self, group: slice, t: int):
     """Observations and step types to act on."""
     return tf.nest.map_structure(
         lambda x: x[group, t],
@@ -271,7 +270,7 @@ class Collector:
   def _send(self, index: int, group: slice, t: int) -> None:
     """Acts on the group's observations of time t and begins the step."""
     recorded, self._states[index] = self._act(
-        *self._now(group, t), self._states[index]
+        *self._policy_inputs(group, t), self._states[index]
     )
 
     def store(buffer, value):
@@ -322,9 +321,9 @@ class Collector:
       )
 
   def _bootstrap(self, index: int, group: slice) -> None:
-    """V(o_T), which leaves the recurrent state where it is."""
+    """Records V(o_T); the recurrent state stays that before o_T."""
     values = self._evaluate(
-        *self._now(group, self._length), self._states[index]
+        *self._policy_inputs(group, self._length), self._states[index]
     )
     for buffer, value in zip(
         (self._buffers.values_ext, self._buffers.values_int), values
@@ -346,7 +345,7 @@ class Collector:
 
 
 def _by_environment(states: list[list]):
-  """States, a list per sequence of one per group, as `Rollout` has them."""
+  """The states of every sequence and group, in the order of `Rollout`."""
   def joined(*parts):
     return tf.concat(parts, axis=0)
 
@@ -369,7 +368,7 @@ def _zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
 
 
 def _as_tensor(array: np.ndarray) -> tf.Tensor:
-  """A tensor; of large arrays on their own memory, which must not change."""
+  """The array as a tensor. A large one shares its memory: do not change it."""
   if array.nbytes < _LARGE or array.dtype == np.bool_:
     return tf.convert_to_tensor(array)
   return tf.identity(  # Copies only to another device.
@@ -398,8 +397,8 @@ def random_steps(
       `PyEnvironment`; it is reset first.
     num_steps: per environment.
     rng: source of the actions.
-    on_observations: given the next observations `[B, ...]` of every step; in
-      TF-Agents' form the boundary rows' too.
+    on_observations: called with the next observations `[B, ...]` of every
+      step; in TF-Agents' form also with those of boundary rows.
     stop: asked before every step; True raises `CollectionStopped`.
 
   Raises:

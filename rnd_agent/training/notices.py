@@ -21,7 +21,7 @@ class Notices:
       note: told one line at a time.
     """
     self._note = note
-    self._said = {}
+    self._unsettled = {}
 
   def say_once(self, topic: str, text: str) -> None:
     """Says what is wrong, unless the same was said and is not settled.
@@ -32,13 +32,13 @@ class Notices:
     """
     # A process that was made anew has another number.
     text_without_numbers = re.sub(r'\(process \d+', '', text)
-    if self._said.get(topic) != text_without_numbers:
-      self._said[topic] = text_without_numbers
+    if self._unsettled.get(topic) != text_without_numbers:
+      self._unsettled[topic] = text_without_numbers
       self._note(text)
 
   def settle(self, topic: str) -> None:
     """Notes that it works again: the next failure will be said."""
-    self._said.pop(topic, None)
+    self._unsettled.pop(topic, None)
 
   @contextlib.contextmanager
   def optional(self, step: str, settles: bool = True) -> Iterator[None]:

@@ -20,7 +20,7 @@ from rnd_agent.learning import rollout as rollout_lib
 from rnd_agent.training import collector as collector_lib
 
 # Failures in a row of one environment that end a run.
-_TOO_MANY = 3
+_MAX_FAILURES = 3
 
 
 class SafeCollector:
@@ -54,7 +54,7 @@ class SafeCollector:
     self._origin = None
     self._actions = None
     self._failures = {}
-    self._in_the_middle = False
+    self._mid_rollout = False
     self.restarts = 0
     self.episodes_cut = 0  # Where making anew was not exact.
 
@@ -90,7 +90,7 @@ class SafeCollector:
       rollout = self._collect(begin)
     except (collector_lib.CollectionStopped, errors.EnvironmentWorkerError):
       self._generator.state.assign(begin)
-      self._in_the_middle = True
+      self._mid_rollout = True
       raise
     self._failures.clear()
     self._actions = rollout.actions
@@ -100,7 +100,7 @@ class SafeCollector:
     """Collects until it succeeds, with the same random numbers."""
     while True:
       try:
-        self._remember()
+        self._remember_origin()
         return self._collector.collect()
       except errors.EnvironmentWorkerError as error:
         self._survive_or_end(
@@ -126,14 +126,14 @@ class SafeCollector:
     """Says what happened; raises it if it cannot be survived any more."""
     key = (error.worker, error.environment)
     self._failures[key] = self._failures.get(key, 0) + 1
-    if not self._can_restore or self._failures[key] >= _TOO_MANY:
+    if not self._can_restore or self._failures[key] >= _MAX_FAILURES:
       # The workers are gone: the state saved when the rollout began is used.
-      self._in_the_middle = True
+      self._mid_rollout = True
       raise error
     self.restarts += 1
     self._note(f'{_first_line(error)}; {what}')
 
-  def _remember(self) -> None:
+  def _remember_origin(self) -> None:
     """Takes the state that this rollout begins from.
 
     Raises:
@@ -166,7 +166,7 @@ class SafeCollector:
     if actions is not None:
       parts = [np.array(x) for x in tf.nest.flatten(actions)]
       for t in range(parts[0].shape[1]):
-        self._collector.take(
+        self._collector.step_unrecorded(
             tf.nest.pack_sequence_as(actions, [x[:, t] for x in parts])
         )
       self._environment.episodes()  # They were counted the first time.
@@ -186,7 +186,7 @@ class SafeCollector:
     """What a checkpoint holds of the environments; empty without them."""
     if not self._can_restore:
       return b''
-    while not self._in_the_middle:
+    while not self._mid_rollout:
       try:
         return states.encode({'environments': self._environment.get_state()})
       except errors.EnvironmentWorkerError as error:

@@ -175,7 +175,7 @@ def test_what_the_recorded_config_imports_is_not_imported(run, tmp_path, mark):
     ('ActorCriticNetwork.core = @ShardedPyEnvironment()\n'
      f'ShardedPyEnvironment.env_name = {_EVIL}\n'
      'ShardedPyEnvironment.num_environments = 1', '@ShardedPyEnvironment'),
-    ('train_eval.seed = @os.getpid()', "no configurable named 'os.getpid'"),
+    ('train_eval.seed = @os.getpid()', 'os.getpid is imported from a module'),
     ("subprocess.run.args = 'true'", "no configurable named 'subprocess.run'"),
     ("include '/etc/passwd'", '/etc/passwd:1'),
 ])
