@@ -72,8 +72,7 @@ class Collector:
     self._stop = stop
     self._on_step = on_step
     self._compact = compact and hasattr(environment, 'receive')
-    self._batch = environment.batch_size
-    self._groups = (slice(0, self._batch),)
+    self._groups = (slice(0, environment.batch_size),)
     if self._compact:
       self._groups = environment.groups
     self._lanes = lanes or compute.Lanes()
@@ -83,7 +82,9 @@ class Collector:
     self._buffers = self._allocate()
     self._states = None
     self._state_variables = [
-        tf.Variable(tf.zeros([self._batch, *spec.shape], spec.dtype))
+        tf.Variable(tf.zeros(
+            [environment.batch_size, *spec.shape], spec.dtype
+        ))
         for spec in tf.nest.flatten(policy.policy_state_spec)
     ]
 
@@ -112,7 +113,8 @@ class Collector:
   def _allocate(self) -> rollout_lib.Rollout:
     def zeros(spec, length):
       return _zeros(
-          (self._batch, length, *spec.shape), spec.dtype.as_numpy_dtype
+          (self._environment.batch_size, length, *spec.shape),
+          spec.dtype.as_numpy_dtype,
       )
 
     def like(specs, length):
@@ -137,8 +139,8 @@ class Collector:
   def reset(self) -> None:
     """Resets all environments and the recurrent states."""
     time_step = self._environment.reset()
-    self._observe(slice(0, self._batch), 0, time_step.observation,
-                  time_step.step_type)
+    everyone = slice(0, self._environment.batch_size)
+    self._observe(everyone, 0, time_step.observation, time_step.step_type)
     self._states = [
         self._policy.get_initial_state(g.stop - g.start) for g in self._groups
     ]
@@ -222,8 +224,8 @@ class Collector:
   def resume(self) -> None:
     """Goes on from where the environments are, with the recurrent states."""
     time_step = self._environment.current_time_step()
-    self._observe(slice(0, self._batch), 0, time_step.observation,
-                  time_step.step_type)
+    everyone = slice(0, self._environment.batch_size)
+    self._observe(everyone, 0, time_step.observation, time_step.step_type)
 
   def step_unrecorded(self, actions) -> None:
     """Steps all environments and records nothing.

@@ -2,8 +2,8 @@
 
 The cases are the rows of `docs/bad_inputs.md`: what was typed, what was there,
 and the message, in which `...` stands for what differs from machine to machine.
-A new case is a new row. `python tests/settings/test_bad_inputs.py` writes the messages
-anew that have changed.
+A new case is a new row. `python tests/settings/test_bad_inputs.py` writes the
+messages anew that have changed.
 """
 
 import contextlib
