@@ -1,12 +1,12 @@
-"""Environments: names to environments, preprocessing, many in parallel.
+"""Environments: made from a name, preprocessed, many in parallel.
 
-  games/    a file for every suite; none knows how it is preprocessed or named
+  games/    a file for every suite, without names and preprocessing
   vector/   many environments at once, in worker processes
-  suites    a name to one environment, preprocessed
+  suites    makes one environment from its name and preprocesses it
 
 Only `single`, `specs` and `vector.sharded` import TensorFlow, because they
-speak TF-Agents' protocol. A worker process imports `vector.worker`, which
-needs none of them; names are therefore loaded here when they are first used.
+implement TF-Agents' interface. A worker process imports `vector.worker`, which
+needs none of them: a public name's module is imported when it is first used.
 """
 
 import importlib
@@ -24,7 +24,7 @@ _MODULE_OF = {
     'make': 'suites',
     'make_parallel': 'single',
 }
-# Modules that users imported from here before there were folders.
+# Modules that were in this folder in former versions, by today's place.
 _MOVED = {
     'atari': 'games.atari',
     'corridor': 'games.corridor',

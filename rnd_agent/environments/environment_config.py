@@ -1,4 +1,4 @@
-"""How environments are preprocessed, as numbers that gin binds."""
+"""EnvironmentConfig: the preprocessing of environments, bound by gin."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -25,36 +25,40 @@ class EnvironmentConfig:
   frame_skip 4, sticky_action_probability 0.25, frame_size 84, grayscale,
   stacked_frames 4, max_episode_steps 4500 as a termination, reward_clip 1,
   minimal action set. Those of `ple` and `mario` are grey images of 84 x 84
-  pixels in stacks of 4, of `mario` also frame_skip 4. Elsewhere nothing is done
-  unless asked for, but for the limit an environment is registered with.
+  pixels in stacks of 4, of `mario` also frame_skip 4. All other environments
+  only get the time limit that they are registered with.
 
   Attributes:
-    frame_skip: Raw frames an action is held; the observation of an image is the
-      maximum over the last two, any other is the last.
-    sticky_action_probability: Of repeating the previous action, per raw frame;
-      before the first one, that is NOOP where action 0 is, and else none.
+    frame_skip: Raw frames an action is held; of images the observation is the
+      maximum over the last two frames, of anything else the last frame.
+    sticky_action_probability: Probability of repeating the previous action, per
+      raw frame. The first action of an episode can only be replaced by NOOP,
+      and only where action 0 is NOOP.
     frame_size: Size of an image, pixels: height and width, or one number for
       both.
     grayscale: Whether images are turned to grey.
     stacked_frames: Images or vectors in an observation, the newest last.
-    actions: The actions that the agent may take, of an environment with
-      discrete ones: a list of their numbers.
-    max_episode_steps: Limit on an episode, agent steps; 0 is none.
+    actions: Numbers of the discrete actions that the agent may choose; None for
+      all.
+    max_episode_steps: Largest length of an episode, agent steps; 0: no limit.
     time_limit_is_termination: Whether that limit ends the episode with discount
       0 (as in the authors' code) instead of truncating it with discount 1.
     scale_observation: Whether bounded vectors are mapped from the space's
-      bounds to [-1, 1], so that networks see all of their numbers alike.
-    reward_clip: Largest magnitude of a reward; 0 is no clipping. Statistics of
-      episodes are always those of unclipped rewards.
+      bounds to [-1, 1], so that all their entries have the same range.
+    reward_clip: Largest magnitude of a reward; 0: no clipping. Statistics of
+      episodes always use the unclipped rewards.
     extrinsic_reward: Whether the agent gets the environment's rewards (the
-      default). If not, they are 0 for it, and statistics keep the real ones.
+      default). If not, its rewards are 0; statistics of episodes use the
+      environment's.
     layout_seed: Seed that every reset of every environment uses, so that each
-      episode begins with the same layout; None lets layouts differ.
-    full_action_space: Atari: all 18 actions of the console.
-    full_view: MiniGrid: the whole grid instead of what the agent sees.
-    encode_mission: MiniGrid: whether the observation tells the mission.
-    reward_at_flag_only: Super Mario: 1 for reaching the flag and no other
-      reward.
+      episode begins with the same layout; None: layouts differ.
+    full_action_space: Atari: whether the agent has all 18 actions of the
+      console.
+    full_view: MiniGrid: whether the observation is the whole grid instead of
+      the cells that the agent sees.
+    encode_mission: MiniGrid: whether the observation contains the mission.
+    reward_at_flag_only: Super Mario: whether the reward is 1 for reaching the
+      flag and 0 otherwise.
   """
 
   frame_skip: int | None = _field(at_least=1, at_most=1000, unit='frames')
@@ -85,7 +89,7 @@ class EnvironmentConfig:
 
   @property
   def image_size(self) -> tuple[int, int] | None:
-    """Height and width of images, pixels; None leaves them as they are."""
+    """Height and width of images, pixels; None if they are not resized."""
     if self.frame_size is None or isinstance(self.frame_size, tuple):
       return self.frame_size
     return self.frame_size, self.frame_size
@@ -116,7 +120,7 @@ def _is_whole(value: Any) -> bool:
   return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-# Fields that mean something to one suite only.
+# The fields that only one suite has, and the suite's name.
 SUITE_OF_OPTION = {
     name: known.suite
     for name, known in parameters.parameters_of(EnvironmentConfig).items()

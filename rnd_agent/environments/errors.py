@@ -18,7 +18,7 @@ class MissingPackageError(ImportError):
 
 
 class EnvironmentFailedError(ValueError):
-  """An environment raised when it was made or first reset; one line."""
+  """An environment's code raised when it was made or reset; one line."""
 
 
 class EnvironmentWorkerError(RuntimeError):
@@ -26,7 +26,7 @@ class EnvironmentWorkerError(RuntimeError):
 
   Attributes:
     worker: Index of the worker process, -1 if unknown.
-    environment: Index of the environment it was busy with, None if unknown.
+    environment: Index of the environment it was working on, None if unknown.
     worker_traceback: Text of the traceback inside the worker, '' if none.
     died: Whether the process had ended.
   """
@@ -55,9 +55,9 @@ def unknown_name(
   """Returns the error for an unknown name, with the nearest known ones.
 
   Args:
-    kind: What the name was taken for, for example 'Atari game'.
+    kind: The kind of name that was expected, for example 'Atari game'.
     name: The name that is not known.
-    known: All names that would have been.
+    known: All names that are known.
   """
   by_lower = {candidate.lower(): candidate for candidate in known}
   nearest = difflib.get_close_matches(name.lower(), by_lower, n=4, cutoff=0.5)
@@ -70,19 +70,20 @@ def unknown_name(
 
 
 def spelt_as_known(name: str, known: Iterable[str]) -> str:
-  """Returns a name as it is known, whatever its upper and lower case.
+  """Corrects upper and lower case in a name.
 
   Args:
-    name: As somebody wrote it.
+    name: As the user wrote it.
     known: All names.
 
   Returns:
-    The only known name that differs in nothing but case; else `name`.
+    The known name that differs from `name` only in case, if there is exactly
+    one; else `name`.
   """
   known = set(known)
   if name in known:
     return name
-  same = [each for each in known if each.lower() == name.lower()]
+  same = [candidate for candidate in known if candidate.lower() == name.lower()]
   return same[0] if len(same) == 1 else name
 
 
@@ -98,9 +99,9 @@ def import_module(module: str, name: str):
   """
   try:
     if module.startswith('.'):
-      raise ImportError('a name that begins with a dot is relative to nothing')
+      raise ImportError('a module name must not begin with a dot')
     importlib.import_module(module)
-  except Exception as error:  # Of a module that is not ours, it can be any.
+  except Exception as error:  # A user's module can raise anything.
     hint = ''
     if isinstance(error, ModuleNotFoundError):
       hint = ': it must lie in the working directory or on the PYTHONPATH'
@@ -112,10 +113,10 @@ def import_module(module: str, name: str):
 
 @contextlib.contextmanager
 def one_line_of_any() -> Iterator[None]:
-  """Makes one line of whatever an environment raises that is not ours.
+  """Replaces any exception of an environment's code by an error of one line.
 
   Raises:
-    EnvironmentFailedError: With type, cause and place of what was raised.
+    EnvironmentFailedError: Names the exception's type, message and place.
   """
   try:
     yield
@@ -128,7 +129,7 @@ def one_line_of_any() -> Iterator[None]:
 
 
 def in_one_line(error: Exception) -> str:
-  """Returns type, message and place of an exception that is not ours."""
+  """Returns type, message and place of an exception of other people's code."""
   text = ': '.join(
       part for part in (type(error).__name__, ' '.join(str(error).split()))
       if part
@@ -136,7 +137,7 @@ def in_one_line(error: Exception) -> str:
   for frame in reversed(traceback.extract_tb(error.__traceback__)):
     path = pathlib.Path(frame.filename)
     if frame.filename.startswith('<') or 'importlib' in path.parts:
-      continue  # Python's own way to a module.
+      continue  # Python's import machinery.
     if frame.filename != __file__:
       parts = 2 if path.name == '__init__.py' else 1
       name = '/'.join(path.parts[-parts:])
@@ -151,10 +152,10 @@ def require_package(package: str, command: str, what: str):
   Args:
     package: Name that Python imports, such as 'minigrid'.
     command: Command line that installs it.
-    what: What needs it.
+    what: Name of the environment that needs it.
 
   Raises:
-    MissingPackageError: It is not; one line with the command.
+    MissingPackageError: It is not installed; one line with the command.
   """
   if importlib.util.find_spec(package) is None:
     raise MissingPackageError(

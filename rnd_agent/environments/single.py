@@ -1,4 +1,4 @@
-"""One gymnasium environment as a PyEnvironment; TF-Agents' own parallel one."""
+"""One environment as a PyEnvironment; TF-Agents' own ParallelPyEnvironment."""
 
 import functools
 from typing import Any
@@ -22,8 +22,9 @@ from rnd_agent.environments.vector import worker
 class GymnasiumPyEnvironment(py_environment.PyEnvironment):
   """Adapts one environment with gymnasium's interface; not batched.
 
-  TF-Agents' GymWrapper speaks the older interface, without truncation. Here
-  termination has discount 0 and truncation discount 1.
+  TF-Agents' GymWrapper expects the old gym's interface, which does not tell
+  truncation from termination. Here termination has discount 0 and truncation
+  discount 1.
   """
 
   def __init__(self, env: gymnasium.Env):
@@ -100,14 +101,20 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
 class CountingParallelPyEnvironment(
     parallel_py_environment.ParallelPyEnvironment
 ):
-  """TF-Agents' ParallelPyEnvironment, which also tells finished episodes.
+  """TF-Agents' ParallelPyEnvironment, which also returns finished episodes.
 
-  It cannot save its environments' state, and does not know where they are
-  between the ends of episodes.
+  It cannot save the state of its environments, and knows the places that an
+  episode visited only when the episode ends.
   """
 
   def __init__(self, *args, **kwargs):
-    """As ParallelPyEnvironment, of `GymnasiumPyEnvironment`s."""
+    """Takes ParallelPyEnvironment's arguments.
+
+    Args:
+      *args: As for ParallelPyEnvironment; its constructors must make
+        `GymnasiumPyEnvironment`s.
+      **kwargs: As for ParallelPyEnvironment.
+    """
     self._episodes: list[worker.Episode] = []
     super().__init__(*args, **kwargs)
 
@@ -117,10 +124,10 @@ class CountingParallelPyEnvironment(
     return episodes
 
   def _reset(self) -> ts.TimeStep:
-    return self._guarded(super()._reset)
+    return self._call_with_clear_errors(super()._reset)
 
   def _step(self, actions: np.ndarray) -> ts.TimeStep:
-    return self._guarded(self._step_and_count, actions)
+    return self._call_with_clear_errors(self._step_and_count, actions)
 
   def _step_and_count(self, actions: np.ndarray) -> ts.TimeStep:
     time_step = super()._step(actions)
@@ -129,8 +136,8 @@ class CountingParallelPyEnvironment(
       self._episodes.append(worker.Episode(int(i), **info['episode']))
     return time_step
 
-  def _guarded(self, function, *arguments) -> ts.TimeStep:
-    """Makes an error that names a cause of what TF-Agents raises."""
+  def _call_with_clear_errors(self, function, *arguments) -> ts.TimeStep:
+    """Turns what TF-Agents raises into an EnvironmentWorkerError."""
     try:
       return function(*arguments)
     except (EOFError, OSError) as error:
@@ -138,7 +145,7 @@ class CountingParallelPyEnvironment(
           "a process of TF-Agents' ParallelPyEnvironment has died "
           f'({type(error).__name__})', worker=-1,
       ) from error
-    except Exception as error:  # All that the processes pass on is this.
+    except Exception as error:  # The class that TF-Agents raises.
       text = str(error).strip()
       raise errors.EnvironmentWorkerError(
           "an environment of TF-Agents' ParallelPyEnvironment failed: "
@@ -155,7 +162,7 @@ def make_parallel(
 ) -> CountingParallelPyEnvironment:
   """Makes the same environments in TF-Agents' ParallelPyEnvironment.
 
-  For comparison: one process per environment.
+  For comparisons; it has one process per environment.
 
   Args:
     env_name: See `suites.make`.
@@ -170,7 +177,7 @@ def make_parallel(
     UnknownEnvironmentError: No environment of that name.
   """
   suites.check_name(env_name)
-  if not multiprocessing_core.initialized():  # By the main function.
+  if not multiprocessing_core.initialized():  # No `handle_main` has done it.
     system_multiprocessing.enable_interactive_mode()
   config = config or suites.EnvironmentConfig()
   constructors = [
@@ -187,5 +194,5 @@ def _make_single(
     config: suites.EnvironmentConfig,
     seed: int,
 ) -> GymnasiumPyEnvironment:
-  worker.end_with_parent_only()  # This is a process of its own.
+  worker.end_with_parent_only()  # This runs in the environment's process.
   return GymnasiumPyEnvironment(suites.make(env_name, config, seed))

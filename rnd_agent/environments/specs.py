@@ -1,4 +1,4 @@
-"""gymnasium's spaces as TF-Agents' specs, and the check of actions."""
+"""Turns gymnasium's spaces into TF-Agents' specs, and checks actions."""
 
 import gymnasium
 import numpy as np
@@ -40,15 +40,15 @@ def check_actions(
   """Checks a batch of actions.
 
   Args:
-    actions: [num_environments, ...], of the spec's kind.
+    actions: [num_environments, ...], whole numbers if the spec is int64.
     spec: Spec of one action.
-    num_environments: Actions expected.
+    num_environments: Number of actions expected.
 
   Returns:
     The actions as an array of the spec's dtype.
 
   Raises:
-    ValueError: Wrong shape, kind or range; says which action.
+    ValueError: Wrong shape, type or range; says which action.
   """
   actions = np.asarray(actions)
   shape = (num_environments, *spec.shape)
@@ -76,20 +76,20 @@ def check_actions(
 def _box_spec(
     space: gymnasium.spaces.Box, dtype: np.dtype, name: str
 ) -> array_spec.ArraySpec:
-  """Returns a spec with bounds if all of them are finite."""
+  """Returns a spec, with bounds if all bounds are finite."""
   if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
     return array_spec.ArraySpec(space.shape, dtype, name)
   return array_spec.BoundedArraySpec(
       space.shape,
       dtype,
-      _one_if_equal(space.low.astype(dtype)),
-      _one_if_equal(space.high.astype(dtype)),
+      _scalar_if_equal(space.low.astype(dtype)),
+      _scalar_if_equal(space.high.astype(dtype)),
       name,
   )
 
 
-def _one_if_equal(bound: np.ndarray) -> np.ndarray:
-  """Returns a scalar where all entries are equal (28 000 pixels often are)."""
+def _scalar_if_equal(bound: np.ndarray) -> np.ndarray:
+  """Returns a scalar if all entries are equal, as those of images are."""
   return bound.flat[0] if bound.size and np.ptp(bound) == 0 else bound
 
 

@@ -1,12 +1,12 @@
-"""The state of an environment as plain data, and back: nothing is pickled.
+"""Saves and restores the state of an environment as plain data, not pickled.
 
 An environment's state is the list of its layers' states, from the outermost
-wrapper inwards; layers without a memory have None. The innermost one is either
-a game that can save itself (`AtariGame`) or `Replay`, which remembers how the
-episode began and what was done in it.
+wrapper inwards; a layer without state has None. The innermost layer is either a
+game that can save its state (`AtariGame`) or `Replay`, which records the
+episode's seed and actions.
 
-`encode` makes bytes of such data: JSON, compressed, arrays and bytes in it as
-text. Whatever the bytes are, `decode` runs no code of theirs.
+`encode` turns such data into bytes: compressed JSON, with arrays and bytes in
+it as text. `decode` never runs code, whatever the bytes are.
 """
 
 import base64
@@ -20,16 +20,17 @@ import numpy as np
 
 from rnd_agent.common import plain_json
 
-# What a stranger's bytes may not lead to, bytes of text: the state of one
-# environment (Montezuma's Revenge: 57 kB; a replay: 11 for each of its actions)
-# and that of several, of which Montezuma's Revenge takes 60 kB for each.
+# Limits on the decompressed size, bytes, since the data may come from a
+# stranger: the state of one environment (Montezuma's Revenge has 57 kB, a
+# replay 11 bytes per action), and that of several, in all and per environment
+# (Montezuma's Revenge has 60 kB per environment).
 _LARGEST = 2**26
 _LARGEST_OF_ALL = 2**28
 _LARGEST_SHARE = 2**22
 
 
 class NotExactError(Exception):
-  """An environment does not come back to where it was."""
+  """An environment could not be brought back to its saved state."""
 
 
 def get_state(env: gymnasium.Env) -> list[Any]:
@@ -52,21 +53,21 @@ def set_state(
     state: list[Any],
     on_step: Callable[[], None] = lambda: None,
 ):
-  """Brings an environment that was made in the same way to a state.
+  """Restores the state of an environment that was made in the same way.
 
   Args:
     env: The environment with all its wrappers; already reset.
     state: What `get_state` returned.
-    on_step: Called for every step of an episode that is repeated.
+    on_step: Called after every step that `Replay` repeats.
 
   Raises:
-    NotExactError: It did not get there, or the state is that of another
-      environment; it must be reset before it is stepped.
+    NotExactError: The state could not be restored, or is that of another
+      environment; the environment must be reset before it is stepped.
   """
   layers = _layers(env)
   if not isinstance(state, list) or len(state) != len(layers):
     raise NotExactError('the state is that of another environment')
-  # The innermost first: a replay steps it through.
+  # The innermost first: `Replay` steps the environment, and with it its layers.
   for layer, part in zip(reversed(layers), reversed(state)):
     if (part is None) == hasattr(layer, 'saved_state'):
       raise NotExactError('the state is that of another environment')
@@ -83,7 +84,7 @@ def set_state(
 
 
 def _layers(env: gymnasium.Env) -> list[gymnasium.Env]:
-  """The wrappers from the outside to the layer that saves all the rest."""
+  """The wrappers from the outermost to `Replay` or the environment itself."""
   layers = [env]
   while isinstance(env, gymnasium.Wrapper) and not isinstance(env, Replay):
     env = env.env
@@ -92,15 +93,14 @@ def _layers(env: gymnasium.Env) -> list[gymnasium.Env]:
 
 
 class Replay(gymnasium.Wrapper):
-  """Saves any environment by what its episode was made of.
+  """Saves any environment as its random state at the reset and its actions.
 
-  The state is that of the random numbers when the episode began and the
-  actions since. Restoring resets and repeats them, and then compares
-  observation and random numbers with what they were: an environment that draws
-  on anything else is found out.
+  Restoring resets the environment, repeats the actions, and compares the
+  observation and the random state with the saved ones, so that an environment
+  whose steps depend on anything else raises NotExactError.
 
-  An episode of more than `LONGEST` steps is not repeated any more: its actions
-  are written before every rollout, and repeating them takes its time.
+  An episode of more than `LONGEST` steps cannot be restored: its actions would
+  be saved before every rollout, and repeating them would take too long.
   """
 
   LONGEST = 200_000  # steps
@@ -127,7 +127,7 @@ class Replay(gymnasium.Wrapper):
     return result
 
   def saved_state(self) -> dict[str, Any]:
-    """Returns how the episode began, its actions, and what to compare."""
+    """Returns the episode's seed, random state and actions, and its outcome."""
     if len(self._actions) > self.LONGEST:
       return {'longer_than': self.LONGEST}
     return {
@@ -146,11 +146,11 @@ class Replay(gymnasium.Wrapper):
     """Repeats an episode.
 
     Args:
-      state: What `get_state` returned.
-      on_step: Called for every step.
+      state: What `saved_state` returned.
+      on_step: Called after every step.
 
     Raises:
-      NotExactError: The environment did something else this time, or the
+      NotExactError: The environment behaved differently this time, or the
         episode is too long.
     """
     if 'longer_than' in state:
@@ -175,10 +175,10 @@ class Replay(gymnasium.Wrapper):
 
 
 class _Actions:
-  """What was done in an episode, in as little memory as it takes."""
+  """The actions of an episode, in an array of the smallest dtype."""
 
   def __init__(self, space: gymnasium.Space):
-    self._dtype = None  # That of the actions.
+    self._dtype = None  # None: the dtype of the first action.
     if isinstance(space, gymnasium.spaces.Discrete):
       last = space.start + space.n - 1
       self._dtype = np.result_type(
@@ -207,12 +207,12 @@ class _Actions:
 
 
 def _random_state(env: gymnasium.Env) -> Any:
-  """The state of an environment's random numbers, of numpy's either kind."""
+  """The state of an environment's random generator, None without one."""
   random = getattr(env, 'np_random', None)
   if isinstance(random, np.random.Generator):
-    return _plain(random.bit_generator.state)
+    return _with_lists(random.bit_generator.state)
   if isinstance(random, np.random.RandomState):
-    return _plain(random.get_state(legacy=False))
+    return _with_lists(random.get_state(legacy=False))
   return None
 
 
@@ -224,15 +224,15 @@ def _set_random_state(env: gymnasium.Env, state: Any):
     random.set_state(state)
 
 
-def _plain(nest: Any) -> Any:
-  """A generator's state with lists for arrays, so that it can be compared."""
+def _with_lists(nest: Any) -> Any:
+  """Replaces arrays by lists, so that == compares whole states."""
   if isinstance(nest, dict):
-    return {key: _plain(value) for key, value in nest.items()}
+    return {key: _with_lists(value) for key, value in nest.items()}
   return nest.tolist() if isinstance(nest, np.ndarray) else nest
 
 
 def _digest(observation: Any) -> str:
-  """A fingerprint of an observation of any kind."""
+  """The SHA-256 of an observation of any nested type."""
   sha = hashlib.sha256()
 
   def add(part):
@@ -254,7 +254,7 @@ def _digest(observation: Any) -> str:
 
 
 def encode(nest: Any) -> bytes:
-  """Makes bytes of plain data.
+  """Encodes plain data as bytes.
 
   Args:
     nest: Dicts with text keys, lists, tuples (which become lists), text,
@@ -264,23 +264,24 @@ def encode(nest: Any) -> bytes:
     Bytes for `decode`.
 
   Raises:
-    TypeError: Something else is in it.
+    TypeError: It contains something else.
   """
   return zlib.compress(json.dumps(nest, default=_as_json).encode(), level=1)
 
 
 def decode(data: bytes, environments: int | None = None) -> Any:
-  """Makes data of bytes, which may come from anywhere.
+  """Decodes bytes, which may come from a stranger.
 
   Args:
     data: What `encode` returned.
-    environments: Of how many environments they may be; None: of one.
+    environments: Number of environments whose states they may contain, which
+      limits the size; None: the state of one environment.
 
   Returns:
     The data.
 
   Raises:
-    ValueError: They are no such bytes.
+    ValueError: `encode` did not make these bytes, or they are too large.
   """
   largest = _LARGEST
   if environments is not None:
@@ -296,20 +297,22 @@ def decode(data: bytes, environments: int | None = None) -> Any:
 
 
 def whole_number(value: Any, below: int = 2**63) -> int:
-  """A number of a layer's saved state, which may come from anywhere.
+  """Checks a number of a layer's saved state, which may come from a stranger.
 
   Args:
-    value: What is there.
-    below: What it must be smaller than.
+    value: The value that was read.
+    below: The number must be smaller than this.
 
   Returns:
-    The number, at least 0.
+    The value.
 
   Raises:
-    ValueError: It is something else.
+    ValueError: It is not a whole number from 0 to `below` - 1.
   """
   if type(value) is not int or not 0 <= value < below:
-    raise ValueError(f'no whole number from 0 to {below - 1}: {value!r:.40}')
+    raise ValueError(
+        f'{value!r:.40} is not a whole number from 0 to {below - 1}'
+    )
   return value
 
 

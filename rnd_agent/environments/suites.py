@@ -1,4 +1,4 @@
-"""Names to single environments.
+"""Makes one preprocessed environment from its name.
 
 A name is 'suite:game', or an id that people know from gym and gymnasium:
 
@@ -11,10 +11,10 @@ A name is 'suite:game', or an id that people know from gym and gymnasium:
   mario:SuperMarioBros-1-1-v0, SuperMarioBros-1-1-v0
   toy:Corridor, toy:Recall
 
-All ids of one Atari game are the same environment: `EnvironmentConfig` says how
-it is preprocessed. A new suite is one function in `_SUITES`. Packages are
-imported when an environment of theirs is asked for, and an error of one line
-tells how to install one that is missing.
+All ids of one Atari game are the same environment: only `EnvironmentConfig`
+says how it is preprocessed. A new suite is one function in `_SUITES`. A suite's
+package is imported when one of its environments is made; if it is not
+installed, an error of one line says how to install it.
 """
 
 from collections.abc import Callable
@@ -46,13 +46,13 @@ _PLE_IDS = re.compile(r'(\w+)-v0', re.IGNORECASE)
 _MINIGRID_PREFIXES = ('minigrid-', 'babyai-')
 _MARIO_PREFIX = 'supermariobros'
 
-# Ids of gym that gymnasium has under a later version only.
+# Ids of gym that gymnasium only has in a later version.
 _LATER_VERSIONS = {
     'LunarLander-v2': 'LunarLander-v3',
     'LunarLanderContinuous-v2': 'LunarLanderContinuous-v3',
 }
 
-# How the packages of the suites are installed.
+# Commands that install the packages of the suites.
 _INSTALL_MINIGRID = "pip install -e '.[minigrid]'"
 _INSTALL_MARIO = "pip install -e '.[mario]'"
 _INSTALL_BOX2D = "pip install -e '.[box2d]'"
@@ -66,8 +66,9 @@ class _Recipe(NamedTuple):
   """How to build one environment.
 
   Attributes:
-    defaults: Fields of EnvironmentConfig that differ from None.
-    build: (config, seed) -> environment without limit, statistics, clipping.
+    defaults: Values of the EnvironmentConfig's fields that are None.
+    build: (config, seed) -> preprocessed environment; `make` adds the limit,
+      the statistics and the clipping of rewards.
     suite: Name of the suite, '' for callables.
   """
 
@@ -85,12 +86,11 @@ def make(
 
   Args:
     env_name: Name of the environment, see the module's docstring, or a callable
-      `f(seed)` that returns one. What `f` returns is preprocessed no further
-      than `config` says.
-    config: Preprocessing; None is `EnvironmentConfig()`, so that gin's bindings
-      apply.
-    seed: Seed of all its random numbers. It has been reset with that seed when
-      it is returned: call `reset()` without one.
+      `f(seed)` that returns one. For a callable no suite's defaults apply, only
+      what `config` sets.
+    config: Preprocessing; None is `EnvironmentConfig()`, with gin's bindings.
+    seed: Seed of all its random numbers. The environment is returned after a
+      reset with this seed: call `reset()` without a seed from then on.
 
   Returns:
     An environment with gymnasium's interface. At an episode's end
@@ -100,8 +100,8 @@ def make(
   Raises:
     UnknownEnvironmentError: No such suite or environment.
     MissingPackageError: It needs a package that is not installed.
-    EnvironmentFailedError: It raised when it was made or reset; one line.
-    ValueError: `config` asks for what the environment cannot do.
+    EnvironmentFailedError: Its code raised when it was made or reset; one line.
+    ValueError: An option of `config` is not possible for this environment.
   """
   recipe = _resolve(env_name)
   config = _with_defaults(config or EnvironmentConfig(), recipe.defaults)
@@ -131,13 +131,13 @@ def make(
 
 
 def check_name(env_name: EnvironmentSource):
-  """Checks that an environment of a name exists, without making it.
+  """Checks that there is an environment of this name, without making it.
 
   Args:
     env_name: As in `make`.
 
   Raises:
-    UnknownEnvironmentError: It does not; one line with the nearest names.
+    UnknownEnvironmentError: There is none; one line with the nearest names.
     MissingPackageError: It needs a package that is not installed; one line that
       says how to install it.
   """
@@ -147,7 +147,7 @@ def check_name(env_name: EnvironmentSource):
 def check_environment(
     env_name: EnvironmentSource, config: EnvironmentConfig | None = None
 ) -> gymnasium.spaces.Box:
-  """Makes an environment once, to see that it can be made and learned from.
+  """Checks that an environment can be made and its spaces are supported.
 
   Args:
     env_name: As in `make`.
@@ -160,8 +160,8 @@ def check_environment(
     UnknownEnvironmentError: As in `make`.
     MissingPackageError: As in `make`.
     EnvironmentFailedError: As in `make`.
-    ValueError: `config` asks for what the environment cannot do, or no agent of
-      this package can read its observations or give it actions; one line.
+    ValueError: As in `make`, or the networks cannot read its observations or
+      the policy cannot choose its actions; one line.
   """
   env = make(env_name, config)
   try:
@@ -175,14 +175,14 @@ def check_environment(
 def resolved_config(
     env_name: EnvironmentSource, config: EnvironmentConfig | None = None
 ) -> EnvironmentConfig:
-  """The preprocessing with the suite's defaults in place of None.
+  """Replaces the fields that are None by the suite's defaults.
 
   Args:
     env_name: As in `make`.
     config: As in `make`.
 
   Returns:
-    The config; a field that stays None is something that is not done.
+    The config; the preprocessing of a field that is still None is not applied.
 
   Raises:
     UnknownEnvironmentError: No environment of that name.
@@ -192,16 +192,16 @@ def resolved_config(
 
 
 def grid_width(env_name: str) -> int | None:
-  """How many cells a row has, where places are cells of a grid.
+  """Returns the width of an environment's grid, where places are its cells.
 
-  A name from a stranger's run is safe: none imports a module of its own.
+  A name from a stranger's run is safe: no module of the user's is imported.
 
   Args:
     env_name: As in `make`.
 
   Returns:
-    For MiniGrid's environments the width: a place is y * width + x. None for
-    all others, and where there is no such environment here.
+    For MiniGrid's environments the width, cells: a place is y * width + x. None
+    for all others, and if the environment is unknown or not installed.
   """
   game = env_name.removeprefix('minigrid:')
   if not game.lower().startswith(_MINIGRID_PREFIXES):
@@ -227,8 +227,8 @@ def _resolve(env_name: EnvironmentSource) -> _Recipe:
 
 
 def _resolve_id(env_id: str) -> _Recipe:
-  """Finds the suite of an id that is known without one."""
-  if recipe := _of_own_suite(env_id):
+  """Finds the suite of an id without suite, such as 'CartPole-v1'."""
+  if recipe := _resolve_suite_id(env_id):
     return recipe
   known = [*gymnasium.registry, *_LATER_VERSIONS]
   if errors.spelt_as_known(env_id, known) in known:
@@ -236,14 +236,20 @@ def _resolve_id(env_id: str) -> _Recipe:
   raise errors.unknown_name('environment', env_id, _all_names())
 
 
-def _of_own_suite(env_id: str) -> _Recipe | None:
-  """Finds the suite of ids that their packages register with a gym.
+def _resolve_suite_id(env_id: str) -> _Recipe | None:
+  """Finds the suite of an id that a suite's package registers with a gym.
 
-  Such an environment is the same however it is named: never as the gym alone
-  would make it, and never one that only exists where its package happens to
-  have been imported.
+  Such an environment is always made by its suite, never by the gym: otherwise
+  its preprocessing would depend on how it is named, and whether it exists on
+  whether its package has been imported.
+
+  Args:
+    env_id: An id without suite.
+
+  Returns:
+    The suite's recipe; None for all other ids.
   """
-  # Before gymnasium's registry, where ale-py's own preprocessing is found.
+  # Not from gymnasium's registry, where ale-py registers its preprocessing.
   atari_id = _ATARI_IDS.fullmatch(env_id)
   if atari_id and _is_atari_game(atari_id[1]):
     return _atari(atari_id[1])
@@ -258,7 +264,7 @@ def _of_own_suite(env_id: str) -> _Recipe | None:
 
 
 def _all_names() -> list[str]:
-  """Returns the names that can be known without importing optional packages."""
+  """Returns names to suggest, without importing optional packages."""
   from rnd_agent.environments.games import atari  # Loads ale-py.
 
   return [
@@ -302,7 +308,7 @@ def _is_wrapped_by(env: gymnasium.Env, wrapper: type) -> bool:
 
 
 def _check_options(config: EnvironmentConfig, suite: str):
-  """Raises ValueError for an option that can do nothing.
+  """Raises ValueError for an option that has no effect here.
 
   Args:
     config: With the suite's defaults.
@@ -325,7 +331,7 @@ def _check_options(config: EnvironmentConfig, suite: str):
 
 
 def _check_observations(space: gymnasium.Space):
-  """Raises ValueError for what no torso reads."""
+  """Raises ValueError for observations that the networks cannot read."""
   if not isinstance(space, gymnasium.spaces.Box):
     raise ValueError(
         f'its observations are {_in_one_line(space)}: networks read one array; '
@@ -345,7 +351,7 @@ def _check_observations(space: gymnasium.Space):
 
 
 def _check_actions(space: gymnasium.Space):
-  """Raises ValueError for what no policy head gives."""
+  """Raises ValueError for actions that no policy head chooses."""
   spaces = gymnasium.spaces
   if isinstance(space, spaces.Box):
     _check_continuous_actions(space)
@@ -385,7 +391,15 @@ def _preprocess(
     seed: int,
     from_screen: bool = False,
 ) -> gymnasium.Env:
-  """Applies what is configured, but for limit, statistics and rewards."""
+  """Applies all preprocessing that does not concern limits and rewards.
+
+  Args:
+    env: The game.
+    config: With the suite's defaults.
+    seed: Seed of the sticky actions.
+    from_screen: Whether images come from `env.render()` instead of the
+      observations.
+  """
   if not hasattr(env, 'saved_state'):
     env = states.Replay(env)
   if config.layout_seed is not None:
@@ -404,7 +418,7 @@ def _preprocess(
   if config.stacked_frames:
     env = wrappers.StackFrames(env, config.stacked_frames)
   elif config.grayscale and len(env.observation_space.shape) == 2:
-    env = wrappers.StackFrames(env, 1)  # Networks want the axis of channels.
+    env = wrappers.StackFrames(env, 1)  # Adds the axis of channels.
   if config.actions is not None:
     env = wrappers.ActionSubset(env, config.actions)
   return env
@@ -438,7 +452,7 @@ def _gymnasium(game: str) -> _Recipe:
   module, _, env_id = game.rpartition(':')
   if module:
     errors.import_module(module, f'gymnasium:{game}')
-  elif recipe := _of_own_suite(env_id):
+  elif recipe := _resolve_suite_id(env_id):
     return recipe
   env_id = errors.spelt_as_known(
       env_id, [*gymnasium.registry, *_LATER_VERSIONS]
@@ -454,8 +468,8 @@ def _gymnasium(game: str) -> _Recipe:
     errors.require_package('Box2D', _INSTALL_BOX2D, env_id)
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
-    # The registered limit is applied by `make`, with its own switch; -1 turns
-    # gymnasium's off.
+    # -1 turns gymnasium's time limit off: `make` applies the registered limit,
+    # as a termination or truncation.
     with errors.one_line_of_any():
       try:
         env = gymnasium.make(
@@ -468,15 +482,15 @@ def _gymnasium(game: str) -> _Recipe:
         raise errors.MissingPackageError(
             f'{env_id} needs a package that is not installed: {error}'
         ) from error
-    return _preprocess(_with_vectors(env), config, seed)
+    return _preprocess(_one_hot_if_discrete(env), config, seed)
 
   return _Recipe(
       {'max_episode_steps': spec.max_episode_steps}, build, 'gymnasium'
   )
 
 
-def _with_vectors(env: gymnasium.Env) -> gymnasium.Env:
-  """Turns observations that are one number out of n to vectors."""
+def _one_hot_if_discrete(env: gymnasium.Env) -> gymnasium.Env:
+  """Turns Discrete observations into vectors; leaves all others."""
   if isinstance(env.observation_space, gymnasium.spaces.Discrete):
     return wrappers.OneHot(env)
   return env
@@ -488,28 +502,28 @@ def _gym(game: str) -> _Recipe:
   _silence_gym()
   from rnd_agent.environments.games import gym_suite  # Optional: gym.
 
-  if recipe := _of_own_suite(game):
+  if recipe := _resolve_suite_id(game):
     return recipe
   env_id, limit = gym_suite.find(game)
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
     with errors.one_line_of_any():
-      game = gym_suite.make(env_id)
-    env = gym_suite.OldGymEnv(game)
-    return _preprocess(_with_vectors(env), config, seed)
+      old_env = gym_suite.make(env_id)
+    env = gym_suite.OldGymEnv(old_env)
+    return _preprocess(_one_hot_if_discrete(env), config, seed)
 
   return _Recipe({'max_episode_steps': limit}, build, 'gym')
 
 
 def _silence_gym():
-  """Keeps gym from printing that it is old when it is imported."""
+  """Keeps gym from printing at import that it is no longer maintained."""
   from gym_notices import notices  # Comes with gym.
 
   notices.notices.clear()
 
 
 def _minigrid(game: str) -> _Recipe:
-  """MiniGrid: worlds of rooms, keys and doors."""
+  """MiniGrid: grids of rooms, keys and doors."""
   errors.require_package('minigrid', _INSTALL_MINIGRID, game)
   from rnd_agent.environments.games import minigrid_suite  # Optional: minigrid.
 
@@ -537,7 +551,7 @@ def _ple(game: str) -> _Recipe:
 
 
 def _mario(game: str) -> _Recipe:
-  """Super Mario Bros. on a console emulator."""
+  """Super Mario Bros. on an emulator of the console."""
   errors.require_package('gym_super_mario_bros', _INSTALL_MARIO, game)
   _silence_gym()
   from rnd_agent.environments.games import mario_suite  # Optional.
@@ -564,7 +578,7 @@ _TOYS = {
 
 
 def _render_mode(spec) -> dict[str, str]:
-  """Asks for pictures, made on demand, where the environment has them."""
+  """The argument of `gymnasium.make` for images, if the environment has any."""
   creator = spec.entry_point
   if isinstance(creator, str):
     creator = gymnasium.envs.registration.load_env_creator(creator)
@@ -585,7 +599,7 @@ def _toy(game: str) -> _Recipe:
 
 
 def _from_callable(make_env: Callable[[int], gymnasium.Env]) -> _Recipe:
-  """Environments that users bring themselves."""
+  """Environments that a user's function makes."""
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
     with errors.one_line_of_any():

@@ -3,8 +3,8 @@
 The order, from the game outwards, is that of Burda et al. 2018 (arXiv
 1810.12894, appendix A.3, table 2): sticky actions on raw frames, an action
 held for 4 frames with the maximum over the last two, grey, 84 x 84, a stack of
-4, a limit on an episode's length, and a clipped reward. `suites` puts them
-together. Wrappers with a memory save it, see `states`.
+4, a limit on an episode's length, and a clipped reward. `suites` applies them.
+Wrappers with state save and restore it, see `states`.
 """
 
 import collections
@@ -25,9 +25,9 @@ class StickyActions(gymnasium.Wrapper):
   """Repeats the previous action with some probability (Machado et al. 2018).
 
   Applied per raw frame, before frames are skipped, as ALE's
-  `repeat_action_probability` is. When an episode starts, the previous action is
-  NOOP, where the environment calls action 0 so (`get_action_meanings`);
-  elsewhere, where 0 would do something, there is none to repeat.
+  `repeat_action_probability` is. Before the first action of an episode, NOOP is
+  the action to repeat if the environment calls action 0 so
+  (`get_action_meanings`); otherwise the first action is never replaced.
   """
 
   def __init__(self, env: gymnasium.Env, probability: float, seed: int = 0):
@@ -48,14 +48,14 @@ class StickyActions(gymnasium.Wrapper):
     if not 0.0 <= probability < 1.0:
       raise ValueError(f'probability must be in [0, 1), got {probability}')
     self._probability = probability
-    self._at_start = _noop(env)
-    self._previous = self._at_start
+    self._initial_previous = _noop(env)
+    self._previous = self._initial_previous
     self._random = self._generator(seed)
 
   def reset(self, *, seed: Optional[int] = None, options=None):
     if seed is not None:
       self._random = self._generator(seed)
-    self._previous = self._at_start
+    self._previous = self._initial_previous
     return self.env.reset(seed=seed, options=options)
 
   def step(self, action):
@@ -65,7 +65,7 @@ class StickyActions(gymnasium.Wrapper):
     return self.env.step(self._previous)
 
   def saved_state(self) -> dict[str, Any]:
-    """Returns the previous action and the random numbers' state."""
+    """Returns the previous action and the state of the random generator."""
     previous = self._previous
     return {
         'previous': None if previous is None else int(previous),
@@ -73,7 +73,7 @@ class StickyActions(gymnasium.Wrapper):
     }
 
   def restore_state(self, state: dict[str, Any]):
-    """Takes back what `saved_state` returned."""
+    """Restores a state that `saved_state` returned."""
     previous = state['previous']
     if previous is not None:
       previous = states.whole_number(previous, int(self.action_space.n))
@@ -87,7 +87,7 @@ class StickyActions(gymnasium.Wrapper):
 
 
 def _noop(env: gymnasium.Env) -> Optional[int]:
-  """Returns action 0 if it does nothing, as far as the environment tells."""
+  """Returns action 0 if the environment names it NOOP, else None."""
   meanings = getattr(env.unwrapped, 'get_action_meanings', list)()
   return 0 if meanings and meanings[0] == 'NOOP' else None
 
@@ -95,10 +95,10 @@ def _noop(env: gymnasium.Env) -> Optional[int]:
 class SkipAndMax(gymnasium.Wrapper):
   """Holds an action for several frames; maximum over the last two frames.
 
-  Rewards are summed. An episode that ends within the held frames ends the
-  step; if it ends before the last of them, the observation is the frame it
-  ended with. The maximum is taken per pixel and colour, because sprites of
-  Atari games are often drawn in every other frame only.
+  Rewards are summed. If the episode ends within the held frames, the step ends
+  there; before the last of them, the observation is the final frame alone. The
+  maximum is taken per pixel and colour, because sprites of Atari games are
+  often drawn in every other frame only.
   """
 
   def __init__(
@@ -151,8 +151,8 @@ class SkipAndMax(gymnasium.Wrapper):
 class SkipFrames(gymnasium.Wrapper):
   """Holds an action for several steps; the observation is that of the last.
 
-  For observations that are no images. Rewards are summed. An episode that ends
-  within the held steps ends the step.
+  For observations that are not images. Rewards are summed. If the episode ends
+  within the held steps, the step ends there.
   """
 
   def __init__(self, env: gymnasium.Env, skip: int):
@@ -181,7 +181,7 @@ class SkipFrames(gymnasium.Wrapper):
 
 
 class GrayResize(gymnasium.ObservationWrapper):
-  """Grey first, then the size by area interpolation."""
+  """Turns images to grey, then resizes them by area interpolation."""
 
   def __init__(
       self,
@@ -194,8 +194,8 @@ class GrayResize(gymnasium.ObservationWrapper):
     Args:
       env: Environment with observations uint8 [height, width, 3] (RGB), or
         [height, width] if already grey.
-      size: Height and width of the result, pixels, or one number for both;
-        None keeps them.
+      size: Height and width of the result, pixels, or one number for both; None
+        leaves the size as it is.
       grayscale: Whether to turn RGB to grey.
 
     Raises:
@@ -230,7 +230,7 @@ class GrayResize(gymnasium.ObservationWrapper):
 
 
 class OneHot(gymnasium.ObservationWrapper):
-  """A number out of n as a vector of n, 1 at its place: networks read that."""
+  """Turns a number out of n into a one-hot vector, which networks can read."""
 
   def __init__(self, env: gymnasium.Env):
     """Wraps an environment whose observations are Discrete.
@@ -308,7 +308,7 @@ class StackFrames(gymnasium.Wrapper):
     return {'frames': list(self._frames)}
 
   def restore_state(self, state: dict[str, Any]):
-    """Takes back what `saved_state` returned."""
+    """Restores a state that `saved_state` returned."""
     frames = state['frames']
     space = self.env.observation_space
     if len(frames) != self._frames.maxlen or not all(
@@ -337,7 +337,8 @@ class ActionSubset(gymnasium.ActionWrapper):
       actions: Those that remain, in the order of their new numbers.
 
     Raises:
-      ValueError: The actions are not discrete, or it has no such action.
+      ValueError: The actions are not discrete, or one of `actions` does not
+        exist.
     """
     super().__init__(env)
     space = env.action_space
@@ -369,9 +370,9 @@ class ActionSubset(gymnasium.ActionWrapper):
 class SameLayout(gymnasium.Wrapper):
   """Begins every episode with the same seed, so with the same layout.
 
-  All that the environment draws at random repeats in every episode, its start
-  and what happens later too. Wrappers outside of this one have their own
-  randomness.
+  Everything that the environment draws at random is the same in every episode,
+  not only its start. Wrappers outside of this one have random generators of
+  their own.
   """
 
   def __init__(self, env: gymnasium.Env, seed: int):
@@ -435,11 +436,11 @@ class TimeLimit(gymnasium.Wrapper):
     return observation, reward, terminated, truncated, info
 
   def saved_state(self) -> dict[str, Any]:
-    """Returns how far the episode is."""
+    """Returns the steps of the episode so far."""
     return {'steps': self._steps}
 
   def restore_state(self, state: dict[str, Any]):
-    """Takes back what `saved_state` returned."""
+    """Restores a state that `saved_state` returned."""
     self._steps = states.whole_number(
         state['steps'], self._max_episode_steps + 1
     )
@@ -448,11 +449,11 @@ class TimeLimit(gymnasium.Wrapper):
 class EpisodeStatistics(gymnasium.Wrapper):
   """Puts an episode's figures into `info['episode']` when it ends.
 
-  They are a dictionary: `episode_return`, the sum of the rewards as they come
-  (put this wrapper inside `ClipReward` for the raw score); `length` in agent
+  They are a dictionary: `episode_return`, the sum of the rewards that this
+  wrapper gets (raw scores if it is inside of `ClipReward`); `length` in agent
   steps; `places`, the distinct `info['place']` of the episode including its
-  start, a sorted tuple, empty where places are not known; `furthest_x`, the
-  largest `info['x']` of the episode, None where there is no such thing.
+  start, a sorted tuple, empty if there are none; `furthest_x`, the largest
+  `info['x']` of the episode, None if there is none.
   """
 
   def __init__(self, env: gymnasium.Env):
@@ -495,7 +496,7 @@ class EpisodeStatistics(gymnasium.Wrapper):
     }
 
   def restore_state(self, state: dict[str, Any]):
-    """Takes back what `saved_state` returned."""
+    """Restores a state that `saved_state` returned."""
     self._return = float(state['return'])
     self._length = states.whole_number(state['length'])
     self._places = {int(place) for place in state['places']}
@@ -522,18 +523,18 @@ class WithoutReward(gymnasium.RewardWrapper):
 class ScaleObservation(gymnasium.ObservationWrapper):
   """Maps a bounded vector from its space's bounds to [-1, 1], float32.
 
-  A network that sees a position of up to 1.2 beside a velocity of up to 0.07
-  begins as good as blind to the velocity.
+  Without it a velocity of up to 0.07 hardly affects an untrained network that
+  also gets a position of up to 1.2.
   """
 
   def __init__(self, env: gymnasium.Env):
     """Wraps an environment.
 
     Args:
-      env: Its observations are vectors with finite bounds.
+      env: Environment whose observations are vectors with finite bounds.
 
     Raises:
-      ValueError: They are not.
+      ValueError: Its observations are something else.
     """
     super().__init__(env)
     space = env.observation_space
@@ -583,14 +584,14 @@ class ClipReward(gymnasium.RewardWrapper):
 
 
 def action_names(env: gymnasium.Env) -> tuple[str, ...]:
-  """What an environment calls its actions, or its outermost wrapper that can.
+  """Returns the names of an environment's actions.
 
   Args:
-    env: Any environment. Its own method is `get_action_meanings`, as Atari
-      games have it.
+    env: Any environment. The names come from the outermost wrapper with a
+      method `get_action_meanings`, or from the environment's own.
 
   Returns:
-    A name per discrete action; () where nobody has any.
+    A name per discrete action; () if there is no such method.
   """
   while not hasattr(env, 'get_action_meanings'):
     if not isinstance(env, gymnasium.Wrapper):
@@ -612,6 +613,6 @@ def require_image(space: gymnasium.Space):
   """Raises ValueError unless it holds uint8 [height, width(, channels)]."""
   if not is_image(space):
     raise ValueError(
-        f'observations are no images but {space}: frame_size and grayscale of '
+        f'observations are not images but {space}: frame_size and grayscale of '
         'EnvironmentConfig must be None here'
     )

@@ -1,1 +1,1 @@
-"""A run's folder: checkpoints, metrics, progress, what survives failures."""
+"""A run's folder: checkpoints, metrics, progress; writing and safe reading."""

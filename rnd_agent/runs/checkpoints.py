@@ -1,9 +1,9 @@
-"""One checkpoint root: everything that a run is, saved and restored whole.
+"""One checkpoint holds all state of a run, and is restored as a whole.
 
 A checkpoint is three files: TensorFlow's index and data, and a list of their
-checksums, which is written last. Without an intact list it does not count: a
-process that is killed while it saves, a full disk or a flipped bit leave the
-checkpoints before it to be used.
+checksums, which is written last. A checkpoint without an intact list is not
+used: after a process was killed while saving, after a full disk or a flipped
+bit, the run resumes from the checkpoint before.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _NAMES = re.compile(r'iteration-(\d+)\.(?:index|sha256\.json|data-.*)')
 _FRAGMENTS = re.compile(
     r'iteration-\d+(?:_temp|\..*\.tempstate\d+|\..*\.partial-\d+)'
 )
-# Of a list of checksums, bytes: one has some 200.
+# Characters read of a list of checksums; one has about 200.
 _LARGEST_LIST = 2**20
 # Bytes read at a time.
 _CHUNK = 2**22
 
 
 class CheckpointError(ValueError):
-  """A checkpoint cannot be restored; one line with cause and mend."""
+  """A checkpoint cannot be restored; one line with cause and remedy."""
 
 
 class SavingFailedError(OSError):
@@ -64,22 +64,22 @@ class JsonState(tf.train.experimental.PythonState):
       get_state: Callable[[], dict[str, Any]],
       set_state: Callable[[dict[str, Any]], None],
   ):
-    """Takes how the state is read and put back.
+    """Keeps two functions; neither is called yet.
 
     Args:
-      get_state: gives JSON values.
-      set_state: takes them back.
+      get_state: returns the state as JSON values.
+      set_state: restores such a state.
     """
     super().__init__()
     self._get_state = get_state
     self._set_state = set_state
 
   def serialize(self) -> str:
-    """The state as text; called by TensorFlow when it saves."""
+    """Returns the state as text; called by TensorFlow when it saves."""
     return json.dumps(self._get_state())
 
   def deserialize(self, string_value: str) -> None:
-    """Puts a saved state back; called by TensorFlow when it restores."""
+    """Restores a saved state; called by TensorFlow when it restores."""
     self._set_state(plain_json.loads(string_value))
 
 
@@ -91,22 +91,22 @@ class BytesState(tf.train.experimental.PythonState):
       get_state: Callable[[], bytes],
       set_state: Callable[[bytes], None],
   ):
-    """Takes how the bytes are made and where they go.
+    """Keeps two functions; neither is called yet.
 
     Args:
-      get_state: gives them.
-      set_state: takes them back.
+      get_state: returns the bytes.
+      set_state: restores the state from such bytes.
     """
     super().__init__()
     self._get_state = get_state
     self._set_state = set_state
 
   def serialize(self) -> bytes:
-    """The bytes; called by TensorFlow when it saves."""
+    """Returns the bytes; called by TensorFlow when it saves."""
     return self._get_state()
 
   def deserialize(self, string_value: bytes) -> None:
-    """Puts saved bytes back; called by TensorFlow when it restores."""
+    """Restores the state; called by TensorFlow when it restores."""
     self._set_state(string_value)
 
 
@@ -114,12 +114,12 @@ class Checkpoints:
   """The folder `checkpoints/` of a run, numbered by iteration."""
 
   def __init__(self, root_dir: str, items: dict[str, Any], keep: int):
-    """Saves and restores nothing yet.
+    """Reads and writes nothing yet.
 
     Args:
       root_dir: the run's folder.
-      items: trackable objects by name: all that a run is.
-      keep: how many of the last checkpoints stay.
+      items: trackable objects by name, with all state of the run.
+      keep: how many of the newest checkpoints stay.
     """
     self._folder = os.path.join(root_dir, _FOLDER)
     self._root = tf.train.Checkpoint(**items)
@@ -133,7 +133,7 @@ class Checkpoints:
     return newest and newest.prefix
 
   def save(self, iteration: int) -> str:
-    """Saves everything, then removes what is older than is to be kept.
+    """Saves all items, then removes checkpoints older than the newest `keep`.
 
     Args:
       iteration: the last one that the state contains.
@@ -142,7 +142,7 @@ class Checkpoints:
       The checkpoint's path.
 
     Raises:
-      SavingFailedError: it could not be written; what it left is removed.
+      SavingFailedError: it could not be written; its partial files are removed.
     """
     prefix = os.path.join(self._folder, f'iteration-{iteration}')
     try:
@@ -160,14 +160,14 @@ class Checkpoints:
     return prefix
 
   def _remove_old(self) -> None:
-    """Leaves the last whole checkpoints and what is newer than the oldest."""
-    whole = [
+    """Removes all checkpoints older than the newest `keep` that have a list."""
+    complete = [
         i for i in _iterations(self._folder)
         if os.path.exists(os.path.join(self._folder, f'iteration-{i}{_LIST}'))
     ]
-    if len(whole) > self._keep:
+    if len(complete) > self._keep:
       for i in _iterations(self._folder):
-        if i < whole[self._keep - 1]:
+        if i < complete[self._keep - 1]:
           _remove(self._folder, i)
 
   def restore(
@@ -175,20 +175,20 @@ class Checkpoints:
       note: Callable[[str], None] = lambda text: None,
       to_look: bool = False,
   ) -> bool:
-    """Restores the newest intact checkpoint; insists that all of it fits.
+    """Restores the newest intact checkpoint, whose content must fit the items.
 
-    Damaged ones that are newer are named; see `set_damaged_aside`.
+    Damaged checkpoints that are newer are skipped, see `set_damaged_aside`.
 
     Args:
-      note: told of every damaged checkpoint, one line each.
-      to_look: restore what the items name; there may be more in the checkpoint.
+      note: called with one line for every damaged checkpoint.
+      to_look: accept a checkpoint that contains more than the items.
 
     Returns:
       Whether there was one.
 
     Raises:
-      CheckpointError: all are damaged, or it is that of another network or
-        setting.
+      CheckpointError: all are damaged, or the checkpoint has other networks or
+        settings.
     """
     damaged = []
     for s in newest_first(self._folder):
@@ -209,7 +209,7 @@ class Checkpoints:
     return False
 
   def set_damaged_aside(self) -> None:
-    """Gives what `restore` passed over the ending `.damaged`."""
+    """Renames the checkpoints that `restore` skipped to `....damaged`."""
     for iteration in self._damaged:
       _set_aside(self._folder, iteration)
     self._damaged = []
@@ -224,9 +224,10 @@ class Checkpoints:
         status.expect_partial()
     except AssertionError as error:
       raise CheckpointError(
-          f'{prefix} is that of a run with other parts than this configuration '
-          f'has ({plain_text.cause(error)}): restore the configuration (see '
-          'operative_config.gin), or choose another --root_dir'
+          f'{prefix} was saved by a run with other parts than this '
+          f'configuration has ({plain_text.cause(error)}): restore the '
+          'configuration (see operative_config.gin), or choose another '
+          '--root_dir'
       ) from error
     except (
         tf.errors.OpError, ValueError, LookupError, RuntimeError, OSError,
@@ -253,15 +254,15 @@ def latest_iteration(root_dir: str) -> int:
 
 
 def read_json(root_dir: str, name: str) -> dict[str, Any]:
-  """A `JsonState` of a run's newest intact checkpoint, before it is restored.
+  """Reads a `JsonState` from a run's newest intact checkpoint.
 
   Args:
     root_dir: the run's folder.
     name: of the item.
 
   Returns:
-    What was saved; empty without a checkpoint, or where something else stands
-    there, which `Checkpoints.restore` will say.
+    The saved state; empty without a checkpoint, and where the item is missing
+    or not a JSON object: `Checkpoints.restore` raises the error for that.
   """
   newest = _newest_intact(os.path.join(root_dir, _FOLDER))
   if newest is None:
@@ -275,13 +276,13 @@ def read_json(root_dir: str, name: str) -> dict[str, Any]:
 
 
 def newest_first(folder: str) -> Iterator[Saved]:
-  """The checkpoints in a folder; checksums are compared as they come.
+  """Yields the checkpoints in a folder, and compares each one's checksums.
 
   Args:
     folder: `checkpoints/` of a run; need not exist.
 
   Yields:
-    The newest first.
+    The checkpoints, the newest first, damaged ones too.
   """
   for i in _iterations(folder):
     prefix = os.path.join(folder, f'iteration-{i}')
@@ -293,7 +294,7 @@ def _newest_intact(folder: str) -> Saved | None:
 
 
 def _iterations(folder: str) -> list[int]:
-  """Of all checkpoints in a folder, whole or not, the newest first."""
+  """Iterations of all checkpoints in a folder, the newest first."""
   if not os.path.isdir(folder):
     return []
   matches = map(_NAMES.fullmatch, os.listdir(folder))
@@ -301,28 +302,28 @@ def _iterations(folder: str) -> list[int]:
 
 
 def _damage(prefix: str) -> str | None:
-  """What is wrong with the files of a checkpoint; None: nothing."""
+  """Describes what is wrong with the files of a checkpoint, None if intact."""
   folder = os.path.dirname(prefix)
   iteration = int(prefix.rpartition('-')[2])
   try:
-    there = _files_of(folder, iteration)
-    for name in [os.path.basename(prefix + _LIST), *there]:
+    found = _files_of(folder, iteration)
+    for name in [os.path.basename(prefix + _LIST), *found]:
       mode = os.lstat(os.path.join(folder, name)).st_mode
       if not stat.S_ISREG(mode):
-        return f'{name} is {"a link" if stat.S_ISLNK(mode) else "no file"}'
+        return f'{name} is {"a link" if stat.S_ISLNK(mode) else "not a file"}'
     with open(prefix + _LIST, encoding='utf-8') as file:
       expected = plain_json.loads(file.read(_LARGEST_LIST))
     if not isinstance(expected, dict) or not expected:
       raise ValueError('not a list of files')
-    for name in there:
+    for name in found:
       if name not in expected:
         return f'{name} is not in the list of its files'
     for name, (size, checksum) in expected.items():
       if os.path.basename(name) != name or not _NAMES.fullmatch(name):
-        raise ValueError(f'{name!r} is no name')
+        raise ValueError(f"{name!r} is not the name of a checkpoint's file")
       path = os.path.join(folder, name)
-      if name not in there:
-        return f'{name} is missing, or of another checkpoint'
+      if name not in found:
+        return f'{name} is missing, or belongs to another checkpoint'
       if os.path.getsize(path) != size:
         return f'{name} has {os.path.getsize(path)} bytes instead of {size}'
       if _checksum(path) != checksum:
@@ -343,7 +344,7 @@ def _checksum(path: str) -> str:
 
 
 def _write_list(prefix: str) -> None:
-  """Puts a checkpoint's files on the disk, and then their checksums."""
+  """Syncs a checkpoint's files to the disk, then writes their checksums."""
   folder = os.path.dirname(prefix)
   checksums = {}
   for name in _files_of(folder, int(prefix.rpartition('-')[2])):
@@ -357,7 +358,14 @@ def _write_list(prefix: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[Any]:
-  """A text file that appears under its name when it is whole, or not at all."""
+  """Opens a text file that appears under its name only if the block succeeds.
+
+  Args:
+    path: of the file; one that exists is replaced.
+
+  Yields:
+    A file with another name, which is renamed at the end.
+  """
   partial = f'{path}.partial-{os.getpid()}'
   try:
     with open(partial, 'w', encoding='utf-8') as file:
@@ -377,7 +385,7 @@ def replacing(path: str) -> Iterator[Any]:
 
 
 def _files_of(folder: str, iteration: int) -> list[str]:
-  """Names of the files of a checkpoint, its list aside."""
+  """Names of a checkpoint's files except its list."""
   matches = map(_NAMES.fullmatch, os.listdir(folder))
   return sorted(
       match[0] for match in matches
@@ -386,14 +394,14 @@ def _files_of(folder: str, iteration: int) -> list[str]:
 
 
 def _remove(folder: str, iteration: int) -> None:
-  """Removes a checkpoint, its list first: what is left does not count."""
+  """Removes a checkpoint, its list first: without it the rest is not used."""
   for name in [f'iteration-{iteration}{_LIST}', *_files_of(folder, iteration)]:
     with contextlib.suppress(FileNotFoundError):
       os.remove(os.path.join(folder, name))
 
 
 def _remove_fragments(folder: str) -> None:
-  """Removes what a process that was killed while saving has left."""
+  """Removes the temporary files of a process that was killed while saving."""
   for name in os.listdir(folder):
     path = os.path.join(folder, name)
     if _FRAGMENTS.fullmatch(name) and not os.path.islink(path):
@@ -404,7 +412,7 @@ def _remove_fragments(folder: str) -> None:
 
 
 def _set_aside(folder: str, iteration: int) -> None:
-  """Gives a damaged checkpoint names under which it is not found again."""
+  """Renames the files of a damaged checkpoint so that they are not used."""
   for name in [*_files_of(folder, iteration), f'iteration-{iteration}{_LIST}']:
     path = os.path.join(folder, name)
     if os.path.lexists(path):
@@ -412,30 +420,31 @@ def _set_aside(folder: str, iteration: int) -> None:
 
 
 def find(path: str) -> str:
-  """The checkpoint that a path means.
+  """Finds the checkpoint of a path.
 
   Args:
-    path: a run's folder, for its newest one, or a checkpoint's own path.
+    path: a run's folder, which stands for its newest checkpoint, or the path
+      of a checkpoint.
 
   Returns:
-    Path of the checkpoint, without the ending of its files.
+    Path of the checkpoint, without the endings of its files.
 
   Raises:
-    CheckpointError: there is none.
+    CheckpointError: there is no intact checkpoint.
   """
   if os.path.isfile(path + '.index'):
     return path
   newest = _newest_intact(os.path.join(path, _FOLDER))
   if newest is None:
     raise CheckpointError(
-        f"{path} holds no intact checkpoint, and is none: choose a run's "
-        'folder or one of its checkpoints'
+        f'{path} is neither a checkpoint nor a folder with an intact one: '
+        "choose a run's folder or one of its checkpoints"
     )
   return newest.prefix
 
 
 def load_weights(path: str, items: dict[str, Any]) -> None:
-  """Takes over some parts of a checkpoint, each of them whole.
+  """Restores some items from a checkpoint, which may contain more.
 
   Args:
     path: of the checkpoint.
@@ -443,8 +452,8 @@ def load_weights(path: str, items: dict[str, Any]) -> None:
       the checkpoint.
 
   Raises:
-    CheckpointError: a part is not in the checkpoint, or is of another shape;
-      what `items` hold then is undefined.
+    CheckpointError: an item is not in the checkpoint, or has other variables
+      there; some of `items` may have changed by then.
   """
   try:
     stored = [name for name, _ in tf.train.list_variables(path)]
@@ -458,17 +467,17 @@ def load_weights(path: str, items: dict[str, Any]) -> None:
     if isinstance(item, dict):
       (part, item), = item.items()
       name = f'{name}/{part}'
-    # Of a larger network some layers would match.
-    there = sum(key.startswith(f'{name}/') for key in stored)
-    here = _number_of_variables(item)
-    if there != here:
+    # A smaller network would match some layers of a larger one.
+    num_stored = sum(key.startswith(f'{name}/') for key in stored)
+    num_wanted = _number_of_variables(item)
+    if num_stored != num_wanted:
       raise _other_weights(
-          path, f'{name} has {there} variables there and {here} here'
+          path, f'{name} has {num_stored} variables there and {num_wanted} here'
       )
 
 
 def _number_of_variables(item: Any) -> int:
-  """Distinct variables below a trackable object."""
+  """Counts the distinct variables of a trackable object."""
   return len({
       id(x) for x in tf.train.TrackableView(item).descendants()
       if isinstance(x, tf.Variable)

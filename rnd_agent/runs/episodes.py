@@ -1,4 +1,4 @@
-"""Counts of what is played: the last episodes, the places of an iteration.
+"""Statistics of the last episodes, and visits to places in an iteration.
 
 Nothing here needs TensorFlow.
 """
@@ -11,7 +11,7 @@ from rnd_agent.runs import metrics
 
 
 class PlaceVisits:
-  """Counts where the steps of an iteration lead."""
+  """Counts the steps and episodes of an iteration by place (room, cell)."""
 
   def __init__(self):
     self._steps = {}
@@ -24,26 +24,26 @@ class PlaceVisits:
   def count_episode(self, places: Iterable[int]):
     """Counts an episode that ended, by the distinct places it had visited."""
     for place in places:
-      # Seen before its last step was: the place of a last step is the next
-      # episode's first.
+      # The last step of an episode counts where the next episode begins, so
+      # the place where this one ended may have no steps.
       self._steps.setdefault(place, 0)
       self._episodes[place] = self._episodes.get(place, 0) + 1
 
   def reset(self):
-    """Begins to count anew: the iteration is collected once more."""
+    """Sets all counts to 0, as when an iteration is collected once more."""
     self._steps, self._episodes = {}, {}
 
   def end_iteration(
       self, iteration: int, env_steps: int
   ) -> Sequence[Mapping[str, int]]:
-    """Gives what was counted in an iteration, and begins to count anew.
+    """Returns the counts of an iteration and resets them.
 
     Args:
       iteration: Its number.
       env_steps: Agent steps at its end, over all environments.
 
     Returns:
-      Its rows for `PlacesFile`.
+      Rows for `PlacesFile`, in the order of the first visits.
     """
     rows = [
         dict(
@@ -57,7 +57,7 @@ class PlaceVisits:
 
 
 class EpisodeWindow:
-  """Statistics of the last episodes, and what was discovered in all."""
+  """Statistics of the last episodes, and all places discovered in the run."""
 
   def __init__(self, size: int = metrics.WINDOW):
     """Creates an empty window.
@@ -87,8 +87,8 @@ class EpisodeWindow:
     Args:
       episode_return: Sum of its raw rewards, the game's score.
       length: Its length, agent steps.
-      places: The places (rooms) it visited; None where there is no such thing.
-      furthest_x: The furthest it got in a level; None likewise.
+      places: The places (rooms) it visited; None where they are not known.
+      furthest_x: The furthest it got in a level, pixels; None likewise.
     """
     rooms = None
     if places is not None:
@@ -104,12 +104,12 @@ class EpisodeWindow:
     self._total += 1
 
   def add_places(self, places: Iterable[int]):
-    """Adds places seen in episodes that go on; they count for the run."""
+    """Adds places seen in unfinished episodes to those of the run."""
     self._discovered.update(int(place) for place in places)
 
   @property
   def is_full(self) -> bool:
-    """Whether as many episodes were added as the window holds."""
+    """Whether the window holds as many episodes as it can."""
     return len(self._episodes) == self._episodes.maxlen
 
   @property
@@ -123,7 +123,7 @@ class EpisodeWindow:
     return frozenset(self._discovered)
 
   def statistics(self) -> dict[str, Optional[float]]:
-    """The columns about episodes; None for what is not known yet."""
+    """The values of the columns about episodes; None if not known yet."""
     returns = [episode[0] for episode in self._episodes]
     lengths = [episode[1] for episode in self._episodes]
     rooms, furthest = (
@@ -142,7 +142,7 @@ class EpisodeWindow:
     }
 
   def get_state(self) -> dict[str, Any]:
-    """Everything the window holds, as plain JSON values."""
+    """The window's state as JSON values."""
     return {
         'size': self._episodes.maxlen,
         'episodes': [list(episode) for episode in self._episodes],
@@ -152,7 +152,7 @@ class EpisodeWindow:
     }
 
   def set_state(self, state: Mapping[str, Any]):
-    """Replaces what the window holds by what `get_state` returned."""
+    """Restores a state that `get_state` returned."""
     episodes = [
         (float(score), int(length), _number_or_none(rooms),
          _number_or_none(furthest_x))
@@ -165,7 +165,7 @@ class EpisodeWindow:
 
 
 def _number_or_none(value: Any) -> Optional[float]:
-  """The value, if it is a number or None; ValueError for anything else."""
+  """Returns the value; ValueError unless it is a number or None."""
   if value is not None and not isinstance(value, (int, float)):
-    raise ValueError(f'{value!r:.40} is no number')
+    raise ValueError(f'{value!r:.40} is not a number')
   return value

@@ -1,11 +1,10 @@
 """TensorBoard's event files of a run that is resumed.
 
-A process that is killed has written events after its last checkpoint; the
+A process that is killed has written events after its last checkpoint, and the
 process that continues the run writes the same steps again. The old events are
-cut off, so that every step is there once. (TensorBoard's own mark of a restart,
-a `SessionLog.START` event, is not enough: its `EventAccumulator`, with which
-people export their runs, does not apply it to the tensors that TensorFlow 2
-writes.)
+removed, so that every step is there once. (TensorBoard's own mark of a restart,
+a `SessionLog.START` event, is not enough: its `EventAccumulator`, which people
+use to export runs, does not apply it to the tensors that TensorFlow 2 writes.)
 """
 
 from __future__ import annotations
@@ -19,16 +18,17 @@ from google.protobuf import message
 import tensorflow as tf
 
 # A record: length of the data (8 bytes), checksum (4), data, checksum (4).
-# TensorFlow's reader aborts the process where a length claims the impossible.
+# They are read here because TensorFlow's reader aborts the process when a
+# broken record has an impossible length.
 _HEADER, _CHECKSUM = 12, 4
-_LARGEST_EVENT = 2**28  # bytes; more than a film of hours
+_LARGEST_EVENT = 2**28  # bytes; a film of several hours takes less
 
 
 def cut(folder: str | os.PathLike, last_step: int) -> None:
-  """Removes the events after a step, and broken records, from event files.
+  """Removes events after a step, and all from a broken record on, from files.
 
   Args:
-    folder: with event files; need not exist. Links in it are left alone.
+    folder: with event files; need not exist. Links in it are not followed.
     last_step: the last step whose events stay.
   """
   for path in _paths(folder):
@@ -49,9 +49,6 @@ def holds(folder: str | os.PathLike, step: int) -> bool:
   Args:
     folder: with event files; need not exist.
     step: of the summary.
-
-  Returns:
-    True if there is one.
   """
   for path in _paths(folder):
     with open(path, 'rb') as file:
@@ -66,10 +63,10 @@ def _paths(folder: str | os.PathLike) -> list[pathlib.Path]:
 
 
 def _events(file: BinaryIO) -> Iterator[tuple[int, tf.compat.v1.Event]]:
-  """Yields where each event ends, and the event, up to a broken record."""
+  """Yields each event's end (byte) and the event, up to a broken record."""
   while len(header := file.read(_HEADER)) == _HEADER:
     length, = struct.unpack('<Q', header[:8])
-    if not 0 < length <= _LARGEST_EVENT:  # Every event has a time, at least.
+    if not 0 < length <= _LARGEST_EVENT:  # No event is empty: it has a time.
       return
     data = file.read(length + _CHECKSUM)
     if len(data) < length + _CHECKSUM:

@@ -2,21 +2,21 @@
 
 metrics.csv, TensorBoard with its layout, the plots, the comparison of runs, the
 report, the progress line and the tables of docs/metrics.md (`metrics_page.py`)
-follow from the rows. A new metric is one row here, and one line that computes
-its value: in `training/summaries.training_figures` for what is learned, in
-`runs/episodes.EpisodeWindow.statistics` for what is played. A bonus declares
-rows of its own, see `rows_with`. Nothing here needs TensorFlow.
+are made from the rows. A new metric is one row here, and one line that computes
+its value: in `training/summaries.training_figures` for figures of learning, in
+`runs/episodes.EpisodeWindow.statistics` for figures of episodes. A bonus
+declares rows of its own, see `rows_with`. Nothing here needs TensorFlow.
 """
 
 import dataclasses
 from typing import NamedTuple, Optional, Sequence
 
-# Episodes that the means and maxima of episodes are over.
+# Number of the last episodes that means and maxima are taken over.
 WINDOW = 100
 # The group of a bonus's own metrics in TensorBoard.
 BONUS_GROUP = 'bonus/'
-# The questions that the tab "Custom Scalars" of TensorBoard answers. Four
-# charts fit a window of 1280 x 800.
+# Headings of TensorBoard's tab "Custom Scalars". Four charts of one heading fit
+# a window of 1280 x 800.
 QUESTIONS = (
     'Is it learning, is it exploring, is it healthy?',
     'If it is not',
@@ -25,13 +25,13 @@ _LEARNING, _IF_NOT = range(2)
 
 
 class Chart(NamedTuple):
-  """A chart of the tab "Custom Scalars"; metrics of one place share it.
+  """A chart of the tab "Custom Scalars"; metrics with equal charts share it.
 
-  Evaluations have the same tags: no title speaks of training alone.
+  Evaluations have the same tags, so no title may mention training alone.
 
   Attributes:
     question: index into `QUESTIONS`.
-    place: among the charts of the question, from 1.
+    place: position among the charts of the question, from 1.
     title: of the chart.
   """
 
@@ -42,33 +42,32 @@ class Chart(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-  """A number of a run per iteration.
+  """A number that a run writes per iteration.
 
   Attributes:
     name: key of its value, and its column of metrics.csv.
     since: the version of metrics.csv that first had the column. A file of an
-      older version goes on without it; the columns of version 1 are never
+      older version does not get it; the columns of version 1 are never
       missing. A new column stands after all others, with the next number.
-    column: whether metrics.csv has it; otherwise TensorBoard alone does.
-    tag: TensorBoard's; None for none, or `bonus/<name>` of a bonus's own.
-    histogram: whether its value is a tensor, of which TensorBoard gets a
-      histogram.
+    column: whether metrics.csv has it; if not, only TensorBoard does.
+    tag: TensorBoard's. None: no tag; in a bonus's own row `bonus/<name>`.
+    histogram: whether its value is a tensor, shown as a histogram.
     title: of plots; its name if empty. `{places}` stands for 'rooms' or
-      'places', `{episodes}` for the episodes that a score is over.
+      'places', `{episodes}` for the episodes that a score is taken over.
     whole: whether it is a count, whose axis has whole numbers.
-    panel: its place among the panels that plot.py draws by default, from 1;
-      None for none.
-    chart: of TensorBoard's tab "Custom Scalars"; None for none.
-    progress: how the line that shows a run's progress has it; '' for not.
-      `{value}` stands for the number, `{number}` for it as people read it,
-      `{places}` for 'rooms' or 'places'.
-    result: whether it tells how far a run got: in the comparison, the report
-      and beside the hyperparameters.
-    unit: of docs/metrics.md, like what follows.
+    panel: its position among the panels that plot.py draws by default, from 1;
+      None if it is not among them.
+    chart: of TensorBoard's tab "Custom Scalars"; None if it is in no chart.
+    progress: format of its part of the progress line; '' if it has none.
+      `{value}` stands for the number, `{number}` for the number rounded for
+      people, `{places}` for 'rooms' or 'places'.
+    result: whether it shows how far a run got: such metrics are in the
+      comparison, the report and TensorBoard's table of hyperparameters.
+    unit: this and the following are columns of docs/metrics.md.
     meaning: what it is and how it is computed.
-    healthy: how it looks in the first million steps where all is well.
-    measured: what a short run of Montezuma's Revenge gave.
-    empty: when its cell is empty; never, if this is.
+    healthy: its values in the first million steps of a healthy run.
+    measured: its values in a short run of Montezuma's Revenge.
+    empty: when its cell is empty; '' if never.
   """
 
   name: str
@@ -93,7 +92,7 @@ class Metric:
       places: str = 'places',
       episodes: str = f'the last {WINDOW} episodes',
   ) -> str:
-    """Its title, with what places and the episodes of a score are called."""
+    """The title with these words for places and episodes filled in."""
     return (self.title or self.name).format(places=places, episodes=episodes)
 
 
@@ -210,7 +209,7 @@ METRICS = (
         'intrinsic_reward_mean', since=1, tag='rnd/intrinsic_reward_mean',
         title='intrinsic reward', panel=4,
         chart=Chart(_LEARNING, 3, 'intrinsic reward'),
-        # A digit less than others: 80 columns hold all of a long run.
+        # Three digits, so that the line of a long run fits 80 columns.
         progress='bonus {value:.3g}',
         unit='std of intrinsic returns',
         meaning='over steps, of the **normalized** bonus, the one the agent is '
@@ -312,7 +311,7 @@ METRICS = (
         'back to where it was; since the run began',
         healthy='0', measured='0',
     ),
-    # New columns stand here. What follows is not in metrics.csv.
+    # Add new columns here. The metrics below are not in metrics.csv.
     Metric(
         'hours', column=False, title='hours of training', unit='h',
         meaning='`wall_time_s` in plots and comparisons',
@@ -368,13 +367,13 @@ METRICS = (
 
 
 def columns(metrics: Sequence[Metric] = METRICS) -> tuple[str, ...]:
-  """Names of the columns that metrics.csv has of metrics, in order."""
+  """Names of the metrics that are columns of metrics.csv, in order."""
   return tuple(metric.name for metric in metrics if metric.column)
 
 
 COLUMNS = columns()
 BY_NAME = {metric.name: metric for metric in METRICS}
-# What plot.py draws by default, and what tells how far a run got.
+# Names of the panels that plot.py draws by default, and of the results.
 PANELS = tuple(
     metric.name for metric in sorted(
         (m for m in METRICS if m.panel), key=lambda m: m.panel
@@ -384,7 +383,7 @@ RESULTS = tuple(metric.name for metric in METRICS if metric.result)
 
 
 def charts(metrics: Sequence[Metric] = METRICS) -> dict[Chart, list[str]]:
-  """Tags of the charts of TensorBoard's tab "Custom Scalars", in order."""
+  """Tags by chart of TensorBoard's tab "Custom Scalars", in order."""
   tags = {metric.chart: [] for metric in metrics if metric.chart}
   for metric in metrics:
     if metric.chart:
@@ -393,18 +392,18 @@ def charts(metrics: Sequence[Metric] = METRICS) -> dict[Chart, list[str]]:
 
 
 def rows_with(bonus) -> tuple[Metric, ...]:
-  """The project's rows, and after them those of a bonus.
+  """Appends the rows of a bonus to the project's.
 
   Args:
     bonus: a `Bonus`, or None. A row of its `own_metrics` without a tag gets
       `bonus/<name>`; its column, if any, stands at the end of metrics.csv. A
-      number of its `metrics` without a row gets one without a column.
+      number of its `metrics()` without a row gets one without a column.
 
   Returns:
     All rows.
 
   Raises:
-    ValueError: a name is no identifier, or a name or tag is in use.
+    ValueError: a name is not an identifier, or a name or tag is in use.
   """
   if bonus is None:
     return METRICS
@@ -414,14 +413,15 @@ def rows_with(bonus) -> tuple[Metric, ...]:
   for row in (others | declared).values():
     if not row.name.isidentifier():
       raise ValueError(
-          f'{row.name!r} is no name of a metric: choose letters, digits and _'
+          f'{row.name!r} is not a name for a metric: choose letters, digits '
+          'and _'
       )
     if row.tag is None:
       row = dataclasses.replace(row, tag=f'{BONUS_GROUP}{row.name}')
     if any(row.name == r.name or row.tag == r.tag for r in rows):
       raise ValueError(
-          f'the metric {row.name} (tag {row.tag}) exists: choose another name '
-          'and tag for that of the bonus'
+          f'a metric {row.name} or a tag {row.tag} exists already: choose '
+          "another name and tag for the bonus's metric"
       )
     rows.append(dataclasses.replace(row, since=max(row.since, 2)))
   return tuple(rows)

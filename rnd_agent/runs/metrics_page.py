@@ -15,7 +15,7 @@ PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'metrics.md'
 
 
 def with_tables(page: str) -> str:
-  """The page with the tables that follow from the rows.
+  """Replaces the tables of the page by those of the current rows.
 
   Args:
     page: text of docs/metrics.md.
@@ -24,7 +24,7 @@ def with_tables(page: str) -> str:
     The same text around new tables.
 
   Raises:
-    ValueError: a table's place is not marked in it, once.
+    ValueError: the marks of a table are missing, or there more than once.
   """
   for name, table in (
       ('columns', _columns()), ('empty cells', _empty_cells()),

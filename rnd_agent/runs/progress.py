@@ -1,4 +1,4 @@
-"""The progress of a run, as one live line or as a log."""
+"""The progress of a run, as one line that is updated or as lines of a log."""
 
 import collections
 import contextlib
@@ -15,10 +15,13 @@ from rnd_agent.runs import metrics as metrics_lib
 
 
 class Progress:
-  """How far the run is: one live line on a terminal, else a line at times."""
+  """Shows how far the run is.
 
-  _WINDOW = 20
-  _FIRST_LINES = 3
+  On a terminal one line is overwritten, elsewhere a line is added now and then.
+  """
+
+  _WINDOW = 20  # Iterations that the time left is estimated from.
+  _FIRST_LINES = 3  # Lines that are written whatever the interval.
 
   def __init__(
       self,
@@ -29,16 +32,16 @@ class Progress:
       enabled: bool = True,
       env_name: str = '',
   ):
-    """Writes nothing yet.
+    """Keeps the settings; writes nothing yet.
 
     Args:
       total: Number of iterations of the whole run, 0 for an endless one.
       stream: Where to write; standard output if None.
-      interval_s: Seconds between lines when the stream is no terminal; the
-        first three and the last are written at once.
+      interval_s: Seconds between lines when the stream is not a terminal; the
+        first three lines and the last are always written.
       clock: Returns the time in seconds.
-      enabled: Whether anything but notes is shown.
-      env_name: The environment, which tells whether its places are rooms.
+      enabled: Whether progress is shown; notes always are.
+      env_name: The environment, which decides whether places are called rooms.
     """
     self._enabled = enabled
     self._env_name = env_name
@@ -50,7 +53,7 @@ class Progress:
     self._line = ''
     self._label = None
     self._lines = 0
-    self._error = None  # Why the stream does not take what is written.
+    self._error = None  # Text of the last error when writing.
     self._last_print = -math.inf
     self._times = collections.deque(maxlen=self._WINDOW)
 
@@ -62,9 +65,8 @@ class Progress:
     """Shows a finished iteration.
 
     Args:
-      row: Its numbers by name, `iteration` among them; None for what is not
-        known.
-      metrics: Rows of the registry, which tell what is shown and how.
+      row: Its numbers by name, `iteration` among them; None if not known.
+      metrics: Rows of the registry; those with `progress` are shown.
     """
     iteration = row['iteration']
     self._times.append((self._clock(), iteration))
@@ -95,7 +97,7 @@ class Progress:
     self._show(label, parts, is_last=done == total)
 
   def note(self, text: str):
-    """Prints a line of its own, and keeps the live line below it."""
+    """Prints a line above the one that is updated."""
     text = plain_text.printable(text)
     if self._live and self._line:
       self._write(f'\r\x1b[K{text}\n{self._line}')
@@ -109,15 +111,15 @@ class Progress:
       interrupted: bool,
       films: bool = True,
   ):
-    """Ends the live line and says how training ended; see `conclusion`."""
+    """Ends the line that is updated, and prints `conclusion`."""
     self.close()
     self.note(conclusion(root_dir, row, interrupted, films, self._env_name))
 
   def close(self):
-    """Ends the live line, so that what follows begins on a new one."""
+    """Ends the line that is updated, so that the next text begins a new one."""
     self._end_line()
     if self._error and self._stream is sys.stdout:
-      # The interpreter would try once more as it ends, and fail.
+      # Python flushes standard output when it exits, and would fail again.
       nowhere = os.open(os.devnull, os.O_WRONLY)
       os.dup2(nowhere, self._stream.fileno())
       os.close(nowhere)
@@ -128,7 +130,7 @@ class Progress:
     self._line = ''
 
   def _time_left(self, iteration: int) -> Optional[float]:
-    """Seconds to the end at the speed of the last iterations, if known."""
+    """Seconds to the end at the last iterations' speed, None if unknown."""
     then, first = self._times[0]
     if not first < iteration < self._total:
       return None
@@ -153,14 +155,14 @@ class Progress:
       self._last_print = now
 
   def _width(self) -> int:
-    """Columns of the terminal; 80 where it does not tell."""
+    """Columns of the terminal, 80 if unknown."""
     try:
       return os.get_terminal_size(self._stream.fileno()).columns or 80
     except OSError:
       return 80
 
   def _write(self, text: str):
-    """Writes; a stream that fails is told of on standard error, once."""
+    """Writes; an error is reported on standard error once."""
     try:
       self._stream.write(text)
       self._stream.flush()
@@ -168,7 +170,8 @@ class Progress:
     except OSError as error:
       if str(error) != self._error:
         self._error = str(error)
-        with contextlib.suppress(OSError):  # There is nowhere else to say it.
+        # If standard error fails too, there is nowhere to report it.
+        with contextlib.suppress(OSError):
           print(
               f'progress is not shown ({error.strerror}): the run goes on',
               file=sys.stderr, flush=True,
@@ -182,17 +185,17 @@ def conclusion(
     films: bool = True,
     env_name: str = '',
 ) -> str:
-  """What is said when training ends.
+  """The summary that is printed when training ends.
 
   Args:
     root_dir: The run's folder.
-    row: The last row of metrics.csv of this process; None if it has none.
+    row: The last row of metrics.csv that this process wrote; None without one.
     interrupted: Whether training was asked to stop.
     films: Whether the environment can be filmed.
-    env_name: The environment, which tells whether its places are rooms.
+    env_name: The environment, which decides whether places are called rooms.
 
   Returns:
-    A few lines, of at most 80 columns where the folder's name is short.
+    A few lines, of at most 80 columns if the folder's name is short.
   """
   if row is None:
     if interrupted:
@@ -234,15 +237,15 @@ def conclusion(
 
 
 def _interpreter() -> str:
-  """This Python as it is called from here: .venv/bin/python, say."""
-  inside = os.path.relpath(sys.executable)
-  return sys.executable if inside.startswith(os.pardir) else inside
+  """Path of this Python, relative if it lies below the working directory."""
+  relative = os.path.relpath(sys.executable)
+  return sys.executable if relative.startswith(os.pardir) else relative
 
 
 def _fitting(parts: Sequence[str], width: int) -> str:
-  """Joins as many parts as fit into a width, the first ones before others.
+  """Joins as many of the first parts as fit into a width.
 
-  Where not all fit, the word 'iteration' is what goes first.
+  If not all fit, the word 'iteration' is dropped first.
   """
   if len('  '.join(parts)) > width:
     parts = [parts[0].removeprefix('iteration '), *parts[1:]]
@@ -255,7 +258,7 @@ def _fitting(parts: Sequence[str], width: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-  """Seconds as 42s, 3m05s, 2h07m or 5d03h."""
+  """Formats seconds as 42s, 3m05s, 2h07m or 5d03h."""
   seconds = max(0, round(seconds))
   if seconds < 60:
     return f'{seconds}s'

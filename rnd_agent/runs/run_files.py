@@ -1,8 +1,8 @@
-"""The files of a run's folder, checked before any of them is written.
+"""Checks a run's folder before anything in it is written, and locks it.
 
-The folder may come from anywhere. What the run writes lies in it and nowhere
-else: a link in the place of one of its files or folders is refused, and so is
-anything else that is not what a run leaves there.
+The folder may come from a stranger. A run writes only inside its folder: links
+are refused, since they could lead elsewhere, and so is anything in the place of
+a run's file or folder that is of another kind.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import filelock
 from rnd_agent.common import plain_json
 from rnd_agent.settings.gin_files import ConfigError
 
-# What they may have at most, bytes: a run of the paper's length has 10 MB of
-# metrics, and 2 kB in run.json for each of its starts.
+# Largest sizes, bytes: a run of the paper's length has 10 MB of metrics, and
+# 2 kB in run.json for each of its starts.
 _FILES = {
     'run.json': 2**25, 'metrics.csv': 2**27, 'places.csv': 2**27,
     'operative_config.gin': 2**20,
@@ -28,21 +28,22 @@ _FILES = {
 _FOLDERS = ('checkpoints', 'train', 'eval', 'videos', 'policy')
 _LOCK = '.lock'
 _FILE, _FOLDER = 'a file', 'a folder'
-# In checkpoints/ a link counts as damage, see `checkpoints`.
-_PASSED_OVER = re.compile(
+# A link in the place of a checkpoint's file is not refused here: `checkpoints`
+# treats the checkpoint as damaged.
+_CHECKPOINT_FILES = re.compile(
     r'iteration-\d+\.(?:index|sha256\.json|data-.*)(?:\.damaged)?'
 )
 
 
 def check(folder: str | os.PathLike):
-  """Checks what a run will write into and over.
+  """Checks the files and folders that a run will write.
 
   Args:
     folder: Of the run; exists.
 
   Raises:
-    ConfigError: Something in it is no file or folder of a run, or cannot be
-      read.
+    ConfigError: One is a link or of another kind, too large, damaged, or
+      cannot be read.
   """
   root = pathlib.Path(folder)
   for path in sorted(root.iterdir()):
@@ -59,16 +60,16 @@ def check(folder: str | os.PathLike):
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike) -> Iterator[None]:
-  """Keeps other processes from training in a folder, as long as it lasts.
+  """Keeps other processes from training in a folder during the block.
 
-  The kernel releases the lock when the process ends, however it does; the file
-  `.lock` stays behind and means nothing.
+  The kernel releases the lock when the process ends, even if it is killed. The
+  file `.lock` stays; that it exists does not mean that the folder is in use.
 
   Args:
     folder: Of the run; exists.
 
   Raises:
-    ConfigError: Another process trains there, or nothing can be locked there.
+    ConfigError: Another process trains there, or the file cannot be locked.
   """
   path = pathlib.Path(folder, _LOCK)
   lock = filelock.FileLock(path, timeout=0)
@@ -107,17 +108,18 @@ def check_not_in_use(folder: str | os.PathLike):
 
 
 def check_nothing_is_lost(folder: str | os.PathLike, checkpoint_interval: int):
-  """Checks that a run without a checkpoint has none to miss.
+  """Checks that a run without a checkpoint has not lost its checkpoints.
 
-  A run that is killed before its first checkpoint begins anew, and its rows
-  with it; one with more rows than that had checkpoints.
+  A run that was killed before its first checkpoint starts again from nothing,
+  and its rows are overwritten. If metrics.csv has more rows than there are
+  iterations before a first checkpoint, the checkpoints have been removed.
 
   Args:
     folder: Of a run without checkpoints.
-    checkpoint_interval: Iterations between them.
+    checkpoint_interval: Iterations between checkpoints.
 
   Raises:
-    ConfigError: Rows would be lost.
+    ConfigError: There are so many rows, which would be overwritten.
   """
   path = pathlib.Path(folder, 'metrics.csv')
   if not path.exists():
@@ -132,7 +134,15 @@ def check_nothing_is_lost(folder: str | os.PathLike, checkpoint_interval: int):
 
 
 def _check_kind(path: pathlib.Path, kind: str | None):
-  """Refuses links, pipes and the like, and what is not of a kind."""
+  """Refuses links, pipes and the like.
+
+  Args:
+    path: Of what is checked.
+    kind: `_FILE` or `_FOLDER` if only that is allowed; None for either.
+
+  Raises:
+    ConfigError: It is something else.
+  """
   mode = path.lstat().st_mode
   if stat.S_ISLNK(mode):
     raise ConfigError(
@@ -150,7 +160,9 @@ def _check_kind(path: pathlib.Path, kind: str | None):
 def _check_readable(path: pathlib.Path):
   try:
     if path.stat().st_size > _FILES[path.name]:
-      raise ValueError(f'{path.stat().st_size} bytes are too many')
+      raise ValueError(
+          f'{path.stat().st_size} bytes, at most {_FILES[path.name]} are read'
+      )
     path.read_text(encoding='utf-8')
   except OSError as error:
     raise ConfigError(
@@ -163,16 +175,16 @@ def _check_readable(path: pathlib.Path):
 
 
 def _check_below(folder: pathlib.Path):
-  """Looks at all that lies in a folder that is written."""
+  """Refuses links and the like anywhere below a folder."""
   for parent, folders, files in os.walk(folder):
     for name in (*folders, *files):
       path = pathlib.Path(parent, name)
-      if not (path.is_symlink() and _PASSED_OVER.fullmatch(name)):
+      if not (path.is_symlink() and _CHECKPOINT_FILES.fullmatch(name)):
         _check_kind(path, None)
 
 
 def _check_run_json(path: pathlib.Path):
-  """It keeps the list of all starts, which goes on."""
+  """Checks the list of starts in run.json, to which every start is added."""
   try:
     content = plain_json.loads(path.read_text(encoding='utf-8'))
     if not isinstance(content, dict) or not isinstance(
@@ -183,7 +195,7 @@ def _check_run_json(path: pathlib.Path):
       if not isinstance(start, dict) or not isinstance(
           start.get('machine'), (dict, type(None))
       ):
-        raise ValueError('one of its starts is none')
+        raise ValueError("one of its 'starts' does not describe a start")
   except ValueError as error:
     raise ConfigError(
         f'{path} is damaged ({error}): move it away to continue this run'

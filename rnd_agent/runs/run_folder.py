@@ -1,8 +1,7 @@
-"""A run's folder, read with care: it may come from a stranger.
+"""Reads a run's folder, which may come from a stranger, safely.
 
-Only regular files that lie in the folder are opened, links that lead out of it
-are refused, nothing is unpickled and nothing imported. TensorFlow is not
-needed.
+Only regular files inside the folder are opened, links that lead out of it are
+refused, nothing is unpickled and nothing imported. TensorFlow is not needed.
 """
 
 from __future__ import annotations
@@ -27,15 +26,16 @@ DESCRIPTION = 'run.json'
 CHECKPOINTS = 'checkpoints'
 VIDEOS = 'videos'
 
-# Of a text file, bytes: of a run of the paper's length metrics.csv has 10 MB,
+# Largest sizes, bytes: metrics.csv of a run of the paper's length has 10 MB,
 # and run.json 2 kB for each start.
 _LARGEST_TEXT = {
     CONFIG: 2**20, METRICS: 2**27, PLACES: 2**27, DESCRIPTION: 2**25
 }
-# Of a table; that metrics.csv has 1.4 million.
+# Cells of a table; metrics.csv of the paper's length has 1.4 million.
 _MOST_CELLS = 10**7
-_LONGEST_LINE = 2**16
-# What numbers may be: counts and hours, and what float32 holds.
+_LONGEST_LINE = 2**16  # characters
+# Largest values: of counts and times (exact as a float), of other metrics
+# (which are float32).
 _LARGEST_COUNT = 2**53
 _LARGEST_NUMBER = 1e39
 _COUNTS = ('iteration', 'frames', 'env_steps', 'wall_time_s')
@@ -46,7 +46,7 @@ class RunFolderError(ValueError):
 
 
 class Place(NamedTuple):
-  """What a run knows about a place (a room, a cell).
+  """Visits of a run to one place (a room, a cell).
 
   Attributes:
     place: its number.
@@ -54,7 +54,7 @@ class Place(NamedTuple):
     first_iteration: the iteration in which it was discovered.
     first_env_steps: agent steps at the end of that iteration.
     steps: agent steps that ended there.
-    episodes: finished episodes that had been there.
+    episodes: finished episodes that visited it.
   """
 
   place: int
@@ -69,7 +69,7 @@ class RunFolder:
   """Reads the files of a run."""
 
   def __init__(self, path: Union[str, os.PathLike]):
-    """Looks whether the folder is a run's.
+    """Checks that the folder is a run's.
 
     Args:
       path: of the folder.
@@ -94,11 +94,11 @@ class RunFolder:
 
   @property
   def label(self) -> str:
-    """The folder's name for people, free of control characters."""
+    """The folder's path as text, free of control characters."""
     return printable(os.path.normpath(self._path))
 
   def file(self, *names: str) -> pathlib.Path:
-    """A regular file of the run.
+    """Checks that a file of the run may be opened.
 
     Args:
       *names: folders and the file's name.
@@ -107,7 +107,8 @@ class RunFolder:
       Its path.
 
     Raises:
-      RunFolderError: it is missing, no regular file, or not in the folder.
+      RunFolderError: it is missing, not a regular file, or a link that leads
+        out of the run's folder.
     """
     path = self._path.joinpath(*names)
     shown = printable(path)
@@ -119,36 +120,44 @@ class RunFolder:
     if not real.is_relative_to(self._real):
       raise RunFolderError(f'{shown} leads out of the run: not opened')
     if not stat.S_ISREG(mode):
-      raise RunFolderError(f'{shown} is no regular file: not opened')
+      raise RunFolderError(f'{shown} is not a regular file: not opened')
     return path
 
   def files(self, *names: str) -> list[pathlib.Path]:
-    """The files of a folder of the run, all of them checked; none if missing.
+    """Checks that all files in a folder of the run may be opened.
+
+    Args:
+      *names: of the folder, from the run's folder on.
+
+    Returns:
+      Their paths; none if the folder is missing.
 
     Raises:
       RunFolderError: the folder or one of its files leads out of the run, or
-        is something else.
+        is not a folder or file.
     """
     folder = self._path.joinpath(*names)
     if not os.path.lexists(folder):
       return []
     try:
       inside = folder.resolve().is_relative_to(self._real)
-    except RuntimeError as error:  # Links in a circle.
-      raise RunFolderError(f'{printable(folder)} leads nowhere') from error
+    except RuntimeError as error:
+      raise RunFolderError(
+          f'{printable(folder)} is a link that leads to itself'
+      ) from error
     if not inside:
       raise RunFolderError(
           f'{printable(folder)} leads out of the run: not opened'
       )
     if not folder.is_dir():
-      raise RunFolderError(f'{printable(folder)} is no folder')
+      raise RunFolderError(f'{printable(folder)} is not a folder')
     return [self.file(*names, name) for name in sorted(os.listdir(folder))]
 
   def text(self, name: str) -> str:
-    """A text file's content.
+    """The content of a text file in the run's folder.
 
     Raises:
-      RunFolderError: it cannot be read, or is no text.
+      RunFolderError: it cannot be read, is too large, or not text in UTF-8.
     """
     path = self.file(name)
     try:
@@ -160,7 +169,9 @@ class RunFolder:
           f'{printable(path)} cannot be read ({error.strerror})'
       ) from error
     except UnicodeDecodeError as error:
-      raise RunFolderError(f'{printable(path)} is no text') from error
+      raise RunFolderError(
+          f'{printable(path)} is not text in UTF-8'
+      ) from error
 
   def metrics(self) -> dict[str, list[float]]:
     """The columns of metrics.csv, and `hours`.
@@ -171,8 +182,8 @@ class RunFolder:
       Lists of floats by column, NaN for an empty cell.
 
     Raises:
-      RunFolderError: it cannot be read, has no iteration yet, or holds
-        something else than numbers.
+      RunFolderError: it cannot be read, has no iteration yet, or a cell is not
+        a valid number.
     """
     columns = self._columns(METRICS, ('iteration', 'wall_time_s'))
     if not columns['iteration']:
@@ -182,7 +193,8 @@ class RunFolder:
     for name in set(_COUNTS) & set(columns):
       if any(x < 0 or x > _LARGEST_COUNT for x in columns[name]):
         raise RunFolderError(
-            f'{printable(self._path / METRICS)}: a cell of {name} is no count'
+            f'{printable(self._path / METRICS)}: a cell of {name} is negative '
+            'or too large'
         )
     columns['hours'] = [s / 3600 for s in columns['wall_time_s']]
     return columns
@@ -191,7 +203,8 @@ class RunFolder:
     """The places of the run, in the order of their first visits.
 
     Raises:
-      RunFolderError: places.csv cannot be read or holds something else.
+      RunFolderError: places.csv cannot be read, or a cell is not a valid
+        number.
     """
     first, steps, episodes = {}, collections.Counter(), collections.Counter()
     names = ('iteration', 'env_steps', 'place', 'steps', 'episodes')
@@ -199,7 +212,8 @@ class RunFolder:
     for row in zip(*(columns[name] for name in names)):
       if not all(0 <= x <= _LARGEST_COUNT and x.is_integer() for x in row):
         raise RunFolderError(
-            f'{printable(self._path / PLACES)}: a cell is no count'
+            f'{printable(self._path / PLACES)}: a cell is not a whole number '
+            'from 0 up, or too large'
         )
       iteration, env_steps, place, row_steps, row_episodes = map(int, row)
       first.setdefault(place, (iteration, env_steps))
@@ -211,14 +225,14 @@ class RunFolder:
     ]
 
   def config(self) -> dict[str, str]:
-    """The operative config's values, as text, by name."""
+    """The values of the operative config by parameter, as text."""
     return operative_config.read(self.text(CONFIG))
 
   def description(self) -> dict[str, Any]:
-    """What run.json says.
+    """The content of run.json.
 
     Raises:
-      RunFolderError: it cannot be read.
+      RunFolderError: it cannot be read, or is not a JSON object.
     """
     try:
       content = plain_json.loads(self.text(DESCRIPTION))
@@ -230,12 +244,12 @@ class RunFolder:
       ) from error
     if not isinstance(content, dict):
       raise RunFolderError(
-          f'{printable(self._path / DESCRIPTION)} describes no run'
+          f'{printable(self._path / DESCRIPTION)} does not describe a run'
       )
     return content
 
   def videos(self) -> list[pathlib.Path]:
-    """The trainer's films, the oldest first."""
+    """Paths of the trainer's films, the oldest first."""
     numbered = {}
     for path in self.files(VIDEOS):
       number = re.fullmatch(r'iteration-(\d{1,12})\.mp4', path.name)
@@ -277,6 +291,7 @@ class RunFolder:
 
 
 def _short_lines(file: Iterable[str], shown: str) -> Iterator[str]:
+  """Yields lines; RunFolderError for one longer than `_LONGEST_LINE`."""
   for number, line in enumerate(file, start=1):
     if len(line) > _LONGEST_LINE:
       raise RunFolderError(f'{shown}, line {number}: is too long')
@@ -292,7 +307,7 @@ def _number(cell: str) -> float:
 
 
 def printable(text: Union[str, os.PathLike]) -> str:
-  """A text whose control characters are written out, safe for a terminal."""
+  """The text with control characters escaped, safe to print on a terminal."""
   return ''.join(
       c if c.isprintable() else repr(c)[1:-1] for c in os.fspath(text)
   )

@@ -1,4 +1,4 @@
-"""run.json: with what a run was started, each time that it was."""
+"""run.json: command, versions and machine of every start of a run."""
 
 import datetime
 import importlib.metadata
@@ -30,10 +30,10 @@ def write_run_json(
     iteration: int = 0,
     extra: Optional[Mapping[str, Any]] = None,
 ) -> dict[str, Any]:
-  """Records a start or a resume of a run in its run.json.
+  """Adds a start or resume of a run to its run.json.
 
   The top level describes the latest start: command, versions, source, machine,
-  seed. `starts` keeps the same of every start, with its time and iteration.
+  seed. `starts` has the same for every start, with its time and iteration.
 
   Args:
     root_dir: The run's folder, which exists.
@@ -45,7 +45,7 @@ def write_run_json(
     What was written.
 
   Raises:
-    ValueError: The run.json that is there cannot be read.
+    ValueError: There is a run.json that cannot be read.
     OSError: The folder cannot be written.
   """
   path = pathlib.Path(root_dir) / 'run.json'
@@ -97,7 +97,7 @@ def _package_versions() -> dict[str, str]:
 def _source_version() -> Optional[dict[str, Any]]:
   """Returns the commit of the source and whether files differ from it.
 
-  None where the source is no checkout with a commit, or git is not installed.
+  None if the source is not in a git repository, or git is not installed.
   """
   tracked = _git('ls-files', '--error-unmatch', _SOURCE.name)
   commit = _git('rev-parse', 'HEAD')

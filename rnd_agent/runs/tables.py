@@ -1,4 +1,4 @@
-"""metrics.csv and places.csv of a run: tables that only grow.
+"""metrics.csv and places.csv of a run, to which rows are appended.
 
 Nothing here needs TensorFlow.
 """
@@ -15,11 +15,11 @@ PLACES_COLUMNS = ('iteration', 'env_steps', 'place', 'steps', 'episodes')
 
 
 class _Table:
-  """A header, then rows in the order of their iterations.
+  """A CSV file: a header, then rows in the order of their iterations.
 
-  Rows are appended and handed to the operating system at once. Opening a file
-  again cuts off what a crash left behind: a last line without its end and, on
-  resume, the rows after the restored iteration.
+  Rows are written without buffering. Opening an existing file removes what a
+  crash may have left: an incomplete last line and, on resume, the rows after
+  the restored iteration.
   """
 
   def __init__(
@@ -33,11 +33,11 @@ class _Table:
     Args:
       path: The file's path, in an existing folder.
       form: Its columns.
-      last_iteration: The iteration that the run is restored to, 0 for none:
-        later rows are cut off. None keeps all rows.
+      last_iteration: The iteration that the run is restored to, 0 for a new
+        run: later rows are removed. None keeps all rows.
 
     Raises:
-      ValueError: The file has other columns, or a line that is no row of it.
+      ValueError: The file has other columns, or a line is not a valid row.
       OSError: The file cannot be opened.
     """
     if not form.columns or form.columns[0] != 'iteration':
@@ -59,21 +59,21 @@ class _Table:
 
   @property
   def left_out(self) -> tuple[str, ...]:
-    """Columns that a file of an older version goes on without."""
+    """Columns that a file of an older version does not have, nor gets."""
     return tuple(c for c in self._form.columns if c not in self._columns)
 
   def write(self, *rows: Mapping[str, Any]):
     """Appends rows.
 
     Args:
-      *rows: Numbers by name. A column that is left out, None or NaN becomes
-        an empty cell, but a NaN among the losses is written as nan. Numbers of
-        TensorBoard alone are not written.
+      *rows: Numbers by name. A column that is missing, None or NaN becomes an
+        empty cell, but a NaN of a loss is written as nan. Numbers that only
+        TensorBoard shows are not written.
 
     Raises:
       ValueError: An unknown column, or an iteration not after the last one.
-      OSError: Not all could be written (the disk is full, say); the next
-        `write` or `sync` tries again.
+      OSError: Not all could be written (the disk is full, for example); the
+        next `write` or `sync` tries again.
     """
     for row in rows:
       self._queue(row)
@@ -99,12 +99,12 @@ class _Table:
       self._pending = self._pending[self._file.write(self._pending):]
 
   def sync(self):
-    """Returns once all rows are on the disk; call it before a checkpoint."""
+    """Writes all rows through to the disk; call it before a checkpoint."""
     self._write_pending()
     os.fsync(self._file.fileno())
 
   def close(self):
-    """Puts all rows on the disk and closes the file."""
+    """Writes all rows through to the disk and closes the file."""
     if not self._file.closed:
       try:
         self.sync()
@@ -118,7 +118,7 @@ class _Table:
     self.close()
 
   def _repair(self, last_iteration: Optional[int]):
-    """Checks the file and cuts off everything after the last row to keep."""
+    """Checks the file and removes everything after the last row to keep."""
     self._file.seek(0)
     self._columns, self._last_iteration, length = self._form.kept(
         self._path, self._file.read(), last_iteration
@@ -130,9 +130,9 @@ class _Table:
 
 
 class MetricsFile(_Table):
-  """metrics.csv: a row per iteration, once each.
+  """metrics.csv: one row per iteration.
 
-  A file of an older version goes on with the columns that it has.
+  A file of an older version keeps the columns that it has.
   """
 
   def __init__(
@@ -147,24 +147,24 @@ class MetricsFile(_Table):
       path: The file's path, in an existing folder.
       metrics: Rows of the registry; those with a column are written, the first
         of them is `iteration`.
-      last_iteration: The iteration that the run is restored to, 0 for none:
-        later rows are cut off. None keeps all rows.
+      last_iteration: The iteration that the run is restored to, 0 for a new
+        run: later rows are removed. None keeps all rows.
 
     Raises:
-      ValueError: The file has other columns, or a line that is no row of it.
+      ValueError: The file has other columns, or a line is not a valid row.
       OSError: The file cannot be opened.
     """
     super().__init__(path, _metrics_form(metrics), last_iteration)
 
 
 class PlacesFile(_Table):
-  """places.csv: a row for every place that an iteration came to, if any.
+  """places.csv: one row for every place that was visited in an iteration.
 
   Columns: the iteration; agent steps at its end, over all environments; the
   place; steps of this iteration that ended there; episodes that ended in this
-  iteration and had been there. The rows of an iteration are in the order of the
-  places' first visits within it, so that a place's first row tells when it was
-  discovered. Cut off on resume as metrics.csv is.
+  iteration and visited the place. The rows of an iteration are in the order of
+  the places' first visits within it, so a place's first row is its discovery.
+  On resume later rows are removed, as in metrics.csv.
   """
 
   def __init__(
@@ -198,7 +198,7 @@ def check_tables(
     metrics: As for `MetricsFile`.
 
   Raises:
-    ValueError: A file has other columns, or a line that is no row of it.
+    ValueError: A file has other columns, or a line is not a valid row.
     OSError: A file cannot be read.
   """
   for name, form in (
@@ -211,12 +211,12 @@ def check_tables(
 
 
 class _Form(NamedTuple):
-  """What a table looks like.
+  """The columns of a table and its rules.
 
   Attributes:
     columns: Those that this version writes.
     later: Those of them that a file of an older version may lack.
-    left_out: Names of numbers that rows may hold and the file does not.
+    left_out: Names of numbers in a row that are not written to the file.
     repeats: Whether an iteration may have several rows.
   """
 
@@ -228,19 +228,19 @@ class _Form(NamedTuple):
   def kept(
       self, path: str, content: bytes, last_iteration: Optional[int]
   ) -> tuple[tuple[str, ...], int, int]:
-    """What of a file is kept.
+    """Checks a file's content and finds the part of it to keep.
 
     Args:
       path: Of the file, for errors.
       content: Of the file.
-      last_iteration: After which rows are cut off; None for all rows.
+      last_iteration: Rows of later iterations are not kept; None for all rows.
 
     Returns:
-      Its columns, the iteration of the last row, and how many bytes are kept:
-      none where there is no whole header yet.
+      Its columns, the iteration of the last row that is kept, and how many
+      bytes are kept: 0 if the header is not complete.
 
     Raises:
-      ValueError: It has other columns, or a line that is no row of it.
+      ValueError: It has other columns, or a line is not a valid row.
     """
     header = _csv_line(self.columns)
     if len(content) < len(header) and header.startswith(content):
@@ -289,7 +289,7 @@ def _csv_line(cells: Sequence[str]) -> bytes:
 
 
 def _cell(name: str, value: Any) -> str:
-  """A number as text: whole numbers in full, others to eight digits."""
+  """Formats a number: whole numbers in full, others to eight digits."""
   if value is None:
     return ''
   number = float(value)

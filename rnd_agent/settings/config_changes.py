@@ -1,4 +1,4 @@
-"""What a run was started with, compared with what it is resumed with."""
+"""Compares the config of a resumed run with the one it was started with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rnd_agent.common import parameters
 from rnd_agent.settings import known_parameters
 from rnd_agent.settings import operative_config
 
-# Whatever is changed about these is another network, or bonus.
+# A change of any of their parameters makes another network or bonus.
 NETWORKS = (
     'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork', 'GRUCell',
     'LSTMCell', 'DNCCell',
@@ -16,14 +16,14 @@ NETWORKS = (
 
 
 def changes(then: str, now: str) -> dict[str, tuple[str, str]]:
-  """Parameters of both configs whose values differ.
+  """The parameters that both configs bind, to different values.
 
   Args:
     then: operative config that the run was last started with.
     now: of this start.
 
   Returns:
-    (value then, value now) by parameter, harmless ones left out.
+    (value then, value now) by parameter, without the changes that are harmless.
   """
   old, new = operative_config.read(then), operative_config.read(now)
   return {
@@ -36,7 +36,7 @@ def changes(then: str, now: str) -> dict[str, tuple[str, str]]:
 def of_another_run(
     differences: Mapping[str, tuple[str, str]]
 ) -> dict[str, tuple[str, str]]:
-  """Those of `changes` that make it another run."""
+  """Those of the `changes` that make it another run."""
   return {
       name: values for name, values in differences.items()
       if _change(name) is parameters.Change.ANOTHER_RUN
@@ -44,7 +44,7 @@ def of_another_run(
 
 
 def _change(name: str) -> parameters.Change:
-  """What it means that a parameter has changed; its scope does not matter."""
+  """What a change of a parameter means for a run; ignores gin's scope."""
   name = name.rpartition('/')[2]
   if name.partition('.')[0] in NETWORKS:
     return parameters.Change.ANOTHER_RUN

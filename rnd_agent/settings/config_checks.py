@@ -1,7 +1,7 @@
-"""Sizes that are checked before anything is built from them.
+"""Checks of bound values that need no networks, before any is built.
 
-What TensorFlow makes of them ends in many lines, in no memory, or, inside its
-native code, in the end of the process.
+TensorFlow answers wrong sizes with long tracebacks, by running out of memory,
+or by aborting the process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psutil
 from rnd_agent.environments import suites
 from rnd_agent.settings.gin_files import ConfigError
 
-# Sizes of layers, by how many lists they stand in.
+# Sizes of layers: 0 a number, 1 a list of numbers, 2 a list of lists.
 _LAYERS = {
     'ActorCriticNetwork.fc_layer_params': 1,
     'ActorCriticNetwork.final_layer_params': 1,
@@ -40,9 +40,9 @@ _EXAMPLES = (
     'a list of whole numbers, such as (256, 448)',
     'a list of (filters, kernel, stride), such as ((32, 8, 4), (64, 4, 2))',
 )
-# Parameters that a run gives itself, so that gin's would be passed over in
-# silence, and where they come from.
-_GIVEN = {
+# Parameters that the trainer passes itself, so that gin would ignore a binding
+# of them, and the parameter that each is taken from.
+_PASSED_BY_TRAINER = {
     'ShardedPyEnvironment.env_name': 'train_eval.env_name',
     'ShardedPyEnvironment.num_environments':
         'train_eval.num_parallel_environments',
@@ -65,11 +65,12 @@ _GIVEN = {
     'RNDPPOAgent.epsilon_greedy': 'PPOConfig.epsilon_greedy',
 }
 _LARGEST_GAIN = 1000
-_NAMED = (
+_CLASSES_WITH_NAME = (
     'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork', 'GRUCell',
     'LSTMCell', 'DNCCell',
 )
 _NAME = re.compile(r'[A-Za-z0-9]\w*', re.ASCII)
+# Parameters of Keras' cells that take a function, or its name.
 _FUNCTIONS = tuple(
     f'{cell}.{name}' for cell in ('GRUCell', 'LSTMCell') for name in (
         'activation', 'recurrent_activation', 'kernel_initializer',
@@ -83,10 +84,10 @@ _LARGEST_OBSERVATION = 2**27  # numbers
 
 
 def check_values():
-  """Checks what the networks' constructors take without a look.
+  """Checks values that the networks' constructors do not check themselves.
 
   Raises:
-    ConfigError: A gain, a name or a core is none.
+    ConfigError: A gain, a name, a core or a function of a cell is not valid.
   """
   gain = _bound('ActorCriticNetwork.head_gain')
   if gain is not None and not (
@@ -97,7 +98,7 @@ def check_values():
         f'ActorCriticNetwork.head_gain = {gain!r:.40}: choose a number above 0 '
         f'and up to {_LARGEST_GAIN} (the paper: 0.01)'
     )
-  for owner in _NAMED:
+  for owner in _CLASSES_WITH_NAME:
     name = _bound(f'{owner}.name')
     if name is not None and not (
         isinstance(name, str) and _NAME.fullmatch(name)
@@ -120,12 +121,12 @@ def check_values():
 
 
 def check_given():
-  """Checks that nothing is bound that a run takes from elsewhere.
+  """Checks that no parameter is bound whose binding would have no effect.
 
   Raises:
-    ConfigError: It is; with what to bind instead.
+    ConfigError: One is; the message says what to bind instead.
   """
-  for name, source in _GIVEN.items():
+  for name, source in _PASSED_BY_TRAINER.items():
     value = _bound(name)
     if value is not None:
       raise ConfigError(
@@ -134,10 +135,10 @@ def check_given():
 
 
 def _bound(name: str) -> Any:
-  """What gin binds a parameter to; None where it does not."""
+  """The value that gin binds a parameter to, None if it is not bound."""
   try:
     return gin.query_parameter(name)
-  except ValueError:  # Gin's way to say that it is not bound.
+  except ValueError:  # Gin raises it for a parameter that is not bound.
     return None
 
 
@@ -145,7 +146,7 @@ def check_layers():
   """Checks the sizes of layers that gin binds.
 
   Raises:
-    ConfigError: One is no whole number from 1 up, or larger than can be.
+    ConfigError: One is not a whole number from 1 to `_LARGEST_LAYER`.
   """
   for name, depth in _LAYERS.items():
     value = _bound(name)
@@ -159,7 +160,17 @@ def check_layers():
 
 
 def _sizes(name: str, value: Any, part: Any, depth: int) -> list[int]:
-  """The numbers in nested lists of a certain depth."""
+  """Flattens lists that are nested `depth` deep.
+
+  Args:
+    name: Of the parameter.
+    value: Of the parameter, for errors.
+    part: The part of `value` that is left to flatten.
+    depth: 0 if the part must be a number.
+
+  Raises:
+    ConfigError: The lists are nested differently, or hold something else.
+  """
   if depth and isinstance(part, (list, tuple)):
     if depth == 1 and name.endswith('conv_layer_params') and len(part) != 3:
       raise ConfigError(f'{name} = {value!r}: choose {_EXAMPLES[2]}')
@@ -170,13 +181,13 @@ def _sizes(name: str, value: Any, part: Any, depth: int) -> list[int]:
 
 
 def check_observation(config: suites.EnvironmentConfig):
-  """Checks that an observation is no larger than can be.
+  """Checks the size of an observation, before an environment is made.
 
   Args:
     config: How environments are preprocessed.
 
   Raises:
-    ConfigError: It is.
+    ConfigError: It has more than `_LARGEST_OBSERVATION` numbers.
   """
   pixels = math.prod(config.image_size or (1,))
   frames = config.stacked_frames or 1
@@ -190,25 +201,25 @@ def check_observation(config: suites.EnvironmentConfig):
 
 
 def check_evaluation(observation_bytes: int, episodes: int):
-  """Checks that the environments of an evaluation find room in this machine.
+  """Checks that the environments of an evaluation fit into memory.
 
   Args:
-    observation_bytes: Of one observation.
-    episodes: Of an evaluation, which are played at once.
+    observation_bytes: Bytes of one observation.
+    episodes: Of an evaluation, each in an environment of its own.
 
   Raises:
     ConfigError: They do not.
   """
   total = psutil.virtual_memory().total
-  # Observation, its last one, and where the environment keeps them.
+  # Current and final observation, in shared memory and in the environment.
   needed = 4 * observation_bytes * episodes
   if needed > total:
     raise ConfigError(
         f'train_eval.num_eval_episodes = {episodes}: that many environments '
-        f'would need {_amount(needed)} of memory, here are {_amount(total)}: '
+        f'would need {_gib(needed)} of memory, this machine has {_gib(total)}: '
         'choose some 5 to 100'
     )
 
 
-def _amount(number_of_bytes: int) -> str:
+def _gib(number_of_bytes: int) -> str:
   return f'{number_of_bytes / 2**30:.3g} GiB'

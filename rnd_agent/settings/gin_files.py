@@ -1,10 +1,10 @@
 """Strict reading of gin files and of bindings from the command line.
 
-Gin alone lets three slips pass: a name without a dot silently defines a macro,
-a value may have any type, and an error does not say what the right name would
-have been. Here every slip is a `ConfigError` of one line that names the place,
-the cause and the nearest existing names, and nothing is bound before all of it
-has been read.
+Gin alone lets three mistakes pass: a name without a dot silently defines a
+macro, a value may have any type, and an error does not name similar parameters
+that exist. Here every mistake is a `ConfigError` of one line that names the
+place, the cause and the nearest existing names. Nothing is bound until all
+files and bindings have been read and checked.
 """
 
 import collections.abc
@@ -31,14 +31,15 @@ from rnd_agent.settings import known_parameters
 _PACKAGE = __name__.partition('.')[0]
 _MAX_SUGGESTIONS = 3
 _SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
-# Of a gin file, bytes; configs/ have some 2 kB, an operative config 6.
+# Characters of a gin file; the files in configs/ have about 2000, an operative
+# config 6000.
 _LARGEST_FILE = 2**20
 _MOST_INCLUDES = 20
 _DEEPEST_VALUE = 20
 _TOO_DEEP = f'a value is nested more than {_DEEPEST_VALUE} deep'
-# What a file that may come from a stranger refers to. Of everything that gin
-# knows, TF-Agents' parts included, a file could have anything called.
-_REFERENCES_OF_FILES = (
+# What a file without --trust may refer to. Gin would let it call everything
+# that is registered, TF-Agents' functions included.
+_ALLOWED_REFERENCES = (
     gin_references.MACRO, f'{_PACKAGE}.GRUCell', f'{_PACKAGE}.LSTMCell',
     f'{_PACKAGE}.DNCCell', f'{_PACKAGE}.RandomNetworkDistillation',
 )
@@ -53,16 +54,33 @@ class UntrustedError(ConfigError):
 
 
 class _Origin(NamedTuple):
-  """Where a text comes from: a file's path, or a binding as it was typed."""
+  """The file or the --gin_bindings flag that a text comes from.
+
+  Attributes:
+    label: what errors call it.
+    path: of the file, None for a flag.
+  """
 
   label: str
   path: Optional[str] = None
 
   def at(self, line: Optional[int]) -> str:
+    """What errors call a line of it."""
     return f'{self.label}:{line}' if self.path and line else self.label
 
 
 class _Binding(NamedTuple):
+  """A binding that was read.
+
+  Attributes:
+    typed: whether it comes from the command line.
+    place: what errors call the line that it comes from.
+    scope: gin's scope, '' for none; for a macro, the macro's name.
+    selector: of the configurable, as written.
+    parameter: name of the parameter.
+    value: as gin parses it.
+  """
+
   typed: bool
   place: str
   scope: str
@@ -76,7 +94,7 @@ def parse(
     bindings: Sequence[str] = (),
     trust: bool = False,
 ):
-  """Reads config files, then bindings, and applies them to gin.
+  """Reads config files, then bindings, and binds their values in gin.
 
   Later bindings override earlier ones. The modules that register configurables
   must have been imported. An `include` is looked for beside the including file
@@ -84,11 +102,10 @@ def parse(
   package only; a class of the user's own is named with its module, which is
   imported: `train_eval.bonus = @my_module.MyBonus`.
 
-  A file may come from a stranger, as the operative config of a run does: it may
-  bind numbers, texts and lists and refer to macros and to this package's
-  recurrent cells and bonuses. Other references and environments in modules of
-  their own are for bindings, which the user has typed, or for files that are
-  trusted.
+  A file may come from a stranger, as the operative config of a run does.
+  Without `trust` a file may therefore bind numbers, texts and lists, and refer
+  to macros and to this package's recurrent cells and bonuses only. Bindings of
+  the command line may refer to anything, since the user has typed them.
 
   Args:
     gin_files: Paths of gin files.
@@ -98,9 +115,9 @@ def parse(
   Raises:
     ConfigError: For an unknown configurable, parameter, reference or macro, a
       macro that nothing uses, a value of the wrong type, a syntax error, a file
-      that is missing or includes itself, a foreign import, values that are
-      nested without end.
-    UntrustedError: For a file that asks for more than it may.
+      that is missing or includes itself, an import of another package, values
+      that are nested too deep or refer to themselves.
+    UntrustedError: For a file that refers to something else without `trust`.
   """
   reader = _Reader(trust)
   for path in gin_files:
@@ -121,7 +138,7 @@ def parse(
 
 
 class _Delegate(gin_config.ParserDelegate):
-  """Resolves references while a value is read, and notes the macros used."""
+  """Resolves references while gin parses a value; lists the macros used."""
 
   def __init__(self, may_import: bool):
     super().__init__()
@@ -135,7 +152,7 @@ class _Delegate(gin_config.ParserDelegate):
         raise UntrustedError(_runs_code(f'{name} is imported from a module'))
       _import_configurable(name)
     if _find_configurable(name).selector == gin_references.MACRO:
-      # Its value might come from any scope around.
+      # Its value would depend on the scope in which it is evaluated.
       raise _NameProblem(f'@{scoped_selector}: write %{scope or "name"}')
     return super().configurable_reference(scoped_selector, evaluate)
 
@@ -144,7 +161,7 @@ class _Delegate(gin_config.ParserDelegate):
     if reference.selector == gin_references.MACRO:
       self.macros_used.append(name)
     elif gin_config._CONSTANTS.get_match(name) is gin.REQUIRED:
-      raise _NameProblem(f'%{name} is no value: bind one')
+      raise _NameProblem(f'%{name} is not a value: bind one')
     return reference
 
 
@@ -157,11 +174,11 @@ class _Reader:
     self._macros_set = {}
     self._macros_used = {}
     self._open_files = []
-    self._given_names = {}
-    self._noted = set()
+    self._names_used = {}  # As written, by source and today's name.
+    self._former_names_noted = set()
 
   def finish(self) -> Sequence[_Binding]:
-    """Checks macros across files; returns the bindings in reading order."""
+    """Checks what needs all files to be read; returns the bindings in order."""
     self._check_macros()
     final = {}
     for binding in self._bindings:
@@ -179,8 +196,8 @@ class _Reader:
     endless = gin_references.find_endless(values)
     if endless:
       raise ConfigError(
-          f'{final[endless].place}: its macros stand for too much: write the '
-          'value out'
+          f'{final[endless].place}: the value is too large once its macros are '
+          'expanded: write it out'
       )
     lacking = gin_references.missing(values, _required)
     if lacking:
@@ -189,12 +206,12 @@ class _Reader:
           f'{final[key].place}: @{name}() needs {name}.{parameter}: bind it '
           f'too, or name the class alone: @{name}'
       )
-    self._check_what_macros_hold(final)
+    self._check_values_of_macros(final)
     self._check_environment(final)
     return self._bindings
 
   def _check_environment(self, final):
-    """Refuses an environment in a module of its own that a file names."""
+    """Refuses a file's env_name that makes gymnasium import a user's module."""
     for key, binding in final.items():
       if key.parameter != 'env_name' or key.selector == gin_references.MACRO:
         continue
@@ -214,21 +231,21 @@ class _Reader:
       raise UntrustedError(f'{binding.place}: {_runs_code(cause)}')
 
   def _check_file_value(self, binding: _Binding):
-    """Refuses what files may not hold."""
+    """Refuses values that may run code, in files that are not trusted."""
     for leaf in gin_references.leaves(binding.value):
       if isinstance(leaf, dict):
-        # Keras makes objects of them by the names of modules and classes.
+        # Keras builds objects from dicts that name a module and a class.
         self._refuse(binding, 'a value with {...} can name any function')
       if isinstance(leaf, gin_config.ConfigurableReference) and (
-          leaf.config_key[1] not in _REFERENCES_OF_FILES
+          leaf.config_key[1] not in _ALLOWED_REFERENCES
       ):
         self._refuse(
-            binding, f'it refers to @{leaf.selector}, neither a recurrent '
-            "core, a bonus of this package's nor a macro"
+            binding, f'it refers to @{leaf.selector}, not to a macro or to a '
+            'recurrent core or bonus of this package'
         )
 
-  def _check_what_macros_hold(self, final):
-    """Checks parameters once more, with the values of macros in them."""
+  def _check_values_of_macros(self, final):
+    """Checks the type of each parameter with its macros expanded."""
     macros = {
         key.scope: binding.value for key, binding in final.items()
         if key.selector == gin_references.MACRO
@@ -243,7 +260,7 @@ class _Reader:
           raise ConfigError(f'{binding.place}: {error}') from None
 
   def _check_macros(self):
-    """Checks that each one is set, and used."""
+    """Checks that each macro that is used is set, and the reverse."""
     for name, place in self._macros_used.items():
       if name not in self._macros_set:
         raise ConfigError(
@@ -321,37 +338,37 @@ class _Reader:
           typed, place, name, gin_references.MACRO, 'value', value
       )
     else:
-      parameter = self._name_of_today(selector, parameter, place, typed)
+      parameter = self._current_name(selector, parameter, place, typed)
       _check_parameter(_find_configurable(selector), parameter, value)
       binding = _Binding(typed, place, scope, selector, parameter, value)
     self._check_file_value(binding)
     self._bindings.append(binding)
 
-  def _name_of_today(
+  def _current_name(
       self, selector: str, parameter: str, place: str, typed: bool
   ) -> str:
-    """The name of a parameter that may be given by its former one."""
+    """Translates a parameter's former name; prints a note when it does."""
     owner = _find_configurable(selector).name
-    given = f'{owner}.{parameter}'
-    name = known_parameters.FORMER_NAMES.get(given, given)
+    written = f'{owner}.{parameter}'
+    name = known_parameters.FORMER_NAMES.get(written, written)
     source = '--gin_bindings' if typed else place.rpartition(':')[0]
-    earlier = self._given_names.setdefault((source, name), given)
-    if earlier != given:
+    earlier = self._names_used.setdefault((source, name), written)
+    if earlier != written:
       raise _NameProblem(
-          f'{given} and {earlier} are the same parameter: give {name} alone'
+          f'{written} and {earlier} are the same parameter: give {name} alone'
       )
-    if given != name and given not in self._noted:
-      self._noted.add(given)
-      print(f'note: {given} is called {name} now', file=sys.stderr)
+    if written != name and written not in self._former_names_noted:
+      self._former_names_noted.add(written)
+      print(f'note: {written} is called {name} now', file=sys.stderr)
     return name.rpartition('.')[2]
 
 
 class _NameProblem(Exception):
-  """A wrong name or value, before the place where it stands is known."""
+  """A wrong name or value; who catches it adds the place."""
 
 
 def _statements(text: str, origin: _Origin, delegate: _Delegate):
-  """Yields the statements of a gin text; ConfigError where it is no gin."""
+  """Yields the statements of a gin text; ConfigError for a syntax error."""
   parser = None
   try:
     parser = config_parser.ConfigParser(text, delegate)
@@ -367,11 +384,11 @@ def _statements(text: str, origin: _Origin, delegate: _Delegate):
         f'{origin.at(line)}: cannot be read ({cause}): is a bracket or a quote '
         'left open?'
     ) from None
-  except (RecursionError, MemoryError):  # Python's parser has either.
+  except (RecursionError, MemoryError):  # Python's parser raises either.
     line = parser.current_token.start[0] if parser else None
     raise ConfigError(f'{origin.at(line)}: {_TOO_DEEP}') from None
   except (_NameProblem, ValueError) as error:
-    # Gin appends the place to an error, as further lines.
+    # Gin appends the place to an error's message, after a line break.
     line = parser.current_token.start[0] if parser else None
     cause = str(error).partition('\n')[0]
     kind = UntrustedError if isinstance(error, UntrustedError) else ConfigError
@@ -433,7 +450,7 @@ def _runs_code(cause: str) -> str:
 
 
 def _is_of_users_module(selector: str) -> bool:
-  """Whether it names a module, and nothing that is registered already."""
+  """Whether a reference is 'module.Class' and not registered with gin yet."""
   return (
       '.' in selector and selector.partition('.')[0] != _PACKAGE
       and not gin_config._REGISTRY.matching_selectors(selector)
@@ -514,7 +531,7 @@ def _check_parameter(
 
 
 def _parameters(entry: gin_config.Configurable) -> dict[str, inspect.Parameter]:
-  """Returns all parameters, those that **kwargs hands to a base included."""
+  """Returns all parameters, with those that **kwargs passes to a base."""
   parameters = {}
   for constructor in _constructors(entry.wrapped):
     own = list(inspect.signature(constructor).parameters.values())
@@ -535,9 +552,9 @@ def _required(entry: gin_config.Configurable) -> list[str]:
 
 
 def _constructors(function_or_class) -> Sequence[Callable[..., Any]]:
-  """What takes the parameters: of a class, also the bases given **kwargs.
+  """The function, or the constructors of a class and of bases given **kwargs.
 
-  A class is not asked for its own signature, since its metaclass may hide it.
+  `inspect.signature` of the class itself would not do: a metaclass may hide it.
   """
   if not inspect.isclass(function_or_class):
     return [function_or_class]
@@ -561,36 +578,36 @@ def _check_value(entry, parameter: inspect.Parameter, value: Any):
     try:
       hint = typing.get_type_hints(constructor).get(parameter.name, hint)
     except NameError:
-      # Names imported for type checkers only; nothing to compare with.
+      # An annotation uses a name that is imported for type checkers only.
       continue
-  if not _fits(value, hint) or _refers_to_no_number(value, hint):
+  if not _fits(value, hint) or _is_object_for_plain_value(value, hint):
     wanted = getattr(hint, '__name__', None)
     if typing.get_origin(hint) or not wanted:
       wanted = str(hint).replace('typing.', '')
-    given = f'{value!r} ({type(value).__name__})'
+    shown = f'{value!r} ({type(value).__name__})'
     if isinstance(value, gin_config.ConfigurableReference):
-      given = repr(value)
+      shown = repr(value)
     raise _NameProblem(
-        f'{entry.name}.{parameter.name} wants {wanted}, not {given}'
+        f'{entry.name}.{parameter.name} wants {wanted}, not {shown}'
     )
 
 
-def _refers_to_no_number(value: Any, hint: Any) -> bool:
-  """Whether a plain value is wanted, and it is a class or what it makes."""
+def _is_object_for_plain_value(value: Any, hint: Any) -> bool:
+  """Whether a reference gives a class or an object for a number or text."""
   if not isinstance(value, gin_config.ConfigurableReference):
     return False
   wanted = typing.get_args(hint) or (hint,)
   if not set(wanted) <= {int, float, bool, str, type(None)}:
     return False
   if value.config_key[1] == gin_references.MACRO:
-    return False  # Its value is looked at when all have been read.
+    return False  # `_check_values_of_macros` checks its value.
   entry = _find_configurable(value.selector)
   made_by_us = entry.selector.startswith(f'{_PACKAGE}.')
   return inspect.isclass(entry.wrapped) or made_by_us or not value.evaluate
 
 
 def _fits(value: Any, hint: Any) -> bool:
-  """Whether a value may have a type; True where that cannot be judged."""
+  """Whether a value has the type of an annotation; True where unknown."""
   if isinstance(value, gin_config.ConfigurableReference):
     return True
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -614,12 +631,12 @@ def _fits(value: Any, hint: Any) -> bool:
   if dataclasses.is_dataclass(hint):
     return isinstance(value, hint)
   if isinstance(value, (bool, int, float)):
-    return not _is_made_by_a_call(hint, origin)
+    return not _is_function_or_object(hint, origin)
   return True
 
 
-def _is_made_by_a_call(hint: Any, origin: Any) -> bool:
-  """Whether no number is of a type: a function, or an object of a package."""
+def _is_function_or_object(hint: Any, origin: Any) -> bool:
+  """Whether a type is a function or a class of a package, never a number."""
   if origin is collections.abc.Callable:
     return True
   return inspect.isclass(hint) and hint.__module__.partition('.')[0] in (
@@ -628,7 +645,7 @@ def _is_made_by_a_call(hint: Any, origin: Any) -> bool:
 
 
 def _nearest(name: str, candidates) -> list[str]:
-  """Returns the names most like `name`, whatever their case, best first."""
+  """Returns the names most like `name`, ignoring case, best first."""
   by_lower = {candidate.lower(): candidate for candidate in candidates}
   close = difflib.get_close_matches(
       name.lower(), by_lower, n=_MAX_SUGGESTIONS, cutoff=0.6
@@ -642,7 +659,7 @@ def _suggest(name: str, candidates) -> str:
 
 
 def _suggest_owner(parameter: str) -> str:
-  """Names this package's parameters that are called or spelt much like it."""
+  """A hint with this package's parameters that have this or a similar name."""
   owners = {}
   for entry in _own_configurables():
     for name in _parameters(entry):

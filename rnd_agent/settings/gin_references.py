@@ -1,29 +1,31 @@
-"""Macros and references inside gin's values: what they need, and in circles.
+"""Macros and references inside gin's values: cycles, sizes, what they lack.
 
-Gin evaluates `%macro` and `@configurable()` when a parameter is asked for: a
-value that needs itself recurses until Python gives up.
+Gin evaluates `%macro` and `@configurable()` only when a parameter is read, and
+does not detect cycles: a value that refers to itself recurses until Python
+raises RecursionError.
 """
 
 from __future__ import annotations
 
+import graphlib
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional
 
 from gin import config as gin_config
 
 MACRO = 'gin.macro'
-# What a value may become when macros are replaced: numbers in it, macros that
-# lead to each other.
+# Limits on a value once its macros are expanded: the number of items, and how
+# many macros in a row refer to the next one.
 _MOST_LEAVES = 10_000
 _LONGEST_CHAIN = 50
 
 
 class Key(NamedTuple):
-  """What a value is bound to; of a macro the scope is its name.
+  """Identifies a binding.
 
   Attributes:
-    scope: of the binding, '' for everywhere.
-    selector: complete, of the configurable.
-    parameter: its name.
+    scope: gin's scope, '' for none; for a macro, the macro's name.
+    selector: the complete selector of the configurable.
+    parameter: name of the parameter.
   """
 
   scope: str
@@ -32,10 +34,10 @@ class Key(NamedTuple):
 
 
 class Circle(NamedTuple):
-  """A value that needs itself.
+  """A cycle of references.
 
   Attributes:
-    key: of a binding in the circle.
+    key: of one of the bindings in the cycle.
     text: such as '%a needs %b needs %a'.
   """
 
@@ -44,14 +46,14 @@ class Circle(NamedTuple):
 
 
 def without_macros(value: Any, macros: Mapping[str, Any]) -> Any:
-  """A value with the macros in it replaced by what they stand for.
+  """Replaces the macros in a value by the values that they are bound to.
 
   Args:
-    value: as gin reads it, nested.
-    macros: their values by name, without circles.
+    value: as gin parses it, nested.
+    macros: values by the macro's name, without cycles.
 
   Returns:
-    The value; macros that are not known stay.
+    The value; macros that are not in `macros` stay.
   """
   if isinstance(value, gin_config.ConfigurableReference):
     name = macro_name(value)
@@ -62,43 +64,39 @@ def without_macros(value: Any, macros: Mapping[str, Any]) -> Any:
 
 
 def find_circle(values: Mapping[Key, Any]) -> Optional[Circle]:
-  """The first circle among all values that are bound, or None."""
-  needs = {}
+  """Returns a cycle of references among all bound values, None without one."""
+  needs = {}  # What each macro and configurable refers to, and where.
   for key, value in values.items():
     if key.selector == MACRO:
       source = f'%{key.scope}'
     elif not key.scope:
       source = key.selector
     else:
-      continue  # It holds in some places only: not where it leads to.
+      continue  # A scoped binding does not hold for references without scope.
     for reference in _references(value):
-      target = _needed(reference, key, values)
+      target = _evaluated_by(reference, key, values)
       if target:
         needs.setdefault(source, {})[target] = key
-  return _circle_in(needs)
-
-
-def _circle_in(
-    needs: Mapping[str, Mapping[str, Key]]
-) -> Optional[Circle]:
-  """The first circle in what needs what."""
-  done = set()
-  for source in needs:
-    path, ways = [source], [iter(needs[source])]
-    while path:
-      target = next(ways[-1], None)
-      if target is None:
-        ways.pop()
-        done.add(path.pop())
-      elif target in path:
-        return _described(needs, [*path[path.index(target):], target])
-      elif target not in done:
-        path.append(target)
-        ways.append(iter(needs.get(target, ())))
+  try:
+    graphlib.TopologicalSorter(needs).prepare()
+  except graphlib.CycleError as error:
+    return _described(needs, error.args[1])
   return None
 
 
-def _described(needs, names: list[str]) -> Circle:
+def _described(
+    needs: Mapping[str, Mapping[str, Key]], cycle: list[str]
+) -> Circle:
+  """Describes a cycle, beginning with the member that was bound first.
+
+  Args:
+    needs: the bindings by what refers, then by what is referred to.
+    cycle: as `graphlib` gives it: each entry is needed by the one after it,
+      the first equals the last.
+  """
+  names = cycle[:0:-1]
+  first = names.index(min(names, key=list(needs).index))
+  names = [*names[first:], *names[:first], names[first]]
   shown = [
       n if n.startswith('%') else f'@{n.rpartition(".")[2]}()' for n in names
   ]
@@ -106,24 +104,22 @@ def _described(needs, names: list[str]) -> Circle:
 
 
 def find_endless(values: Mapping[Key, Any]) -> Optional[Key]:
-  """The first value whose macros stand for more than gin could work through.
+  """Finds a value that is too large once its macros are expanded.
 
-  Ten macros, each of which names the next ten times, are 10^10 values.
+  Ten macros, each a list of ten times the next one, expand to 10^10 items.
 
   Args:
-    values: all that are bound, without circles.
+    values: all that are bound, without cycles.
 
   Returns:
-    Its key, None where there is none.
+    The key of the first such value, None without one.
   """
-  sizes: dict[Key, tuple[int, int]] = {}
-
-  def size(key: Key) -> tuple[int, int]:
-    """Leaves, and the length of the longest chain."""
-    return sizes.get(key, (1, 0))
-
-  for key in _innermost_first(values):
-    parts = [size(k) for k in _macro_keys(values[key])]
+  macros = {key: _macro_keys(value) for key, value in values.items()}
+  sizes: dict[Key, tuple[int, int]] = {}  # Items; length of the longest chain.
+  for key in graphlib.TopologicalSorter(macros).static_order():
+    if key not in values:
+      continue
+    parts = [sizes.get(k, (1, 0)) for k in macros[key]]
     count = 1 + len(list(leaves(values[key]))) + sum(n for n, _ in parts)
     chain = 1 + max((n for _, n in parts), default=0)
     if count > _MOST_LEAVES or chain > _LONGEST_CHAIN:
@@ -137,36 +133,19 @@ def _macro_keys(value: Any) -> list[Key]:
   return [Key(name, MACRO, 'value') for name in names if name is not None]
 
 
-def _innermost_first(values: Mapping[Key, Any]) -> Iterable[Key]:
-  """Keys, each after those of the macros in its value."""
-  done, waiting = set(), list(reversed(list(values)))
-  while waiting:
-    key = waiting[-1]
-    needed = {
-        k for k in _macro_keys(values[key]) if k in values and k not in done
-    }
-    if key in done or not needed:
-      waiting.pop()
-      if key not in done:
-        done.add(key)
-        yield key
-    else:
-      waiting += needed
-
-
 def missing(
     values: Mapping[Key, Any], required: Callable[[Any], Iterable[str]]
 ) -> Optional[tuple[Key, str, str]]:
-  """The first parameter that a reference with () would lack.
+  """Finds a reference with () whose configurable lacks a required parameter.
 
   Args:
     values: all that are bound.
-    required: names of the parameters without a default of a configurable
-      (gin's entry).
+    required: gives the names of the parameters without a default, for gin's
+      entry of a configurable.
 
   Returns:
     The key of the value with the reference, the configurable's name and the
-    parameter's; None where nothing is missing.
+    parameter's; None if nothing is missing.
   """
   for key, value in values.items():
     for reference in _references(value):
@@ -183,8 +162,16 @@ def missing(
   return None
 
 
-def _needed(reference, key: Key, values: Mapping[Key, Any]) -> Optional[str]:
-  """What evaluating a reference evaluates; None for nothing."""
+def _evaluated_by(
+    reference, key: Key, values: Mapping[Key, Any]
+) -> Optional[str]:
+  """The macro or configurable that gin evaluates for a reference, or None.
+
+  Args:
+    reference: in the value of `key`.
+    key: of a binding.
+    values: all that are bound.
+  """
   name = macro_name(reference)
   if name:
     return f'%{name}'
@@ -195,7 +182,7 @@ def _needed(reference, key: Key, values: Mapping[Key, Any]) -> Optional[str]:
 
 
 def _references(value: Any) -> list[gin_config.ConfigurableReference]:
-  """The references in a nest of gin's values."""
+  """The references in a nested value."""
   return [
       leaf for leaf in leaves(value)
       if isinstance(leaf, gin_config.ConfigurableReference)
@@ -203,7 +190,7 @@ def _references(value: Any) -> list[gin_config.ConfigurableReference]:
 
 
 def leaves(value: Any) -> Iterable[Any]:
-  """What a nest of gin's values is made of; a dict, then what is in it."""
+  """Yields the items of a nested value; of a dict, first the dict itself."""
   waiting = [value]
   while waiting:
     part = waiting.pop()
@@ -216,7 +203,7 @@ def leaves(value: Any) -> Iterable[Any]:
 
 
 def depth(value: Any) -> int:
-  """How many lists or the like stand within each other."""
+  """How deep lists, tuples, sets and dicts are nested in a value."""
   deepest, waiting = 0, [(value, 0)]
   while waiting:
     part, level = waiting.pop()
@@ -229,7 +216,7 @@ def depth(value: Any) -> int:
 
 
 def macro_name(value: Any) -> Optional[str]:
-  """The name of the macro that a value is; None: it is none."""
+  """The macro's name if a value is a reference to a macro, else None."""
   if not isinstance(value, gin_config.ConfigurableReference):
     return None
   scope, selector = value.config_key

@@ -8,7 +8,7 @@ from rnd_agent import config
 from rnd_agent.common import parameters
 from rnd_agent.environments import environment_config
 
-# Dataclasses by the name before the dot.
+# Config classes by the name before the dot.
 CONFIGS = {
     'train_eval': config.TrainConfig,
     'PPOConfig': config.PPOConfig,
@@ -16,6 +16,7 @@ CONFIGS = {
     'ComputeConfig': config.ComputeConfig,
     'EnvironmentConfig': environment_config.EnvironmentConfig,
 }
+# Today's names by former ones.
 FORMER_NAMES = {
     f'{owner}.{known.former_name}': f'{owner}.{name}'
     for owner, config_class in CONFIGS.items()
@@ -25,7 +26,7 @@ FORMER_NAMES = {
 
 
 def find(name: str) -> Optional[parameters.Parameter]:
-  """What is known about a parameter such as 'PPOConfig.gae_lambda'."""
+  """The declaration of a parameter such as 'PPOConfig.gae_lambda', or None."""
   owner, _, field = name.rpartition('.')
   if owner not in CONFIGS:
     return None

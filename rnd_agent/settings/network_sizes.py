@@ -1,7 +1,7 @@
-"""How many weights a config's networks have, before they are built.
+"""Estimates how many weights a config's networks have, before they are built.
 
-Convolutions aside: what fills a machine is a dense layer between two large
-ones, or a memory of very many rows.
+Convolutions are not counted: only dense layers between two large ones, or a
+DNC's memory with very many rows, can fill a machine's memory.
 """
 
 from __future__ import annotations
@@ -14,26 +14,27 @@ import gin
 from rnd_agent.common import machine
 from rnd_agent.settings.gin_files import ConfigError
 
-# The default convolutions leave an eighth of each side, in so many channels.
+# The default convolutions shrink each side of an image by this factor and have
+# this many channels at last.
 _SHRUNK_BY, _CHANNELS = 8, 64
 _GATES = {'GRUCell': 3, 'LSTMCell': 4}
-# Of a weight while it is trained: itself, its gradient, Adam's two averages.
+# In training: each weight, its gradient, and Adam's two averages.
 _COPIES = 4
-_BYTES = 4
+_BYTES = 4  # float32
 
 
 def check(
     shape: Sequence[int], num_environments: int = 1, copies: int = _COPIES
 ) -> None:
-  """Checks that the networks find room in this machine.
+  """Checks that the networks fit into the memory that is free.
 
   Args:
     shape: of an observation.
-    num_environments: that have a recurrent state each.
+    num_environments: each of which has a recurrent state.
     copies: of each weight; 1 where nothing is trained.
 
   Raises:
-    ConfigError: they do not; with what to lower.
+    ConfigError: they do not; the message says what to lower.
   """
   needed = _BYTES * (
       copies * weights(shape) + num_environments * _state_size()
@@ -49,13 +50,13 @@ def check(
 
 
 def weights(shape: Sequence[int]) -> int:
-  """About how many weights there are.
+  """Estimates the number of weights from what gin binds.
 
   Args:
     shape: of an observation.
 
   Returns:
-    Those of the dense layers and the core, as gin binds them.
+    The weights of the dense layers and the recurrent core.
   """
   final = _value('ActorCriticNetwork.final_layer_params', ())
   trunk = [
@@ -73,7 +74,7 @@ def weights(shape: Sequence[int]) -> int:
   width = [width, *final][-1]
   total += 2 * width * width  # The branches.
   if _value('train_eval.bonus', None) is not None:
-    return total  # Not ours to know.
+    return total  # The size of another bonus is not known.
   features = _value('RandomNetworkDistillation.feature_dim', 512)
   hidden = _value(
       'RandomNetworkDistillation.predictor_hidden_units', (512, 512)
@@ -87,14 +88,14 @@ def weights(shape: Sequence[int]) -> int:
 
 
 def _state_size() -> int:
-  """Numbers of a recurrent state that grow with a square."""
+  """Entries of a DNC's link matrix; other recurrent states are small."""
   if 'DNCCell' not in _cells():
     return 0
   return 2 * _value('DNCCell.memory_size', 256) ** 2
 
 
 def _cells() -> list[str]:
-  """The cells of the core, by their names."""
+  """The names of the recurrent core's cells, from below."""
   core = _value('ActorCriticNetwork.core', None)
   references = core if isinstance(core, (list, tuple)) else [core]
   return [
@@ -116,7 +117,12 @@ def _words_read(name: str) -> int:
 
 
 def _flat(shape: Sequence[int], name: str) -> int:
-  """Features that reach the first dense layer."""
+  """Inputs of the first dense layer.
+
+  Args:
+    shape: of an observation, a vector or an image.
+    name: of the parameter with the convolutions.
+  """
   if len(shape) == 1:
     return shape[0]
   height, width = shape[:2]
@@ -132,14 +138,15 @@ def _flat(shape: Sequence[int], name: str) -> int:
 
 
 def _dense(sizes: Sequence[int]) -> int:
+  """Weights of dense layers of these sizes, the first one the input."""
   return sum(a * b for a, b in zip(sizes, sizes[1:]))
 
 
 def _value(name: str, default: Any) -> Optional[Any]:
-  """What gin binds a parameter to; a size that is a macro counts as default."""
+  """The value that gin binds a parameter to; the default for a reference."""
   try:
     value = gin.query_parameter(name)
-  except ValueError:  # Gin's way to say that it is not bound.
+  except ValueError:  # Gin raises it for a parameter that is not bound.
     return default
   if name.endswith('.core') or not isinstance(
       value, gin.config.ConfigurableReference

@@ -1,6 +1,6 @@
 """operative_config.gin as data: the value of every parameter a run used.
 
-Reads what gin writes, and nothing else: no `import` or `include` is followed,
+Reads the bindings that gin writes: no `import` or `include` is followed,
 nothing is bound or built, and TensorFlow is not needed.
 """
 
@@ -22,8 +22,8 @@ def read(text: str) -> dict[str, str]:
       lines of a value indented.
 
   Returns:
-    Each value's text by its name of today, in the order of the file; spaces and
-    line ends within a value become one space.
+    The text of each value by the parameter's current name, in the order of the
+    file; spaces and line breaks within a value become one space.
   """
   values = {}
   name = None
@@ -46,13 +46,14 @@ def read(text: str) -> dict[str, str]:
 
 
 def plain(text: str) -> Value:
-  """A value as TensorBoard's table of hyperparameters can show it.
+  """Parses a value for TensorBoard's table of hyperparameters.
 
   Args:
-    text: of one value.
+    text: of one value, as gin writes it.
 
   Returns:
-    A bool, a number or a text; a reference, a list or None as its text.
+    A bool, a number or a text. The text itself for anything else, such as a
+    reference, a list or None.
   """
   try:
     value = ast.literal_eval(text)

@@ -155,7 +155,7 @@ def test_corridor_has_its_limit():
         ('Cartpol-v1', 'CartPole-v1'),
         ('gymnasium:no.such_module:Own-v0', "'no.such_module' cannot be"),
         ('gym:no.such_module:Own-v0', "'no.such_module' cannot be"),
-        ('gymnasium:.x:X', 'relative to nothing'),
+        ('gymnasium:.x:X', 'must not begin with a dot'),
         ('gymnasium:MiniGrid-Empy-5x5-v0', 'MiniGrid-Empty-5x5-v0'),
         ('toy:Coridor', 'Corridor'),
         ('atarii:Pong', 'atari'),

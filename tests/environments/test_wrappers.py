@@ -349,9 +349,9 @@ def test_clipping_keeps_small_rewards_and_signs():
         (lambda: wrappers.TimeLimit(Pictures(), 0), 'max_episode_steps'),
         (lambda: wrappers.ClipReward(Pictures(), 0), 'reward_clip'),
         (lambda: wrappers.SkipFrames(Walk(), 0), 'frame_skip'),
-        (lambda: wrappers.SkipAndMax(corridor.Corridor(), 2), 'no images'),
+        (lambda: wrappers.SkipAndMax(corridor.Corridor(), 2), 'not images'),
         (lambda: wrappers.ActionSubset(Walk(), [0, 3]), 'no action 3, .* to 2'),
-        (lambda: wrappers.GrayResize(Walk(), 8), 'no images'),
+        (lambda: wrappers.GrayResize(Walk(), 8), 'not images'),
     ],
 )
 def test_wrong_arguments(build, message):

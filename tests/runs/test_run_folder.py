@@ -88,7 +88,7 @@ def test_what_is_no_run(tmp_path, folder):
   with pytest.raises(run_folder.RunFolderError, match='no iteration yet'):
     run_folder.RunFolder(folder).metrics()
   (folder / 'metrics.csv').write_bytes(b'\xff\xfe\n')
-  with pytest.raises(run_folder.RunFolderError, match='is no text'):
+  with pytest.raises(run_folder.RunFolderError, match='is not text'):
     run_folder.RunFolder(folder).metrics()
   (folder / 'run.json').write_text('[' * 100000)
   with pytest.raises(run_folder.RunFolderError, match='damaged'):
@@ -130,7 +130,7 @@ def test_folders_that_lead_out_are_refused(tmp_path, folder):
 def test_a_pipe_is_not_waited_for(folder):
   (folder / 'metrics.csv').unlink()
   os.mkfifo(folder / 'metrics.csv')
-  with pytest.raises(run_folder.RunFolderError, match='no regular file'):
+  with pytest.raises(run_folder.RunFolderError, match='not a regular file'):
     run_folder.RunFolder(folder).metrics()
 
 

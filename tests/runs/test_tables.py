@@ -88,7 +88,7 @@ def test_a_bonus_has_rows_of_its_own(tmp_path):
 @pytest.mark.parametrize('row, message', [
     (metrics_lib.Metric('entropy'), 'entropy .* exists'),
     (metrics_lib.Metric('mine', tag='ppo/entropy'), 'ppo/entropy.* exists'),
-    (metrics_lib.Metric('a,b'), "'a,b' is no name"),
+    (metrics_lib.Metric('a,b'), "'a,b' is not a name"),
 ])
 def test_rows_of_a_bonus_are_checked(row, message):
   bonus = _Bonus()

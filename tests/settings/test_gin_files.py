@@ -276,7 +276,7 @@ _OWN = 'gymnasium:mine:X-v0'
     (f"played.env_name = '{_OWN}'", (), ['x.gin:1', 'add --trust']),
     (f"n = '{_OWN}'\nm = %n\nplayed.env_name = %m", (), ['x.gin:1']),
     (f"n = '{_OWN}'", ('played.env_name = %n',), ['x.gin:1']),
-    ('Motor.part = [@robot()]', (), ['x.gin:1', '@robot, neither']),
+    ('Motor.part = [@robot()]', (), ['x.gin:1', '@robot, not to a macro']),
     ('m = @robot()\nMotor.part = %m', (), ['x.gin:1', '@robot']),
     ('Motor.part = {"module": "os"}', (), ['any function']),
     ('Motor.part = @gin.singleton()', (), ['@gin.singleton']),
@@ -316,9 +316,9 @@ def _chain(length, use='%m{0}'):
     ('Motor.part = ' + '[' * 3000 + ']' * 3000, 'nested'),
     ('Motor.part = ' + '[' * 30 + ']' * 30, 'nested'),
     ('Motor.part = ' + '-' * 100_000 + '1', 'x.gin:1'),
-    (_chain(3000), 'too much'),
-    (_chain(8, f'[{", ".join(10 * ["%m{0}"])}]'), 'too much'),
-    (_chain(60, '(%m{0}, %m{0})'), 'too much'),
+    (_chain(3000), 'too large'),
+    (_chain(8, f'[{", ".join(10 * ["%m{0}"])}]'), 'too large'),
+    (_chain(60, '(%m{0}, %m{0})'), 'too large'),
     ('# ' + 'x' * 2**20, 'too large'),
 ])
 def test_values_without_end(tmp_path, text, part):
@@ -339,7 +339,7 @@ def test_a_circle_behind_many_ways():
 
 
 def test_required_is_no_value():
-  assert 'is no value' in _error('Motor.part = %gin.REQUIRED')
+  assert 'is not a value' in _error('Motor.part = %gin.REQUIRED')
 
 
 # -------------------------------------------------------------- former names

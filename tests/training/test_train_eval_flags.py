@@ -292,8 +292,8 @@ def _refusal(tmp_path, **bindings):
 
 
 @pytest.mark.parametrize('option, value, part', [
-    ('frame_size', 84, 'are no images'),
-    ('grayscale', True, 'are no images'),
+    ('frame_size', 84, 'are not images'),
+    ('grayscale', True, 'are not images'),
     ('actions', [0, 7], 'there is no action 7'),
     ('full_view', True, "for environments 'minigrid:...'"),
 ])

@@ -449,7 +449,7 @@ def test_checkpoints_that_are_not_there_or_lie_elsewhere(folder, tmp_path):
   (folder / 'checkpoints' / checksums.name).write_text(
       text.replace('"iteration-1', '"../../elsewhere/iteration-1')
   )
-  _refused(folder, checkpoints.CheckpointError, 'is no name')
+  _refused(folder, checkpoints.CheckpointError, 'is not the name')
   for name in names:
     path = folder / 'checkpoints' / name
     path.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""The games: a file for every suite, and the toys Corridor and Recall."""
+"""The games: one file per suite, and the toy tasks Corridor and Recall."""

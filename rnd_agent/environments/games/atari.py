@@ -17,7 +17,7 @@ _RAM_BYTES = 128
 
 
 def find_rom(game: str) -> str:
-  """Returns the ROM's id of a game, whichever way the game is spelt.
+  """Returns the id of a game's ROM.
 
   Args:
     game: 'MontezumaRevenge' or 'montezuma_revenge', upper or lower case.
@@ -26,14 +26,14 @@ def find_rom(game: str) -> str:
     The id under which ale-py ships the ROM: 'montezuma_revenge'.
 
   Raises:
-    UnknownEnvironmentError: No such ROM, with the nearest names, or one that
-      needs two players.
+    UnknownEnvironmentError: There is no such ROM (the message has the nearest
+      names), or the game needs two players.
   """
   ids = {rom.replace('_', ''): rom for rom in roms.get_all_rom_ids()}
   rom = ids.get(game.replace('_', '').lower())
   if rom is None:
     raise errors.unknown_name('Atari game', game, game_names())
-  # Of others the emulator ends the whole process.
+  # The emulator would abort the process when it loads such a ROM.
   if ale_py.ALEInterface.isSupportedROM(roms.get_rom_path(rom)) is None:
     raise errors.UnknownEnvironmentError(
         f"Atari game '{game}': the Arcade Learning Environment cannot play it "
@@ -53,14 +53,14 @@ class AtariGame(gymnasium.Env):
   One step is one frame. ALE's own sticky actions and frame skip are off:
   wrappers do both, so that their state can be saved with the environment (ALE
   does not save the previous action its sticky actions depend on). The
-  observation is the console's RAM, which costs nothing; the screen is made
-  only when `render` asks for it. Game over is a termination, the loss of a
-  life is not.
+  observation is the console's RAM, which is cheap to read; the screen is read
+  only when `render` is called. Game over is a termination, the loss of a life
+  is not.
 
   `info` holds `lives`, and `place`, the room, for games where it is known.
 
-  The state can be saved: a restored game continues exactly; only `render`
-  shows the screen of before until its first step.
+  A restored game continues exactly as the saved one would have, except that
+  `render` shows the screen of before the restoring until the next step.
   """
 
   metadata = {'render_modes': ['rgb_array'], 'render_fps': 60}
@@ -142,13 +142,13 @@ class AtariGame(gymnasium.Env):
     return {'rom': self._rom, 'game': game}
 
   def restore_state(self, state: dict[str, Any]):
-    """Takes back what `saved_state` returned.
+    """Restores a state that `saved_state` returned.
 
     Args:
       state: Of the same game.
 
     Raises:
-      ValueError: It is that of another game.
+      ValueError: The state is that of another game.
     """
     if state['rom'] != self._rom:
       raise ValueError(f"the state is that of {state['rom']}")

@@ -1,19 +1,19 @@
-"""A corridor whose far end chance does not reach but curiosity does."""
+"""A corridor whose far end random actions do not reach, but a bonus does."""
 
 from typing import Any, Optional
 
 import gymnasium
 import numpy as np
 
-# Limit of an episode that `suites` applies, in steps.
+# Length of an episode, steps; `suites` applies the limit.
 MAX_EPISODE_STEPS = 100
 
 
 def forward_actions(length: int, num_actions: int) -> np.ndarray:
-  """Returns the one action of every cell that leads forward, int64 [length].
+  """Returns the action that leads forward from each cell, int64 [length].
 
-  Triangular numbers: all actions occur, and neighbouring cells differ often,
-  so that no constant policy gets far.
+  The actions are triangular numbers modulo `num_actions`: all actions occur,
+  and neighbouring cells often differ, so that no constant policy gets far.
   """
   cells = np.arange(length)
   return cells * (cells + 1) // 2 % num_actions
@@ -25,12 +25,12 @@ class Corridor(gymnasium.Env):
   In every cell one action, fixed by the cell, leads one cell forward, and every
   other leads one cell back. A uniformly random policy with the default sizes
   moves forward with probability 1/4 and reaches the end of the corridor within
-  100 steps with probability 1.9e-8. An agent that is rewarded for cells it has
-  seldom seen learns one cell after another.
+  100 steps with probability 1.9e-8. An agent with a bonus for rarely visited
+  cells learns to pass one cell after another.
 
   The observation is the cell, one-hot, float32 [length]; reward 1 and
-  termination at the last cell; `info['place']` is the cell. There is no limit
-  on steps here, see `wrappers.TimeLimit` and `MAX_EPISODE_STEPS`.
+  termination at the last cell; `info['place']` is the cell. The environment
+  has no limit on steps, `suites` adds `MAX_EPISODE_STEPS`.
   """
 
   metadata = {'render_modes': ['rgb_array'], 'render_fps': 10}

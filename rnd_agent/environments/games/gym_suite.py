@@ -1,4 +1,4 @@
-"""Environments of the old gym (0.23) behind gymnasium's interface."""
+"""Environments of the old gym (0.23) with gymnasium's interface."""
 
 import inspect
 from typing import Any, Optional
@@ -21,7 +21,7 @@ def find(name: str) -> tuple[str, Optional[int]]:
     Its id, and its limit on steps or None.
 
   Raises:
-    UnknownEnvironmentError: No such id; names the nearest ones.
+    UnknownEnvironmentError: No such id; the message has the nearest ones.
   """
   module, _, env_id = name.rpartition(':')
   if module:
@@ -35,17 +35,17 @@ def find(name: str) -> tuple[str, Optional[int]]:
 
 def make(env_id: str) -> gym.Env:
   """Makes an environment without the limit it is registered with."""
-  # Not gym.make, which advises against all versions but the latest.
+  # gym.make would warn about every version but the latest.
   env = registration.spec(env_id).make()
-  # The outermost wrapper; a limit inside is the environment's own business.
+  # gym adds its limit as the outermost wrapper; others are the environment's.
   return env.env if isinstance(env, gym.wrappers.TimeLimit) else env
 
 
 class OldGymEnv(gymnasium.Env):
-  """Adapts an environment whose steps return four things.
+  """Adapts an environment whose steps return four values instead of five.
 
-  An end is a truncation where `info['TimeLimit.truncated']` says so, which is
-  how gym's limit tells, and else a termination.
+  The end of an episode is a truncation if `info['TimeLimit.truncated']` is
+  true, as gym's time limit sets it, otherwise a termination.
   """
 
   def __init__(self, env: gym.Env):
@@ -55,7 +55,7 @@ class OldGymEnv(gymnasium.Env):
       env: With spaces Box, Discrete or MultiDiscrete.
 
     Raises:
-      ValueError: A space is another one.
+      ValueError: A space is of another kind.
     """
     self._env = env
     self._reset_takes_seed = _takes_seed(env.unwrapped.reset)
@@ -64,7 +64,7 @@ class OldGymEnv(gymnasium.Env):
 
   @property
   def np_random(self) -> Any:
-    """The environment's own generator, None where it keeps none there."""
+    """The environment's attribute of this name, None if it has none."""
     return getattr(self._env.unwrapped, 'np_random', None)
 
   def reset(
@@ -94,8 +94,16 @@ def _takes_seed(reset) -> bool:
   return any(p.name == 'seed' or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def _converted(space: gym.Space, what: str) -> gymnasium.Space:
-  """Returns gymnasium's counterpart of one of gym's spaces."""
+def _converted(space: gym.Space, kind: str) -> gymnasium.Space:
+  """Returns gymnasium's counterpart of one of gym's spaces.
+
+  Args:
+    space: Of gym.
+    kind: 'observations' or 'actions', for errors.
+
+  Raises:
+    ValueError: The space is of another kind than Box, Discrete, MultiDiscrete.
+  """
   if isinstance(space, gym.spaces.Box):
     dtype = np.dtype(space.dtype)
     return gymnasium.spaces.Box(space.low, space.high, dtype=dtype)
@@ -104,6 +112,6 @@ def _converted(space: gym.Space, what: str) -> gymnasium.Space:
   if isinstance(space, gym.spaces.MultiDiscrete):
     return gymnasium.spaces.MultiDiscrete(space.nvec)
   raise ValueError(
-      f'{what} in {space} are not supported, only Box, Discrete and '
+      f'{kind} in {space} are not supported, only Box, Discrete and '
       'MultiDiscrete: flatten them with a gym wrapper'
   )

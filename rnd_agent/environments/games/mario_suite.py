@@ -1,4 +1,4 @@
-"""Super Mario Bros. on the console emulator of nes-py."""
+"""Super Mario Bros. on nes-py, an emulator of the console."""
 
 from typing import Any, Optional
 
@@ -22,7 +22,7 @@ def find(env_id: str) -> str:
   """Returns the id of a game, written in upper or lower case.
 
   Raises:
-    UnknownEnvironmentError: No such game; names the nearest ones.
+    UnknownEnvironmentError: No such game; the message has the nearest ones.
   """
   found = errors.spelt_as_known(env_id, names())
   if found not in names():
@@ -31,16 +31,16 @@ def find(env_id: str) -> str:
 
 
 class SuperMario(gymnasium.Env):
-  """A game or one stage of it, one frame of 1/60 s per step.
+  """The whole game or one stage of it, one frame of 1/60 s per step.
 
   The observation is the screen, RGB, uint8 [240, 256, 3]; the actions are the
-  seven of SIMPLE_MOVEMENT, 0 presses nothing. The reward is the package's:
-  pixels to the right, less time and death, in [-15, 15]. One stage ends, by
-  termination, with the flag or with the first life, the whole game with the
-  last one.
+  seven of SIMPLE_MOVEMENT, action 0 presses no button. The reward is the
+  package's: pixels moved to the right, minus time and a penalty for death, in
+  [-15, 15]. A single stage terminates at the flag or when a life is lost, the
+  whole game when the last life is lost.
 
-  `info` holds the package's figures, and `x`, where Mario is in his stage,
-  pixels: the largest one is the episode's `furthest_x`.
+  `info` holds the package's figures, and `x`, Mario's position in the stage,
+  pixels, whose maximum is the episode's `furthest_x`.
   """
 
   metadata = {'render_modes': ['rgb_array'], 'render_fps': 60}
@@ -51,9 +51,10 @@ class SuperMario(gymnasium.Env):
 
     Args:
       env_id: 'SuperMarioBros-1-1-v0', ...
-      reward_at_flag_only: 1 when the flag is reached, and no other reward.
+      reward_at_flag_only: Whether the reward is 1 when the flag is reached and
+        0 otherwise, instead of the package's.
     """
-    # Not gym.make, which advises against all versions but the latest.
+    # gym.make would warn about every version but the latest.
     self._game = registration.spec(env_id).make().unwrapped
     self._joypad = nes_wrappers.JoypadSpace(
         self._game, actions.SIMPLE_MOVEMENT
@@ -67,7 +68,7 @@ class SuperMario(gymnasium.Env):
 
   @property
   def np_random(self) -> Any:
-    """What stages are drawn with; None of a game that draws nothing."""
+    """The generator that draws stages, None for games that draw none."""
     return getattr(self._game, 'np_random', None)
 
   def reset(
@@ -81,10 +82,10 @@ class SuperMario(gymnasium.Env):
       self, action: int
   ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
     """Plays a frame with the buttons held. See `gymnasium.Env.step`."""
-    # The emulator draws every frame into the same memory.
+    # The emulator reuses the screen's memory: copies are returned.
     screen, reward, done, info = self._joypad.step(action)
     if self._reward_at_flag_only:
-      # The flag is up for many frames where the game goes on.
+      # In the whole game `flag_get` stays true for many frames.
       reward = float(info['flag_get'] and not self._at_flag)
     self._at_flag = bool(info['flag_get'])
     info['x'] = int(info['x_pos'])

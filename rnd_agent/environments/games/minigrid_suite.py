@@ -1,4 +1,4 @@
-"""MiniGrid: worlds of cells, rooms and doors, as an image of one-hot cells."""
+"""MiniGrid: grids of rooms and doors, observed as one-hot cells."""
 
 import itertools
 import math
@@ -32,7 +32,8 @@ def find(env_id: str) -> str:
   """Returns the id of an environment, written in upper or lower case.
 
   Raises:
-    UnknownEnvironmentError: No such environment; names the nearest ones.
+    UnknownEnvironmentError: No such environment; the message has the nearest
+      ones.
   """
   found = errors.spelt_as_known(env_id, names())
   if found not in names():
@@ -41,7 +42,7 @@ def find(env_id: str) -> str:
 
 
 def grid_width(env_id: str) -> int:
-  """Returns how many cells a row of an environment's grid has."""
+  """Returns the width of an environment's grid, cells."""
   env = gymnasium.make(find(env_id), disable_env_checker=True)
   env.close()
   return env.unwrapped.width
@@ -50,15 +51,16 @@ def grid_width(env_id: str) -> int:
 def make(
     env_id: str, full_view: bool = False, encode_mission: bool = False
 ) -> gymnasium.Env:
-  """Makes an environment that networks can read.
+  """Makes an environment whose observation is one array.
 
   Args:
     env_id: 'MiniGrid-MultiRoom-N6-v0', ...
-    full_view: The whole grid instead of the 7 x 7 cells the agent sees.
-    encode_mission: Planes that tell the mission.
+    full_view: Whether the observation is the whole grid instead of the 7 x 7
+      cells that the agent sees.
+    encode_mission: Whether planes for the mission are added.
 
   Returns:
-    A `OneHotCells`. Its limit on steps is the environment's own, a truncation.
+    A `OneHotCells`, which truncates at the environment's own limit on steps.
 
   Raises:
     ValueError: There are too many missions to encode.
@@ -77,19 +79,19 @@ def make(
 class OneHotCells(gymnasium.ObservationWrapper):
   """The observation as one image, float32 [width, height, planes] of 0 and 1.
 
-  MiniGrid's own image has three numbers per cell, of object, colour and state.
-  They are names, not amounts: as numbers, a door (4) would lie half-way between
-  a wall (2) and a ball (6), and divided by 255 all of them would be nearly 0.
-  One-hot, every kind of cell is as far from any other, and the bonus, which
-  divides each plane of each cell by its standard deviation there, answers to
-  the first sight of one.
+  MiniGrid's own image has three numbers per cell, for object, colour and state.
+  They are labels, not amounts: a door (4) is not half-way between a wall (2)
+  and a ball (6), and divided by 255 all of them would be nearly 0. In one-hot
+  form all kinds of cells are equally far apart. The bonus, which divides each
+  plane of each cell by its standard deviation there, is then large when a kind
+  of cell is seen somewhere for the first time.
 
   Planes: 11 objects, 6 colours, 3 states of doors, 4 directions of the agent,
-  and those of the mission. The agent's direction fills whole planes in its own
-  view, where the agent itself is not drawn, and marks the agent's cell in the
-  full view. What the agent carries is in its cell in both views. The array is
-  float32, not uint8, because this is no picture: nothing is to be divided by
-  255, and there is no newest frame in the last plane.
+  and those of the mission. In the agent's view, which does not show the agent
+  itself, the plane of its direction is 1 everywhere; in the full view only in
+  the agent's cell. An object that the agent carries is in the agent's cell in
+  both views. The array is float32, not uint8, because networks divide uint8
+  images by 255, and the bonus takes their last plane for the newest frame.
 
   `info['place']` is the agent's cell, y * width + x.
   """
@@ -104,9 +106,11 @@ class OneHotCells(gymnasium.ObservationWrapper):
 
     Args:
       env: As `gymnasium.make` gives it.
-      full_view: The whole grid instead of what the agent sees.
-      encode_mission: For each word that missions of this environment choose,
-        one plane per choice, filled where it is in the mission.
+      full_view: Whether the observation is the whole grid instead of the cells
+        that the agent sees.
+      encode_mission: Whether to add planes for the mission: one for every
+        choice of every placeholder in the environment's sentence, which is 1
+        everywhere if the mission has that word.
 
     Raises:
       ValueError: There are too many missions to encode.
@@ -167,7 +171,7 @@ class OneHotCells(gymnasium.ObservationWrapper):
     return [action.name for action in self._grid.actions]
 
   def _draw_agent(self, cells: np.ndarray):
-    """Puts the agent, and what it carries, into its cell of the whole grid."""
+    """Adds the agent, and what it carries, to its cell of the whole grid."""
     x, y = self._grid.agent_pos
     red = constants.COLOR_TO_IDX['red']
     cells[x, y] = self._cells[_AGENT, red, self._grid.agent_dir]
@@ -208,17 +212,17 @@ def _cell_table() -> np.ndarray:
 
 
 def _encoded_missions(space: gymnasium.Space) -> dict[str, np.ndarray]:
-  """Returns the planes' values of every mission of an environment.
+  """Returns the values of the planes for every mission of an environment.
 
   Args:
     space: `MissionSpace`: a sentence with placeholders and their choices.
 
   Raises:
-    ValueError: The space does not list its missions, or lists too many.
+    ValueError: The missions are not such a sentence, or there are too many.
   """
   choices = space.ordered_placeholders or []
   count = math.prod(len(words) for words in choices)
-  # A subclass makes sentences of its own, as BabyAI's does.
+  # Subclasses, such as BabyAI's, make their sentences in other ways.
   if type(space) is not mission_lib.MissionSpace or count > _MOST_MISSIONS:
     raise ValueError(
         'EnvironmentConfig.encode_mission: the missions of this environment '

@@ -1,7 +1,7 @@
 """Games of the PyGame Learning Environment (package `ple`), without gym-ple.
 
-gym-ple imports no gym that TF-Agents accepts. Nothing here imports `ple` or
-`pygame` before a game is made.
+gym-ple needs a version of gym that TF-Agents does not accept. `ple` and
+`pygame` are not imported before a game is made.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ import numpy as np
 
 from rnd_agent.environments import errors
 
-# Games by the name of their gym-ple id, which for PixelCopter is not that of
-# its class: module in `ple.games` and class.
+# Module in `ple.games` and class of each game, by its name in gym-ple's ids
+# (for PixelCopter the class has another name).
 GAMES = {
     'Catcher': ('catcher', 'Catcher'),
     'FlappyBird': ('flappybird', 'FlappyBird'),
@@ -34,13 +34,13 @@ _FRAMES_PER_SECOND = 30
 
 
 def find_game(name: str) -> str:
-  """Returns the name of a game in `GAMES`, upper or lower case.
+  """Returns the name of a game as it is in `GAMES`.
 
   Args:
-    name: 'PixelCopter', 'Pixelcopter', ...
+    name: 'PixelCopter', 'Pixelcopter', ..., in upper or lower case.
 
   Raises:
-    UnknownEnvironmentError: No such game; names the nearest ones.
+    UnknownEnvironmentError: No such game; the message has the nearest ones.
   """
   found = errors.spelt_as_known(name, GAMES)
   if found not in GAMES:
@@ -54,16 +54,15 @@ def is_game(name: str) -> bool:
 
 
 class PleGame(gymnasium.Env):
-  """A game, one frame of 1/30 s per step, drawn in memory only.
+  """A game, one frame of 1/30 s per step, drawn in memory without a display.
 
   The observation is the screen, RGB, uint8 [height, width, 3]. Action 0 presses
-  no key; the others are the game's keys, in ascending order. Game over is a
+  no key; the others press the game's keys, in ascending order. Game over is a
   termination.
 
-  `ple` draws on the one window that pygame has per process and reads from it;
-  here every game has a surface of its own, so that several can live in one
-  process. Its games draw only when they are stepped: an episode therefore
-  begins with one frame without a key.
+  `ple` draws every game on pygame's one window per process; here every game has
+  a surface of its own, so that a process can have several. Games draw only when
+  they are stepped: an episode therefore begins with one frame without a key.
   """
 
   metadata = {'render_modes': ['rgb_array'], 'render_fps': _FRAMES_PER_SECOND}
@@ -92,7 +91,7 @@ class PleGame(gymnasium.Env):
     )
 
   def _build(self, seed: int):
-    """Makes a game of which nothing has been played."""
+    """Makes a new game, with a random generator and a surface of its own."""
     try:
       self._game = self._game_class()
     except FileNotFoundError as error:
@@ -118,7 +117,7 @@ class PleGame(gymnasium.Env):
   ) -> tuple[np.ndarray, dict[str, Any]]:
     """Starts a new game. See `gymnasium.Env.reset`."""
     if seed is not None:
-      # Some games keep things from before, which a seed alone does not remove.
+      # Some games keep objects across resets: a seed alone is not enough.
       self._build(seed)
     self._pygame.event.clear()
     self._ple.reset_game()
@@ -148,30 +147,32 @@ def _load(game: str) -> tuple[types.ModuleType, type]:
   os.environ['SDL_VIDEODRIVER'] = 'dummy'
   os.environ['SDL_AUDIODRIVER'] = 'dummy'
   module, class_name = GAMES[game]
-  # It prints that it could not import Doom.
+  # ple prints at import that it cannot import Doom.
   with contextlib.redirect_stdout(io.StringIO()):
     ple = importlib.import_module('ple')
     game_module = importlib.import_module(f'ple.games.{module}')
   game_class = getattr(game_module, class_name)
   if game == 'RaycastMaze':
-    game_class = _for_today(game_class, game_module)
+    game_class = _fixed_raycast_maze(game_class, game_module)
   return ple, game_class
 
 
-def _for_today(game_class: type, game_module: types.ModuleType) -> type:
-  """Returns RaycastMaze for numpy from 1.24 and pygame 2.
+def _fixed_raycast_maze(
+    game_class: type, game_module: types.ModuleType
+) -> type:
+  """Returns RaycastMaze such that it works with numpy 1.24 and pygame 2.
 
-  numpy has removed names that its modules use, and pygame takes the ends of a
-  line as numbers, no longer as arrays of one.
+  Its modules use names that numpy has removed, and give pygame the ends of
+  lines as arrays of one number, which pygame no longer accepts.
   """
   for module in (game_module, importlib.import_module('ple.games.raycast')):
     module.np = types.SimpleNamespace(**{**vars(np), 'bool': bool, 'int': int})
 
-  class Mended(game_class):
-    """The game, whose columns are numbers."""
+  class Fixed(game_class):
+    """RaycastMaze that draws columns with numbers as ends."""
 
     def draw(self):
       columns, tops, bottoms, colors = super().draw()
       return columns, np.ravel(tops), np.ravel(bottoms), colors
 
-  return Mended
+  return Fixed

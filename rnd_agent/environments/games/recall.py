@@ -1,4 +1,4 @@
-"""A cue at the start tells what to do at the end: chance without memory."""
+"""A memory task: a cue at the start names the right action at the end."""
 
 from typing import Any, Optional
 
@@ -9,9 +9,9 @@ import numpy as np
 class Recall(gymnasium.Env):
   """Shows a cue once and asks for it some steps later.
 
-  The first observation of an episode shows one of the cues; the others show
-  how many steps are left. Only the last action counts: reward 1 if it names
-  the cue, else 0. Whoever does not remember gets 1 / cues on average.
+  Only the first observation of an episode shows the cue; all show how many
+  steps are left. Only the last action counts: reward 1 if it is the number of
+  the cue, else 0. A policy without memory gets 1 / cues on average.
 
   The observation is float32 [cues + 1]: the cue one-hot, zeros after the first
   step; and the share of the episode that is left. Episodes terminate after
@@ -55,7 +55,7 @@ class Recall(gymnasium.Env):
   def step(
       self, action: int
   ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-    """Waits, or answers at the end. See `gymnasium.Env.step`."""
+    """Takes a step; rewards the last one. See `gymnasium.Env.step`."""
     at_end = self._step == self._delay
     reward = float(at_end and action == self._cue)
     self._step += 1

@@ -1,7 +1,7 @@
 """Arrays in memory that parent and worker processes share.
 
-The memory is an anonymous file: it has no name, so nothing can be left behind,
-and the kernel frees it with the last process that maps it.
+The memory is an anonymous file: since it has no name, no file is left behind,
+and the kernel frees it when the last process that maps it ends.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import numpy as np
 # Shape and dtype of an array.
 Field = tuple[tuple[int, ...], np.dtype]
 
-_CACHE_LINE = 64  # bytes; arrays start on a line of their own.
+_CACHE_LINE = 64  # bytes; every array starts at a multiple of it.
 
 
 def create_file() -> int:
@@ -26,7 +26,7 @@ def create_file() -> int:
 
 
 def allocate(file: int, fields: Mapping[str, Field]):
-  """Gives an anonymous file the size that its arrays need."""
+  """Sets the size of an anonymous file to what its arrays need."""
   os.ftruncate(file, _offsets(fields)['end'])
 
 
@@ -51,7 +51,7 @@ def map_arrays(
 
 
 def _offsets(fields: Mapping[str, Field]) -> dict[str, int]:
-  """Returns where every array begins, and 'end', bytes."""
+  """Returns the byte at which each array begins, and the size as 'end'."""
   offsets = {}
   position = 0
   for name, (shape, dtype) in fields.items():

@@ -1,4 +1,4 @@
-"""The parent's side of the worker processes: start, ask, answer, end."""
+"""The parent's side of the worker processes: starts, calls and ends them."""
 
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from rnd_agent.environments import suites
 from rnd_agent.environments.vector import memory
 from rnd_agent.environments.vector import worker
 
-_POLL = 0.5  # seconds between looks at whether the workers live
-_GRACE = 5.0  # seconds for environments to close
-_MIN_START = 60.0  # seconds at least for interpreters and environments to start
+_POLL = 0.5  # seconds between checks that the workers are alive
+_GRACE = 5.0  # seconds that environments have to close
+_MIN_START = 60.0  # seconds that workers have at least to start
 
-# The parent's module path is handed over before anything of ours is imported.
+# sys.path is set to the parent's before the worker's module is imported.
 _BOOTSTRAP = """
 import pickle, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -33,8 +33,8 @@ from rnd_agent.environments.vector import worker
 worker.main(*map(int, sys.argv[2:]))
 """
 
-# Environments do little linear algebra: threads of every process's libraries
-# would only get into each other's way.
+# Environments do little linear algebra, and the threads of several processes'
+# libraries would compete for the cores.
 _ONE_THREAD = {
     'OMP_NUM_THREADS': '1',
     'OPENBLAS_NUM_THREADS': '1',
@@ -47,8 +47,8 @@ class _Process:
 
   def __init__(self, share: worker.Share, memory_file: int):
     self.share = share
-    ours, theirs = socket.socketpair()
-    with theirs:
+    parent_end, worker_end = socket.socketpair()
+    with worker_end:
       path = [entry or os.getcwd() for entry in sys.path]
       self.process = subprocess.Popen(
           [
@@ -57,14 +57,14 @@ class _Process:
               _BOOTSTRAP,
               pickle.dumps(path).hex(),
               str(os.getpid()),
-              str(theirs.fileno()),
+              str(worker_end.fileno()),
               str(memory_file),
           ],
           stdin=subprocess.DEVNULL,
-          pass_fds=[theirs.fileno(), memory_file],
+          pass_fds=[worker_end.fileno(), memory_file],
           env={**os.environ, **_ONE_THREAD},
       )
-    self.connection = multiprocessing.connection.Connection(ours.detach())
+    self.connection = multiprocessing.connection.Connection(parent_end.detach())
 
   def __str__(self) -> str:
     indices = [i for group in self.share.groups for i in group]
@@ -78,8 +78,7 @@ class _Process:
 class WorkerPool:
   """Worker processes that hold the environments.
 
-  Any failure ends all of them. Requests to a worker are answered in the order
-  they were made.
+  Any failure ends all of them. A worker answers its requests in order.
   """
 
   def __init__(
@@ -95,7 +94,8 @@ class WorkerPool:
       env_name: Name or importable callable, as in `suites.make`.
       config: Preprocessing.
       shares: One per worker.
-      timeout: Seconds a worker may take to answer, or to its next beat.
+      timeout: Seconds a worker may take to answer, or to advance its counter
+        `beats` if it takes longer, see `worker.Worker`.
 
     Raises:
       ValueError: A callable cannot be pickled.
@@ -137,12 +137,12 @@ class WorkerPool:
   def ask(
       self, workers: Sequence[int], request: str, *arguments: Any
   ) -> list[Any]:
-    """Makes a request of several workers; returns their answers."""
+    """Sends a request to several workers; returns their answers."""
     self.request(workers, request, *arguments)
     return self.collect(workers)
 
   def request(self, workers: Iterable[int], request: str, *arguments: Any):
-    """Makes a request of several workers without waiting.
+    """Sends a request to several workers without waiting for answers.
 
     Args:
       workers: Indices of the workers.
@@ -163,9 +163,9 @@ class WorkerPool:
     """Waits for the answers of several workers.
 
     Args:
-      workers: Indices of the workers, each with a request under way.
-      timeout: Seconds; None is that of the constructor. Time in which this
-        process itself was stopped does not count.
+      workers: Indices of the workers, each with an unanswered request.
+      timeout: Seconds; None is that of the constructor. Time during which this
+        process itself was suspended does not count.
 
     Returns:
       The answers in the order of `workers`.
@@ -178,7 +178,7 @@ class WorkerPool:
     try:
       return self._collect(list(workers), timeout)
     except BaseException:
-      # Answers that nobody fetches would be taken for those of later requests.
+      # Answers left in the pipe would be taken for those of later requests.
       self.close('waiting for them was interrupted', grace=0.0)
       raise
 
@@ -209,7 +209,7 @@ class WorkerPool:
     return [answers[w] for w in workers]
 
   def _beats_of(self, workers: Iterable[int]) -> dict[int, int]:
-    """How far workers are in what may take long, see `worker.Worker`."""
+    """The counters `beats` of several workers, see `worker.Worker`."""
     return {
         w: 0 if self._beats is None else int(self._beats[w]) for w in workers
     }
@@ -225,8 +225,8 @@ class WorkerPool:
     """Ends all workers; does nothing the second time.
 
     Args:
-      reason: What later errors say.
-      grace: Seconds the environments have to close themselves.
+      reason: Why, for the errors of later calls.
+      grace: Seconds the environments have to close before they are killed.
     """
     if self._closed_because is not None:
       return
@@ -264,7 +264,7 @@ class WorkerPool:
     self._fail(
         process,
         f'{where}{self._name} failed in {process}: {cause}. All environments '
-        'have been closed; mend the cause and make them again',
+        'have been closed; fix the cause and make them again',
         environment,
         text,
     )
@@ -285,21 +285,22 @@ class WorkerPool:
         )
     else:
       how = f'exited with status {status}; see its output above'
-    self._fail_at_work(
+    self._fail_naming_environment(
         process, f'{process} of {self._name} {how}', died=status is not None
     )
 
   def _fail_hung(self, process: _Process, timeout: float | None) -> NoReturn:
     seconds = self._timeout if timeout is None else timeout
-    self._fail_at_work(
+    self._fail_naming_environment(
         process,
         f'{process} of {self._name} has not answered for {seconds:g} s; if its '
         'environments are that slow, raise worker_timeout',
     )
 
-  def _fail_at_work(
+  def _fail_naming_environment(
       self, process: _Process, message: str, died: bool = False
   ) -> NoReturn:
+    """Adds the environment that the worker was working on to the message."""
     environment = None
     if self._busy is not None and self._busy[process.share.worker] >= 0:
       environment = int(self._busy[process.share.worker])
@@ -334,7 +335,7 @@ def _pickle(
 
 
 def _display_name(env_name: suites.EnvironmentSource) -> str:
-  """Returns what errors call the environment."""
+  """Returns the environment's name for errors."""
   if isinstance(env_name, str):
     return env_name
   if hasattr(env_name, '__qualname__'):

@@ -22,26 +22,27 @@ from rnd_agent.environments.vector import worker
 
 Episode = worker.Episode
 
-# How often workers may die before they have begun.
+# How often workers are started if they die before they are ready.
 _ATTEMPTS = 3
 # Shared arrays with an entry per worker instead of one per environment.
 _PER_WORKER = ('busy', 'beats')
 
 
 class Transition(NamedTuple):
-  """What a step did, with the environments that ended already reset.
+  """The outcome of a step after which ended episodes were reset.
 
-  N environments of a group. The arrays lie in shared memory: they are valid
-  until the group's next step, copy what must last.
+  N is the number of environments in the group. The arrays are shared memory
+  that the group's next step overwrites: copy what must last.
 
   Attributes:
-    observations: [N, ...], what to act on next: the reset's where an episode
-      ended.
+    observations: [N, ...], what to act on next; where an episode ended, the
+      first observation of the next one.
     step_types: int32 [N], of these observations: FIRST or MID.
     rewards: float32 [N], of the step.
     discounts: float32 [N], of the step: 0 where the episode terminated.
     ended: bool [N], whether the episode terminated or was truncated.
-    final_observations: [N, ...], the episode's last; valid where `ended`.
+    final_observations: [N, ...], the last observation of the episode that
+      ended; valid where `ended`.
   """
 
   observations: np.ndarray
@@ -54,25 +55,25 @@ class Transition(NamedTuple):
 
 @gin.configurable(module='rnd_agent.environments.sharded')
 class ShardedPyEnvironment(py_environment.PyEnvironment):
-  """N environments over K processes, each of which steps its share.
+  """N environments in K processes, each of which steps its share of them.
 
   Two ways to step. `step` follows TF-Agents: an episode ends with a LAST time
   step, and the next step ignores the action and returns FIRST with reward 0;
   termination has discount 0, truncation 1. `step_and_reset` resets in the same
-  call, so that every row is a real step of the agent. They can be mixed: a row
-  left at LAST by `step` becomes FIRST in the next step of either kind.
+  call, so that every row is a real step of the agent. They can be mixed: an
+  environment left at LAST by `step` is reset by the next step of either kind.
 
   The batch may be divided into groups, so that one can be stepped while the
   policy is evaluated on another: `send(actions, group)`, `receive(group)`.
 
-  Environment i has the seed `shares.environment_seeds(seed, n)[i]`; what it
-  does depends neither on the number of workers nor on that of groups.
+  Environment i has the seed `shares.environment_seeds(seed, n)[i]`; its steps
+  depend neither on the number of workers nor on that of groups.
 
-  A worker that dies or hangs, or an environment that raises, is an
-  `EnvironmentWorkerError`, which also closes everything.
+  If a worker dies or hangs, or an environment raises, the call raises
+  `EnvironmentWorkerError` and all environments are closed.
 
-  Close it in the thread that made it, or let that thread live as long: see
-  `worker`.
+  Close it before the thread that made it ends: the workers end with that
+  thread, see `worker`.
   """
 
   def __init__(
@@ -95,15 +96,15 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         is one for every core.
       seed: Seed of the run, at least 0.
       config: Preprocessing; None is `EnvironmentConfig()`.
-      worker_timeout: Seconds a worker may take over a step of its share; where
-        it repeats episodes (see `set_state`), over each step of them.
+      worker_timeout: Seconds a worker may take for one step of its share; when
+        it repeats episodes (see `set_state`), for one step of an episode.
       num_groups: Groups of consecutive environments.
 
     Raises:
       UnknownEnvironmentError: No environment of that name.
       ValueError: Sizes do not fit, or a space is not supported.
-      EnvironmentWorkerError: A worker or an environment failed to start;
-        workers that died, three times.
+      EnvironmentWorkerError: An environment or a worker failed to start; a
+        worker that died has been started three times.
     """
     super().__init__()
     suites.check_name(env_name)
@@ -122,7 +123,7 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     self._start()
 
   def _start(self):
-    """Starts workers and environments; nothing has been stepped yet."""
+    """Starts the workers, makes the environments, sets the initial state."""
     for attempts_left in reversed(range(_ATTEMPTS)):
       try:
         self._start_workers()
@@ -166,7 +167,7 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
 
   @property
   def places(self) -> np.ndarray:
-    """Where the environments are, int64 [N]: room or cell, -1 if unknown."""
+    """The place of each environment, int64 [N]: room or cell, -1 if unknown."""
     return self._arrays['places'].copy()
 
   def observation_spec(self) -> array_spec.ArraySpec:
@@ -210,7 +211,7 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     self._send(actions, group, reset_at_end=True)
 
   def receive(self, group: int = 0) -> Transition:
-    """Waits for a group that was sent; groups are received in that order.
+    """Waits for a group's step; groups are received in the order of `send`.
 
     Args:
       group: Index of the group.
@@ -219,14 +220,14 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
       A Transition whose arrays are valid until the group is sent again.
 
     Raises:
-      RuntimeError: The group is not the one sent first.
+      RuntimeError: The group is not the next one to be received.
       EnvironmentWorkerError: See the class.
     """
     self._receive(group)
     return self._transitions[group]
 
   def current_time_step(self) -> ts.TimeStep:
-    """Returns the time step to act on, [N, ...], after either way to step."""
+    """Returns the time step to act on, [N, ...], after either kind of step."""
     super().current_time_step()  # Raises if there is none yet.
     self._check_idle()
     return self._time_step()
@@ -237,16 +238,16 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     return episodes
 
   def render(self, mode: str = 'rgb_array') -> list[np.ndarray]:
-    """Draws all environments.
+    """Renders all environments.
 
     Args:
-      mode: That of the environments; they were made with it.
+      mode: Not used: the environments were made with their render mode.
 
     Returns:
       Frames [height, width, 3], one of each environment.
 
     Raises:
-      MissingPackageError: A package is missing that draws them.
+      MissingPackageError: A package that rendering needs is not installed.
       EnvironmentWorkerError: See the class.
       RuntimeError: The environments are closed or being stepped.
     """
@@ -261,9 +262,7 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     return [frames[i] for i in range(self._num_environments)]
 
   def get_state(self) -> dict[str, Any]:
-    """Returns all that the environments' future depends on, as plain data.
-
-    It can be written by `states.encode`.
+    """Returns the environments' state as plain data for `states.encode`.
 
     Raises:
       EnvironmentWorkerError: See the class.
@@ -288,17 +287,17 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     }
 
   def set_state(self, state: dict[str, Any]) -> dict[int, str]:
-    """Restores what `get_state` returned, into equally many environments.
+    """Restores a state that `get_state` returned.
 
-    Atari games come back from their own saved state, all others by repeating
-    what was done in the episode; one that does not get to where it was begins
+    Atari games restore the emulator's state, all other environments repeat the
+    actions of the episode. An environment whose state cannot be restored begins
     a new episode.
 
     Args:
       state: What `get_state` returned.
 
     Returns:
-      Why, for every environment that began a new episode.
+      The reason, by the index of each environment that began a new episode.
 
     Raises:
       ValueError: The state is that of another number or kind of environments.
@@ -319,20 +318,20 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         Episode(i, score, length, tuple(places), *more)
         for i, score, length, places, *more in state['episodes']
     ]
-    begun = {}
+    not_restored = {}
     saved = dict(enumerate(state['environments']))
     for answer in self._pool.ask(self._all_workers, 'set_state', saved):
-      begun.update(answer)
+      not_restored.update(answer)
     self._current_time_step = self._time_step() if state['started'] else None
-    return begun
+    return not_restored
 
   def restart(self):
-    """Starts all workers and environments anew, after an error of theirs.
+    """Ends all workers and starts new ones, as after an error.
 
     Call `set_state` or `reset` before the next step.
 
     Raises:
-      EnvironmentWorkerError: They fail to start.
+      EnvironmentWorkerError: A worker or environment failed to start.
     """
     self.close()
     self._start()
@@ -376,7 +375,8 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     self._pool.check_open()
     if not self._under_way or self._under_way[0] != group:
       raise RuntimeError(
-          f'cannot receive group {group}, sent are {list(self._under_way)}'
+          f'cannot receive group {group}: groups {list(self._under_way)} were '
+          'sent and are received in this order'
       )
     self._under_way.popleft()
     for episodes in self._pool.collect(self._workers_of[group]):
@@ -390,7 +390,11 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
       )
 
   def _time_step(self) -> ts.TimeStep:
-    """Returns copies; FIRST has reward 0 and discount 1 by definition."""
+    """Returns the time step of all environments, copied.
+
+    Where a step is FIRST, reward 0 and discount 1 replace those of the last
+    step of the episode before, which `step_and_reset` leaves in the arrays.
+    """
     arrays = self._arrays
     step_types = arrays['step_types'].copy()
     first = step_types == ts.StepType.FIRST

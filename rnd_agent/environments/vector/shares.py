@@ -1,4 +1,4 @@
-"""Which process steps which environments, and their seeds."""
+"""Assigns environments to processes, and gives each its seed."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def environment_seeds(seed: int, num_environments: int) -> list[int]:
 
   Args:
     seed: Seed of the run, at least 0.
-    num_environments: How many.
+    num_environments: Number of environments.
   """
   return [
       int(np.random.SeedSequence([seed, i]).generate_state(1)[0])
@@ -29,16 +29,16 @@ def check_sizes(
 
   Args:
     num_environments: N.
-    num_workers: Processes; None is one for every core, at most one for every
-      environment of a group.
-    num_groups: Groups.
+    num_workers: Number of processes; None is one for every core, at most one
+      for every environment of a group.
+    num_groups: Number of groups.
     worker_timeout: Seconds.
 
   Returns:
     The number of workers.
 
   Raises:
-    ValueError: A size is not possible; says what is.
+    ValueError: A size is not possible; the message says which sizes are.
   """
   if not 1 <= num_groups <= num_environments:
     raise ValueError(
@@ -64,8 +64,8 @@ def make_shares(
   """Divides every group evenly among the workers.
 
   Args:
-    num_groups: Groups of consecutive environments.
-    num_workers: Processes.
+    num_groups: Number of groups, of consecutive environments.
+    num_workers: Number of processes.
     seeds: Seed of every environment.
 
   Returns:
@@ -83,5 +83,5 @@ def make_shares(
 
 
 def bounds(size: int, parts: int, index: int) -> tuple[int, int]:
-  """Returns [first, end) of one of the nearly equal parts of a range."""
+  """Returns [first, end) of part `index` when a range is divided evenly."""
   return size * index // parts, size * (index + 1) // parts

@@ -1,17 +1,17 @@
-"""The child process: steps its share of the environments into shared memory.
+"""A worker process: steps its share of the environments into shared memory.
 
-Started by `pool.WorkerPool` as a fresh interpreter, so that nothing of the
-parent is forked and the user's main script is not imported again. TensorFlow
-is not imported here.
+`pool.WorkerPool` starts it as a fresh interpreter, so that the parent is not
+forked and the user's main script is not imported again. TensorFlow is not
+imported here.
 
-A worker ends with its parent, in two ways: its end of the socket reads end of
-file, and on Linux the kernel kills it when its parent dies
-(PR_SET_PDEATHSIG), even if an environment hangs. The kernel means the *thread*
-that started the worker: an environment made in a thread has to be closed before
-that thread ends.
+A worker ends with its parent, in two ways: reading from its socket gives end of
+file, and on Linux the kernel kills it when its parent dies (PR_SET_PDEATHSIG),
+even if an environment hangs. The kernel does so already when the *thread* that
+started the worker ends: environments must be closed before the thread that made
+them ends.
 
-Ctrl-C, SIGTERM and the end of a terminal (SIGHUP) are left to the parent, which
-may want to save first.
+A worker ignores Ctrl-C, SIGTERM and the end of a terminal (SIGHUP): the parent
+handles them, since it saves the run first.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ class Episode(NamedTuple):
     episode_return: Sum of the rewards before clipping.
     length: Agent steps.
     places: The distinct places seen (rooms, cells), sorted; empty if unknown.
-    furthest_x: The furthest that it got in a level, None if unknown.
+    furthest_x: The furthest that it got in a level, pixels; None if unknown.
   """
 
   environment: int
@@ -58,12 +58,12 @@ class Episode(NamedTuple):
 
 
 class Share(NamedTuple):
-  """What one worker is responsible for.
+  """The environments of one worker.
 
   Attributes:
     worker: Index of the worker.
     groups: Indices of its environments, by group.
-    seeds: Seed of every environment of the batch.
+    seeds: Seed of every environment of the batch, also of other workers.
   """
 
   worker: int
@@ -74,17 +74,17 @@ class Share(NamedTuple):
 class Worker:
   """Carries out the parent's requests, each a method's name with arguments.
 
-  The rows of the shared arrays, one per environment, are: `actions`,
-  `observations`, `final_observations`, `rewards`, `discounts`, `ended`,
-  `step_types`, `places`; and one per worker, `busy`: the environment it is busy
-  with, and `beats`: a counter that grows while it repeats episodes.
+  The shared arrays `actions`, `observations`, `final_observations`, `rewards`,
+  `discounts`, `ended`, `step_types` and `places` have a row per environment.
+  Two have a row per worker: `busy`, the environment that it is working on or
+  -1, and `beats`, a counter that grows while it repeats episodes.
   """
 
   def __init__(self, memory_file: int):
     self._memory_file = memory_file
     self._arrays: dict[str, np.ndarray] = {}
     self._envs: dict[int, gymnasium.Env] = {}
-    self.environment: int | None = None  # The one being worked on.
+    self.environment: int | None = None  # Index of the one it works on.
 
   def build(self, share: Share, source: bytes) -> list[tuple]:
     """Makes the environments; returns their spaces.
@@ -116,16 +116,16 @@ class Worker:
     ]
 
   def attach(self, fields: dict[str, memory.Field]):
-    """Maps the shared arrays, which the parent has allocated by now."""
+    """Maps the shared arrays, which the parent has allocated."""
     self._arrays = memory.map_arrays(self._memory_file, fields)
     os.close(self._memory_file)
 
   def reset(self, group: int) -> list[Episode]:
     """Starts new episodes in a group."""
     for i in self._share.groups[group]:
-      self._enter(i)
+      self._mark_busy(i)
       self._reset_one(i)
-    self._leave()
+    self._mark_idle()
     return []
 
   def step(self, group: int, reset_at_end: bool) -> list[Episode]:
@@ -133,60 +133,65 @@ class Worker:
 
     Args:
       group: Index of the group.
-      reset_at_end: Whether an environment that ends starts its next episode at
-        once; otherwise that takes the next step's place.
+      reset_at_end: Whether an environment whose episode ends is reset in this
+        step; otherwise the next step resets it and ignores its action.
     """
     episodes = []
     for i in self._share.groups[group]:
-      self._enter(i)
+      self._mark_busy(i)
       if self._arrays['step_types'][i] == LAST:
         self._reset_one(i)
       else:
         self._step_one(i, reset_at_end, episodes)
-    self._leave()
+    self._mark_idle()
     return episodes
 
   def get_state(self) -> dict[int, bytes]:
     """Returns the state of every environment of the share, see `states`."""
     result = {}
     for i, env in self._envs.items():
-      self._enter(i)
+      self._mark_busy(i)
       result[i] = states.encode(states.get_state(env))
-    self._leave()
+    self._mark_idle()
     return result
 
   def set_state(self, saved: dict[int, bytes]) -> dict[int, str]:
-    """Brings the environments of the share to saved states.
+    """Restores the saved states of the share's environments.
 
-    Those that do not get there begin new episodes.
+    An environment whose state cannot be restored begins a new episode.
 
     Args:
       saved: What `get_state` of all workers returned.
 
     Returns:
-      Why, for every environment that began a new episode.
+      The reason, by the index of each environment that began a new episode.
     """
-    begun = {}
+    not_restored = {}
     for i, env in self._envs.items():
-      self._enter(i)
+      self._mark_busy(i)
       try:
-        states.set_state(env, states.decode(saved[i]), self._beat)
+        states.set_state(env, states.decode(saved[i]), self._count_beat)
       except (states.NotExactError, ValueError) as error:
-        begun[i] = str(error)
+        not_restored[i] = str(error)
         self._reset_one(i)
-    self._leave()
-    return begun
+    self._mark_idle()
+    return not_restored
 
   def render(self) -> dict[int, Any]:
-    """Returns a frame of every environment, or what is missing to draw it."""
+    """Returns a frame of every environment, or the error if it cannot render.
+
+    Returns:
+      By environment: uint8 [height, width, 3], or the text of the error if a
+      package is not installed.
+    """
     frames = {}
     for i, env in self._envs.items():
-      self._enter(i)
+      self._mark_busy(i)
       try:
         frames[i] = env.render()
       except gymnasium.error.DependencyNotInstalled as error:
         frames[i] = ' '.join(str(error).split())
-    self._leave()
+    self._mark_idle()
     return frames
 
   def close(self):
@@ -194,15 +199,15 @@ class Worker:
     for env in self._envs.values():
       env.close()
 
-  def _enter(self, i: int):
+  def _mark_busy(self, i: int):
     self.environment = i
     self._arrays['busy'][self._share.worker] = i
 
-  def _leave(self):
+  def _mark_idle(self):
     self.environment = None
     self._arrays['busy'][self._share.worker] = -1
 
-  def _beat(self):
+  def _count_beat(self):
     self._arrays['beats'][self._share.worker] += 1
 
   def _reset_one(self, i: int):
@@ -274,7 +279,7 @@ def serve(
 
 
 def end_with_parent_only():
-  """Leaves what stops a run to the parent, and dies when the parent does."""
+  """Ignores the signals that stop a run, and dies when the parent dies."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -294,8 +299,8 @@ def main(parent: int, connection_file: int, memory_file: int):
   """
   end_with_parent_only()
   if os.getppid() != parent:
-    return  # It died before the kernel knew of our wish.
-  # Programs that an environment starts do not keep the parent's end open.
+    return  # The parent died before the call of prctl.
+  # Programs that an environment starts do not inherit the socket.
   os.set_inheritable(connection_file, False)
   os.set_inheritable(memory_file, False)
   cv2.setNumThreads(1)
