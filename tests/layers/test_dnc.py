@@ -322,7 +322,7 @@ def _equations():
 @pytest.mark.parametrize('name, reference, inputs', _equations(),
                          ids=[row[0] for row in _equations()])
 def test_equation_equals_the_papers_loops(run, name, reference, inputs):
-  result = run(getattr(dnc, name), *inputs)
+  result = run(getattr(dnc_memory, name), *inputs)
   per_sequence = [reference(*rows) for rows in zip(*inputs)]
   if isinstance(result, tuple):
     expected = tuple(np.array(part) for part in zip(*per_sequence))
@@ -475,7 +475,7 @@ def test_wrong_shapes_are_refused(name, _, inputs):
       wrong = list(inputs)
       wrong[place] = np.concatenate([array, array], axis)
       with pytest.raises(ValueError):
-        getattr(dnc, name)(*_tensors(wrong))
+        getattr(dnc_memory, name)(*_tensors(wrong))
 
 
 # -------------------------------------------------------- the memory at work

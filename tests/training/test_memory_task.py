@@ -41,15 +41,18 @@ def _final_return(folder, seed, core, *bindings):
   ])
   train_eval_lib.train_eval(root_dir=str(folder))
   with open(folder / 'metrics.csv', newline='', encoding='utf-8') as file:
-    rows = list(csv.DictReader(file))
-  # The last 100 episodes of each of the last five iterations.
-  return sum(float(r['episode_return_mean']) for r in rows[-5:]) / 5
+    *_, last = csv.DictReader(file)
+  return float(last['episode_return_mean'])  # Of the last 100 episodes.
 
 
 @pytest.mark.parametrize('seed', [1, 2, 3])
 @pytest.mark.parametrize('core', ['gru', 'lstm', 'dnc'])
 def test_a_core_remembers_the_cue(tmp_path, core, seed):
-  assert _final_return(tmp_path, seed, core) > 0.85
+  # Most need 40 iterations. How many depends on the processor's rounding.
+  assert _final_return(
+      tmp_path, seed, core, 'train_eval.num_iterations = 150',
+      'train_eval.target_return = 0.95',
+  ) >= 0.95
 
 
 def test_evaluations_carry_the_state(tmp_path):
