@@ -112,13 +112,20 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         num_environments, num_workers, num_groups, worker_timeout
     )
     self._num_environments = num_environments
-    self._num_groups = num_groups
+    self._groups = [
+        slice(*shares.bounds(num_environments, num_groups, group))
+        for group in range(num_groups)
+    ]
     seeds = shares.environment_seeds(seed, num_environments)
-    self._shares = shares.make_shares(num_groups, num_workers, seeds)
+    all_shares = shares.make_shares(num_groups, num_workers, seeds)
+    self._workers_of = [
+        [share.worker for share in all_shares if share.groups[group]]
+        for group in range(num_groups)
+    ]
     self._all_workers = range(num_workers)
     self._make_pool = functools.partial(
         pool.WorkerPool, env_name, config or suites.EnvironmentConfig(),
-        self._shares, worker_timeout,
+        all_shares, worker_timeout,
     )
     self._start()
 
@@ -134,7 +141,10 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         logging.warning('%s; they are started once more', str(error))
     self._arrays['step_types'][:] = ts.StepType.LAST
     self._arrays['places'][:] = worker.NO_PLACE
-    self._set_groups(self._num_groups, self._shares)
+    self._transitions = [
+        Transition(*(self._arrays[f][rows] for f in Transition._fields))
+        for rows in self._groups
+    ]
     self._under_way = collections.deque()
     self._episodes: list[Episode] = []
     self._current_time_step = None
@@ -411,19 +421,6 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
       raise ValueError('the environments have different spaces')
     self._observation_spec = specs.observation_spec(observation_space)
     self._action_spec = specs.action_spec(action_space)
-
-  def _set_groups(self, num_groups: int, all_shares: list[worker.Share]):
-    self._groups = [
-        slice(*shares.bounds(self._num_environments, num_groups, g))
-        for g in range(num_groups)
-    ]
-    self._workers_of = [
-        [s.worker for s in all_shares if s.groups[g]] for g in range(num_groups)
-    ]
-    self._transitions = [
-        Transition(*(self._arrays[f][rows] for f in Transition._fields))
-        for rows in self._groups
-    ]
 
   def _fields(self, num_workers: int) -> dict[str, memory.Field]:
     """Returns shape and dtype of the shared arrays, see `worker.Worker`."""
