@@ -106,6 +106,8 @@ class RNDConfig:
     bonus_at_end: which observation earns the last step of an episode its
       bonus: the 'reset' one that follows (the authors' code) or the
       'terminal' one.
+    normalize_rewards: whether intrinsic rewards are divided by the standard
+      deviation of their discounted return.
     variance_epsilon: added to variances before the square root: a pixel that
       never changes is divided by its root.
   """
@@ -133,10 +135,12 @@ class RNDConfig:
   bonus_at_end: str = parameter(
       'reset', choices=('reset', 'terminal'), source=CODE
   )
+  normalize_rewards: bool = parameter(True, source=PAPER)
   variance_epsilon: float = parameter(1e-8, above=0)
 
   def __post_init__(self):
     parameters.check(self)
+
   def proportion_for(self, num_environments) -> float:
     """The share of steps that trains the predictor, in (0, 1].
 

@@ -43,7 +43,7 @@ class Bonus(tf.Module):
 
   Rewards are divided by the standard deviation of their discounted return
   (Burda et al. 2018, section 2.4), so that bonuses of any size go with the
-  same coefficients; override `update_statistics`, `normalized` and
+  same coefficients, unless `RNDConfig.normalize_rewards` is off; override `update_statistics`, `normalized` and
   `normalized_after_update` for another normalization.
   """
 
@@ -123,6 +123,8 @@ class Bonus(tf.Module):
 
   def normalized(self, rewards: tf.Tensor) -> tf.Tensor:
     """What intrinsic advantages are made of; float32, any shape."""
+    if not self._config.normalize_rewards:
+      return rewards
     return self.return_normalizer.normalized(rewards)
 
   def normalized_after_update(
@@ -137,6 +139,8 @@ class Bonus(tf.Module):
     Returns:
       float32 `[B, T]`.
     """
+    if not self._config.normalize_rewards:
+      return rewards
     return self.return_normalizer.preview(rewards, steps.boundaries)
 
   # -------------------------------------------------------------- training

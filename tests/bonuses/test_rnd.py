@@ -455,3 +455,19 @@ def test_the_bonus_leaves_a_predictor_of_ones_own_as_it_is():
       np.any(old != new.numpy())
       for old, new in zip(before, predictor.variables)
   )
+
+
+def test_rewards_may_stay_as_they_are():
+  """The statistics of returns go on all the same: they are logged."""
+  rnd = _bonus(normalize_rewards=False)
+  rnd.build(2)
+  steps = rollout_lib.Steps.of_observations(_normal([2, 6, 3]))
+  rewards = rnd.rewards(steps)
+  np.testing.assert_array_equal(
+      rnd.normalized_after_update(steps, rewards), rewards
+  )
+  rnd.update_statistics(steps, rewards)
+  np.testing.assert_array_equal(rnd.normalized(rewards), rewards)
+  assert float(rnd.return_normalizer.standard_deviation) > 0
+  # With the statistics of now they would be others.
+  assert not np.allclose(rnd.return_normalizer.normalized(rewards), rewards)
