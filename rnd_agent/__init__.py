@@ -25,7 +25,7 @@ _MODULES = {
     'ShardedPyEnvironment': 'environments.vector.sharded',
     'Trainer': 'training.trainer',
 }
-# Modules that users imported from here before there were folders.
+# Modules that were in this folder in former versions, by today's place.
 _MOVED = {
     'builders': 'training.builders',
     'collector': 'training.collector',
@@ -61,5 +61,5 @@ def __getattr__(name):
 
 
 def __dir__():
-  """Returns the module's names, the public ones not yet imported included."""
+  """Returns the module's names, also the public ones not imported yet."""
   return sorted({*globals(), *__all__})

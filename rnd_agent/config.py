@@ -1,12 +1,12 @@
-"""Every number of a run but its environment's, each with its source.
+"""All parameters of a run except its environment's, with their sources.
 
-`PPOConfig` and `RNDConfig` are the algorithm's numbers, `ComputeConfig` says
-how they are computed, which changes no result, and `TrainConfig` holds the
-parameters of `train_eval`. The first three are bound by gin under their own
-names, the last as `train_eval.*`. The defaults are the paper's (Burda et al.
-2018, arXiv 1810.12894, appendix A.4, tables 4 and 5) or the authors' code's.
-`configs/rnd_ppo.gin` repeats them as a lab notebook; how environments are
-preprocessed is `environments.EnvironmentConfig`.
+`PPOConfig` and `RNDConfig` are the algorithm's numbers, `ComputeConfig` has
+threads, devices and the like, which change no result, and `TrainConfig` has the
+parameters of `train_eval`. Gin binds the first three under their own names, the
+last as `train_eval.*`. The defaults are those of the paper (Burda et al. 2018,
+arXiv 1810.12894, appendix A.4, tables 4 and 5) or of the authors' code.
+`configs/rnd_ppo.gin` repeats them with comments. The preprocessing of
+environments is `environments.EnvironmentConfig`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rnd_agent.common.parameters import CODE
 from rnd_agent.common.parameters import PAPER
 from rnd_agent.common.parameters import parameter
 
-# Threads and lanes: TensorFlow ends the process where there can be no more.
+# Threads and lanes: TensorFlow aborts the process if it cannot make so many.
 _MOST_PARALLEL = 4096
 _MOST_ITERATIONS = 10**9
 _ANOTHER_RUN = parameters.Change.ANOTHER_RUN
@@ -38,25 +38,25 @@ class PPOConfig:
     gae_lambda: lambda of the generalized advantage estimate, both streams.
     entropy_regularization: coefficient of the entropy bonus.
     value_loss_coefficient: factor of the squared error of *each* value head.
-    value_clipping: largest change of a value that an update is rewarded for;
-      0 turns it off.
-    learning_rate: Adam's, of policy, values and predictor; constant.
-    value_learning_rate: of what only the values use, their branch and heads;
-      None: `learning_rate`. The trunk is shared and follows the policy's.
-    adam_epsilon: Adam's epsilon; 1e-8 in the authors' code (Keras: 1e-7). A
-      weight without gradient is divided by it.
-    gradient_clipping: largest global gradient norm; 0 turns it off.
+    value_clipping: a value's error is not reduced further once it has changed
+      by more than this since collection; 0 turns clipping off.
+    learning_rate: Adam's, for policy, values and predictor; constant.
+    value_learning_rate: for the branch and heads that only the values use;
+      None: `learning_rate`. The shared trunk always uses `learning_rate`.
+    adam_epsilon: Adam's epsilon; 1e-8 in the authors' code (Keras: 1e-7).
+    gradient_clipping: largest global gradient norm; 0 turns clipping off.
     normalize_advantages: whether the combined advantages are shifted and
       scaled to mean 0, standard deviation 1 over a rollout's real steps.
-    shuffle_minibatches: whether the sequences are dealt anew to the
-      minibatches in every epoch. Off, as in the authors' code: minibatches
-      are contiguous blocks of environments.
-    sequence_length: agent steps of a sequence, the unit dealt to minibatches
-      and the span of a recurrent core's back-propagation (truncated at its
-      start, where the stored state stands); divides the rollout. None, or
-      more than the rollout: all of it, as in the authors' code.
+    shuffle_minibatches: whether sequences are assigned to minibatches at random
+      in every epoch. If not, as in the authors' code, minibatches are
+      contiguous blocks of environments, the same in every epoch.
+    sequence_length: agent steps of a sequence; must divide the rollout. A
+      minibatch is a set of whole sequences, and gradients of a recurrent core
+      end at a sequence's start, where it begins with the state recorded in
+      collection. None, or more than the rollout: the whole rollout, as in the
+      authors' code.
     epsilon_greedy: probability, [0, 1), of a uniformly random action instead
-      of the policy's in collection; for discrete actions.
+      of the policy's in collection; discrete actions only.
   """
 
   importance_ratio_clipping: float = parameter(0.1, above=0, source=PAPER)
@@ -91,8 +91,8 @@ class RNDConfig:
   """Numbers of Random Network Distillation.
 
   Attributes:
-    intrinsic_coefficient: factor of the intrinsic advantage; 0 turns the
-      bonus off: no predictor is built and what is left is plain PPO.
+    intrinsic_coefficient: factor of the intrinsic advantage; 0 turns the bonus
+      off: no predictor is built, and the agent is a plain PPO agent.
     extrinsic_coefficient: factor of the extrinsic advantage.
     discount_int: discount of the intrinsic return, per agent step.
     discount_ext: discount of the extrinsic return, per agent step.
@@ -103,13 +103,13 @@ class RNDConfig:
     observation_clip: bound of the normalized observation, in standard
       deviations.
     episodic_intrinsic: whether the intrinsic return ends with the episode.
-    bonus_at_end: which observation earns the last step of an episode its
-      bonus: the 'reset' one that follows (the authors' code) or the
-      'terminal' one.
+    bonus_at_end: the observation whose bonus the last step of an episode gets:
+      'reset', the first of the next episode (as in the authors' code), or
+      'terminal', the last of this one.
     normalize_rewards: whether intrinsic rewards are divided by the standard
       deviation of their discounted return.
-    variance_epsilon: added to variances before the square root: a pixel that
-      never changes is divided by its root.
+    variance_epsilon: added to variances before the square root, so that a
+      pixel that never changes is not divided by 0.
   """
 
   intrinsic_coefficient: float = parameter(
@@ -144,14 +144,15 @@ class RNDConfig:
   def proportion_for(self, num_environments) -> float:
     """The share of steps that trains the predictor, in (0, 1].
 
-    The paper keeps the predictor's effective batch that of 32 environments
-    whatever their number: .25 at 128, .03125 at 1024 (appendix A.4).
+    The paper trains the predictor on as many steps as 32 environments give,
+    whatever their number: .25 of them at 128, .03125 at 1024 (appendix A.4).
 
     Args:
-      num_environments: B; anything but an int where it is not known.
+      num_environments: B; None or a tensor if it is not known.
 
     Returns:
-      `predictor_proportion`, or by the paper's rule; 1 for unknown B.
+      `predictor_proportion`, or if that is None the paper's share; 1 if B is
+      not known.
     """
     if self.predictor_proportion is not None:
       return self.predictor_proportion
@@ -166,20 +167,20 @@ class ComputeConfig:
   """Threads, devices and compilation.
 
   Attributes:
-    intra_op_threads: threads that one operation may use; None: 1 where there
-      are no GPUs, since whole micro-batches run side by side instead.
+    intra_op_threads: threads that one operation may use; None: 1 without GPUs,
+      since whole micro-batches are computed in parallel instead.
     inter_op_threads: operations that may run at once; None: one per core.
     devices: names as in `tf.config.list_logical_devices()`, such as
-      ('GPU:0', 'GPU:1'): the first holds variables and rollout, all share
-      every minibatch. None: all GPUs, or else the processor.
-    lanes: parts of a minibatch that are computed side by side; None: one per
+      ('GPU:0', 'GPU:1'): the first holds variables and rollout, and every
+      minibatch is divided among all. None: all GPUs, without any the processor.
+    lanes: parts of a minibatch that are computed in parallel; None: one per
       device, on a processor one per inter-op thread.
-    micro_batch_size: steps per forward and backward pass at most; None: 128
-      on a processor, on GPUs the lane's share of a minibatch.
-    environment_groups: parts of the environments that are stepped in turn: one
-      is stepped while the policy is evaluated for another. None: 2, where that
-      leaves every worker process an environment of each.
-    jit_compile: whether forward and backward passes are compiled by XLA. For
+    micro_batch_size: largest number of steps in one forward and backward pass;
+      None: 128 on a processor, on GPUs the lane's share of a minibatch.
+    environment_groups: groups of environments that are stepped in turn: one is
+      stepped while the policy is evaluated for another. None: 2 if every worker
+      process then has an environment of each group, else 1.
+    jit_compile: whether XLA compiles the forward and backward passes. Meant for
       GPUs; on processors its convolutions are far slower than oneDNN's.
   """
 
@@ -206,7 +207,15 @@ class ComputeConfig:
       )
 
   def groups_for(self, num_environments: int, num_workers: int) -> int:
-    """Groups of that many environments over that many processes."""
+    """The number of groups, `environment_groups` or its default.
+
+    Args:
+      num_environments: B.
+      num_workers: Processes that step them.
+
+    Raises:
+      ValueError: A worker would have no environment of some group.
+    """
     if self.environment_groups is None:
       return 2 if num_environments >= 2 * num_workers else 1
     if self.environment_groups * num_workers > num_environments:
@@ -227,33 +236,37 @@ class TrainConfig:
     env_name: The environment, `suite:name`.
     num_parallel_environments: B, environments stepped together.
     num_workers: Processes that step them; None for one per core.
-    parallel_environments: What steps them: 'sharded', our
-      `ShardedPyEnvironment`, or 'tf_agents', for comparison, TF-Agents'
-      `ParallelPyEnvironment`: a process for each, whatever `num_workers` is
-      (evaluations keep to it), no saved environments, so that a run which is
-      continued begins new episodes, and no failure survived.
+    parallel_environments: The class that steps them: 'sharded' is this
+      package's `ShardedPyEnvironment`; 'tf_agents' is TF-Agents'
+      `ParallelPyEnvironment`, for comparisons. It has a process for each
+      environment (`num_workers` then concerns evaluations only), does not save
+      environments, so that a resumed run begins new episodes, and an
+      environment that fails ends the run.
     rollout_length: T, agent steps of each environment in an iteration.
     num_iterations: Rollouts of each environment; 0 for an endless run.
     num_minibatches: Parts of a rollout, in whole environments.
     num_epochs: Passes over a rollout.
-    seed: Of everything random in the run.
-    random_rollouts: Rollouts of a random agent that start the statistics.
+    seed: Seed of everything random in the run.
+    random_rollouts: Rollouts of a random agent, per environment, from which the
+      observation statistics are initialized.
     eval_interval: Iterations between evaluations; 0 for none.
     num_eval_episodes: Episodes of an evaluation.
     checkpoint_interval: Iterations between checkpoints.
-    checkpoints_to_keep: How many of the last checkpoints stay.
+    checkpoints_to_keep: Number of the newest checkpoints that are kept.
     summary_interval: Iterations between summaries for TensorBoard.
     video_interval: Iterations between films of an episode; None for one at
       every evaluation, 0 for none.
-    target_return: Mean score of the last episodes at which to stop, or None.
+    target_return: Mean score of the last 100 episodes at which to stop; None:
+      none.
     precision: 'float32', or 'mixed_bfloat16' for the networks' torsos.
-    bonus: The class of the intrinsic reward, a `Bonus`. One of your own is
-      named with its module, `@my_module.MyBonus`, see docs/extending.md.
-    initial_weights: What a new run starts from: the folder of another run, or a
-      checkpoint such as 'runs/x/checkpoints/iteration-50'. Taken are networks
-      and statistics; optimizer, counters and environments are new, and there
-      is no random agent. A run that is continued goes on from its own.
-    progress: Whether the course of the run is shown; notes always are.
+    bonus: The class of the intrinsic reward, a `Bonus`; None:
+      `RandomNetworkDistillation`. A class of your own is named with its module,
+      `@my_module.MyBonus`, see docs/extending.md.
+    initial_weights: The folder of another run, or one of its checkpoints such
+      as 'runs/x/checkpoints/iteration-50', from which a new run takes the
+      networks and statistics. Optimizer, counters and environments are new, and
+      no random agent runs. A resumed run ignores it.
+    progress: Whether progress is printed; notes always are.
   """
 
   env_name: str = parameter(
@@ -277,7 +290,7 @@ class TrainConfig:
       unit='rollouts of each environment', source=PAPER, change=_HARMLESS,
   )
   num_minibatches: int = parameter(4, at_least=1, source=PAPER)
-  # Epochs are unrolled.
+  # The compiled update grows with the number of epochs.
   num_epochs: int = parameter(4, at_least=1, at_most=1000, source=PAPER)
   seed: int = parameter(1, at_least=0, below=2**31)
   random_rollouts: int = parameter(

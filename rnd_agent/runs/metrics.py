@@ -127,8 +127,8 @@ METRICS = (
     Metric(
         'wall_time_s', since=1, tag='time/wall_time_s',
         title='seconds of training', unit='s',
-        meaning='sum over iterations of collect to learn, across resumes; '
-        'without warm-up, evaluation, checkpoints, writing',
+        meaning='time of all iterations, from collecting to learning, across '
+        'resumes; without the random agent, evaluations, checkpoints, writing',
     ),
     Metric(
         'steps_per_second', since=1, tag='time/steps_per_second',
@@ -136,7 +136,7 @@ METRICS = (
         chart=Chart(_IF_NOT, 6, 'agent steps per second'),
         progress='{value:,.0f} steps/s',
         unit='agent steps / s',
-        meaning="this iteration's steps / its time, as above",
+        meaning="this iteration's steps / its time, as in `wall_time_s`",
         healthy='constant; the first one is low (compilation)',
     ),
     Metric(
@@ -151,7 +151,7 @@ METRICS = (
         chart=Chart(_LEARNING, 1, 'score, mean and best'),
         progress='return {number}', result=True,
         unit='game points', meaning=f'mean of the last {WINDOW} episodes',
-        healthy='0 for long: see below', measured='0', empty=_NO_EPISODE,
+        healthy='0 for a long time: see below', measured='0', empty=_NO_EPISODE,
     ),
     Metric(
         'episode_return_max', since=1, tag='return/episode_return_max',
@@ -212,7 +212,7 @@ METRICS = (
         # Three digits, so that the line of a long run fits 80 columns.
         progress='bonus {value:.3g}',
         unit='std of intrinsic returns',
-        meaning='over steps, of the **normalized** bonus, the one the agent is '
+        meaning='over steps, the **normalized** bonus, which the agent is '
         'trained on',
         healthy='falls within a few iterations, then positive, with bumps',
         measured='.040, then .020 to .024', empty=_NO_BONUS,
@@ -253,14 +253,15 @@ METRICS = (
         title='loss of the predictor', panel=8,
         chart=Chart(_IF_NOT, 3, 'loss of the predictor'), unit='raw bonus',
         meaning='over updates, mean squared error over 512 features of the '
-        'subset; **not** normalized, new statistics',
+        'steps that train the predictor; **not** divided by `rnd/return_std`; '
+        'observations normalized with updated statistics',
         healthy='falls', measured='.53 to .26', empty=_NO_BONUS,
     ),
     Metric(
         'entropy', since=1, tag='ppo/entropy',
         title='entropy of the policy, nats', panel=5,
         chart=Chart(_LEARNING, 4, 'entropy of the policy'), unit='nats',
-        meaning='over updates, of the policy',
+        meaning='over updates, entropy of the policy',
         healthy='from ln 18 = 2.890 downwards, slowly',
         measured='2.888 to 2.798',
     ),
@@ -275,7 +276,8 @@ METRICS = (
         'clip_fraction', since=1, tag='ppo/clip_fraction',
         title='share of clipped ratios',
         chart=Chart(_IF_NOT, 2, 'share of clipped ratios'), unit='share',
-        meaning='over updates, share of steps whose ratio has left [0.9, 1.1]',
+        meaning='over updates, share of steps whose ratio is outside '
+        '[0.9, 1.1]',
         healthy='.01 to .3', measured='.03 to .20',
     ),
     Metric(
@@ -299,16 +301,16 @@ METRICS = (
     Metric(
         'environment_restarts', since=1, tag='time/environment_restarts',
         title='restarts of the environments', whole=True, unit='count',
-        meaning='times that the environments were made anew after a worker '
-        'died, hung or raised, since the run began',
+        meaning='number of times that all environments were started again '
+        'after a worker died, hung or raised, since the run began',
         healthy='0', measured='0',
     ),
     Metric(
         'episodes_cut', since=2, tag='time/episodes_cut', title='episodes cut',
         whole=True, unit='count',
-        meaning='training episodes that ended as truncated because their '
-        'environment was made anew, or the run resumed, and could not come '
-        'back to where it was; since the run began',
+        meaning='training episodes that were truncated because the state of '
+        'their environment could not be restored after a restart or resume; '
+        'since the run began',
         healthy='0', measured='0',
     ),
     # Add new columns here. The metrics below are not in metrics.csv.
@@ -318,23 +320,23 @@ METRICS = (
     ),
     Metric(
         'collect_s', column=False, tag='time/collect_s', unit='s',
-        meaning='policy and environments, T steps',
+        meaning='time of policy and environments for T steps',
     ),
     Metric(
         'bonus_s', column=False, tag='time/bonus_s', unit='s',
-        meaning='raw bonuses of the rollout',
+        meaning='time to compute the raw bonuses of the rollout',
     ),
     Metric(
         'statistics_s', column=False, tag='time/statistics_s', unit='s',
-        meaning='both running statistics, normalized rewards',
+        meaning='time to update both running statistics and normalize rewards',
     ),
     Metric(
         'targets_s', column=False, tag='time/targets_s', unit='s',
-        meaning='advantages and returns',
+        meaning='time to compute advantages and returns',
     ),
     Metric(
         'learn_s', column=False, tag='time/learn_s', unit='s',
-        meaning='target features, epochs x minibatches',
+        meaning='time for target features and epochs x minibatches',
     ),
     Metric(
         'gradient_norm', column=False, tag='ppo/gradient_norm', unit='-',
@@ -344,19 +346,20 @@ METRICS = (
     Metric(
         'bonus_mean', column=False, tag='rnd/bonus_mean',
         unit='mean squared error',
-        meaning='the bonus before normalization, over steps: what the agent '
-        'has not seen, in absolute size',
+        meaning='over steps, the bonus before normalization: its absolute '
+        'size, large for new observations',
     ),
     Metric(
         'return_std', column=False, tag='rnd/return_std',
         unit='mean squared error',
-        meaning='what bonuses are divided by; changes slowly',
+        meaning='standard deviation that normalization divides bonuses by; '
+        'changes slowly',
     ),
     Metric(
         'advantages', column=False, tag='ppo/advantages', histogram=True,
         unit='histogram',
-        meaning='combined advantages of the rollout, 2 A_ext + A_int, as '
-        'trained on',
+        meaning='combined advantages of the rollout, 2 A_ext + A_int, which '
+        'the policy is trained on',
     ),
     Metric(
         'intrinsic_rewards', column=False, tag='rnd/intrinsic_rewards',
