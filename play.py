@@ -1,11 +1,11 @@
-"""Plays a trained run: watch it, film it, count its scores.
+"""Plays episodes with a trained run: prints their scores, films or shows them.
 
 python play.py --root_dir=runs/x --episodes=5
 python play.py --root_dir=runs/x --video=out.mp4 --highlights
 
-The run is restored from its operative config and its newest checkpoint alone;
-the folder may come from somebody else. A mistake is one line on standard error
-and exit status 2.
+Nothing but the run's operative config and its newest checkpoint is restored;
+the folder may come from a stranger. A mistake is one line on standard error and
+exit status 2.
 """
 
 import pathlib
@@ -15,23 +15,23 @@ import sys
 from absl import flags
 from absl import logging
 
-# Flags of its own: more than one script can be imported at once.
+# Not absl's global flags: tests import several scripts into one process.
 _FLAGS = flags.FlagValues()
 _HELP = flags.DEFINE_bool(
-    'help', False, 'Shows this help.', short_name='h', flag_values=_FLAGS
+    'help', False, 'Print this help.', short_name='h', flag_values=_FLAGS
 )
 _ROOT_DIR = flags.DEFINE_string(
     'root_dir', None, 'Folder of the run.',
     flag_values=_FLAGS,
 )
 _EPISODES = flags.DEFINE_integer(
-    'episodes', 1, 'How many episodes.', lower_bound=1,
+    'episodes', 1, 'How many episodes to play.', lower_bound=1,
     flag_values=_FLAGS,
 )
 _VIDEO = flags.DEFINE_string(
     'video', None,
-    'Film of all episodes, with what the agent saw beside the game; .mp4 or '
-    '.gif.',
+    'Film of all episodes: the game, and beside it the intrinsic reward, the '
+    'values and the actions; .mp4 or .gif.',
     flag_values=_FLAGS,
 )
 _HIGHLIGHTS = flags.DEFINE_bool(
@@ -40,22 +40,23 @@ _HIGHLIGHTS = flags.DEFINE_bool(
     flag_values=_FLAGS,
 )
 _TRACE = flags.DEFINE_string(
-    'trace', None, 'File for the first episode, all numbers and frames; .npz.',
+    'trace', None,
+    'Where to save the first episode, all its numbers and frames; .npz.',
     flag_values=_FLAGS,
 )
 _GREEDY = flags.DEFINE_bool(
-    'greedy', False, 'The likeliest action instead of a sampled one.',
+    'greedy', False, 'Take the likeliest action instead of a sampled one.',
     flag_values=_FLAGS,
 )
 _STICKY = flags.DEFINE_float(
     'sticky', None,
-    'Probability that a frame repeats the previous action; as in training if '
-    'not given, 0 for never.', lower_bound=0.0, upper_bound=0.99,
+    'Probability that a frame repeats the previous action, 0 for never; by '
+    'default that of the training.', lower_bound=0.0, upper_bound=0.99,
     flag_values=_FLAGS,
 )
 _SEED = flags.DEFINE_integer(
-    'seed', 0, 'Of the environment and the sampled actions.', lower_bound=0,
-    upper_bound=2**31 - 2**20,
+    'seed', 0, 'Seed of the environment and of the sampled actions.',
+    lower_bound=0, upper_bound=2**31 - 2**20,
     flag_values=_FLAGS,
 )
 _MAX_STEPS = flags.DEFINE_integer(
@@ -71,33 +72,33 @@ _RENDER = flags.DEFINE_bool(
 _TRUST = flags.DEFINE_bool(
     'trust', False,
     "The run is yours: its environment's name may import modules, and its "
-    'config refer to anything.',
+    'config may refer to anything.',
     flag_values=_FLAGS,
 )
-_CLIPS = 3
+_CLIPS = 3  # Of --highlights.
 
 
 def _fail(error, status=2):
   """Ends the process with one line."""
   from rnd_agent.runs import run_folder
 
-  # Gin appends to an error where it passed, on further lines; what a
-  # stranger's file says may be part of it.
+  # Gin appends its own call stack on further lines. Text of a stranger's file
+  # may be part of an error: it is escaped.
   text = str(error).partition('\n  In call to')[0]
   text = run_folder.printable(' '.join(text.split()))
   print(f'play: error: {text}', file=sys.stderr)
   sys.exit(status)
 
 
-def _tell(text):
-  """Prints a line; what a stranger's file says may be part of it."""
+def _print_line(text):
+  """Prints a line, escaped: text of a stranger's file may be part of it."""
   from rnd_agent.runs import run_folder
 
   print(run_folder.printable(text), flush=True)
 
 
 def _parse_flags(argv):
-  """Reads the flags, or ends the process."""
+  """Reads the flags; ends the process for a mistake or --help."""
   try:
     arguments = _FLAGS(argv)
   except flags.Error as error:
@@ -110,7 +111,7 @@ def _parse_flags(argv):
 
 
 def _check_flags():
-  """Checks what can be checked before anything is loaded."""
+  """Checks paths and the display, before TensorFlow is loaded."""
   from rnd_agent.common import film_files
   from rnd_agent.viewing import window as window_lib
 
@@ -132,11 +133,11 @@ def _check_flags():
 def _play(player):
   """Plays all episodes and prints each.
 
-  Ctrl-C cuts the episode and leaves out the rest: what has been played is
-  written all the same. A second one ends the process.
+  Ctrl-C cuts the episode and skips the rest; what has been played is returned.
+  A second Ctrl-C ends the process.
 
   Returns:
-    The outcomes, and whether it was interrupted.
+    The outcomes, and whether Ctrl-C was pressed.
   """
   from rnd_agent.viewing import window as window_lib
 
@@ -144,34 +145,35 @@ def _play(player):
   if _RENDER.value and player.shows_pictures:
     window = window_lib.Window(player.env_name, player.frames_per_second)
   outcomes = []
-  stopped = []
+  interrupts = []
   previous = signal.signal(
-      signal.SIGINT, lambda number, _: _stop(number, stopped)
+      signal.SIGINT, lambda number, _: _note_interrupt(number, interrupts)
   )
   try:
     for number in range(1, _EPISODES.value + 1):
       outcome = player.play(
           greedy=_GREEDY.value, max_steps=_MAX_STEPS.value,
           frames=bool(_VIDEO.value or _TRACE.value),
-          watch=window.show if window else None, stop=lambda: bool(stopped),
+          watch=window.show if window else None, stop=lambda: bool(interrupts),
       )
       outcomes.append(outcome)
-      _tell(f'episode {number}: {_described(outcome, player.env_name)}')
-      if stopped or window and not window.is_open:
+      _print_line(f'episode {number}: {_described(outcome, player.env_name)}')
+      if interrupts or window and not window.is_open:
         break
   finally:
     signal.signal(signal.SIGINT, previous)
     if window:
       window.close()
-  return outcomes, bool(stopped)
+  return outcomes, bool(interrupts)
 
 
-def _stop(number, stopped):
-  signal.signal(number, signal.SIG_DFL)
-  stopped.append(number)
+def _note_interrupt(number, interrupts):
+  signal.signal(number, signal.SIG_DFL)  # The next one ends the process.
+  interrupts.append(number)
 
 
 def _described(outcome, env_name):
+  """An episode's results in a line."""
   import numpy as np
 
   from rnd_agent.common import wording
@@ -179,8 +181,8 @@ def _described(outcome, env_name):
   parts = [f'score {wording.number(outcome.score)}',
            f'{wording.number(outcome.length)} steps']
   if outcome.rooms is not None:
-    what = wording.places(env_name, outcome.rooms)
-    parts.append(f'{wording.number(outcome.rooms)} {what}')
+    places = wording.places(env_name, outcome.rooms)
+    parts.append(f'{wording.number(outcome.rooms)} {places}')
   if outcome.furthest_x is not None:
     parts.append(f'furthest x {wording.number(outcome.furthest_x)}')
   rewards = outcome.trace.intrinsic_reward
@@ -195,7 +197,7 @@ def _described(outcome, env_name):
 
 
 def _summarized(outcomes, env_name):
-  """The mean over episodes, in a line."""
+  """The mean results of several episodes, in a line."""
   from rnd_agent.common import wording
 
   count, number = len(outcomes), wording.number
@@ -215,7 +217,7 @@ def _summarized(outcomes, env_name):
 
 
 def _film(outcomes, frames_per_second):
-  """Writes the film, and clips around the peaks; returns their paths."""
+  """Writes the film, and with --highlights the clips; returns their paths."""
   from rnd_agent.common import film_files
   from rnd_agent.viewing import panel
 
@@ -225,8 +227,8 @@ def _film(outcomes, frames_per_second):
       for number, outcome in enumerate(outcomes, start=1)
   ]
   with film_files.FilmFile(path, frames_per_second) as film:
-    for each in panels:
-      for frame in each.frames():
+    for drawer in panels:
+      for frame in drawer.frames():
         film.write(frame)
   written = [path]
   if _HIGHLIGHTS.value:
@@ -240,20 +242,20 @@ def _film(outcomes, frames_per_second):
 
 
 def _clips(outcomes):
-  """Episode and steps of every clip, the highest peak first."""
+  """`(episode, steps)` of every clip, that of the highest peak first."""
   from rnd_agent.viewing import episode_trace
 
-  found = []
+  clips = []
   for episode, outcome in enumerate(outcomes):
     rewards = outcome.trace.intrinsic_reward
     for peak, steps in episode_trace.clips(outcome.trace, _CLIPS):
-      found.append((-rewards[peak], episode, steps))
-  found.sort(key=lambda clip: clip[:2])
-  return [(episode, steps) for _, episode, steps in found[:_CLIPS]]
+      clips.append((-rewards[peak], episode, steps))
+  clips.sort(key=lambda clip: clip[:2])
+  return [(episode, steps) for _, episode, steps in clips[:_CLIPS]]
 
 
 def _run():
-  """Restores, plays, writes."""
+  """Restores the run, plays the episodes, writes trace and films."""
   from rnd_agent.runs import run_folder
   from rnd_agent.viewing import play_lib
 
@@ -264,10 +266,10 @@ def _run():
   try:
     if not player.shows_pictures and (_VIDEO.value or _RENDER.value):
       raise play_lib.PlayError(
-          f'{player.env_name} shows no pictures: leave out --video and --render'
+          f'{player.env_name} renders no frames: leave out --video and --render'
       )
     actions = 'likeliest' if _GREEDY.value else 'sampled'
-    _tell(
+    _print_line(
         f'{folder.label}: {player.env_name} after iteration '
         f'{player.iteration}, {actions} actions'
     )
@@ -275,7 +277,7 @@ def _run():
   finally:
     player.close()
   if len(outcomes) > 1:
-    _tell(_summarized(outcomes, player.env_name))
+    _print_line(_summarized(outcomes, player.env_name))
   written = []
   if _TRACE.value:
     outcomes[0].trace.save(_TRACE.value)
@@ -283,7 +285,7 @@ def _run():
   if _VIDEO.value:
     written += _film(outcomes, player.frames_per_second)
   for path in written:
-    _tell(f'wrote {path}')
+    _print_line(f'wrote {path}')
   if interrupted:
     raise KeyboardInterrupt
 
@@ -300,7 +302,7 @@ def main(argv):
 
   try:
     _check_flags()
-    run_folder.RunFolder(_ROOT_DIR.value)  # Before TensorFlow is loaded.
+    run_folder.RunFolder(_ROOT_DIR.value)  # Fails before TensorFlow is loaded.
     startup.quiet_imports()
     from rnd_agent.environments import errors
     from rnd_agent.runs import checkpoints

@@ -1,4 +1,4 @@
-"""Draws runs: curves, novelty, rooms, a comparison, a report.
+"""Draws runs: learning curves, novelty, rooms, a comparison, a report.
 
 python plot.py runs/a runs/b --output=curves.png [--group=config] [--watch]
 python plot.py novelty runs/a --output=novelty.png
@@ -8,7 +8,7 @@ python plot.py report runs/a --output=report.html
 
 Curves come with their numbers as CSV and Markdown beside the picture. Figures
 end in .png, .svg or .pdf. A mistake is one line on standard error and exit
-status 2. TensorFlow is loaded only where an episode has to be played.
+status 2. TensorFlow is loaded only to play an episode.
 """
 
 import pathlib
@@ -33,13 +33,13 @@ from rnd_agent.viewing import own_files
 from rnd_agent.viewing import pictures
 from rnd_agent.viewing import report
 
-# Flags of its own: more than one script can be imported at once.
+# Not absl's global flags: tests import several scripts into one process.
 _FLAGS = flags.FlagValues()
 _HELP = flags.DEFINE_bool(
-    'help', False, 'Shows this help.', short_name='h', flag_values=_FLAGS
+    'help', False, 'Print this help.', short_name='h', flag_values=_FLAGS
 )
 _OUTPUT = flags.DEFINE_string(
-    'output', None, 'Where to write; the ending tells the format.',
+    'output', None, 'Where to write; the ending is the format.',
     flag_values=_FLAGS,
 )
 _X = flags.DEFINE_enum(
@@ -50,7 +50,7 @@ _X = flags.DEFINE_enum(
 _METRICS = flags.DEFINE_multi_string(
     'metric', list(metrics_lib.PANELS),
     'A column of metrics.csv; may repeat, one panel each. By default the most '
-    'telling ones, as far as a run has them.',
+    'informative ones that a run has.',
     flag_values=_FLAGS,
 )
 _GROUP = flags.DEFINE_enum(
@@ -60,7 +60,8 @@ _GROUP = flags.DEFINE_enum(
     flag_values=_FLAGS,
 )
 _WATCH = flags.DEFINE_bool(
-    'watch', False, 'Draw curves again and again, until Ctrl-C.',
+    'watch', False,
+    'Draw curves again every --interval seconds, until Ctrl-C.',
     flag_values=_FLAGS,
 )
 _INTERVAL = flags.DEFINE_float(
@@ -75,30 +76,30 @@ _TRACE = flags.DEFINE_string(
     flag_values=_FLAGS,
 )
 _EPISODE = flags.DEFINE_bool(
-    'episode', True, 'For report: whether it has an episode and its clips.',
+    'episode', True, 'For report: whether to play an episode and show clips.',
     flag_values=_FLAGS,
 )
 _SEED = flags.DEFINE_integer(
-    'seed', 0, 'Of the episode that is played.', lower_bound=0,
+    'seed', 0, 'Seed of the episode that is played.', lower_bound=0,
     upper_bound=2**31 - 2**20,
     flag_values=_FLAGS,
 )
 _TRUST = flags.DEFINE_bool(
     'trust', False,
     "The run is yours: its environment's name may import modules, and its "
-    'config refer to anything.',
+    'config may refer to anything.',
     flag_values=_FLAGS,
 )
-_MOST_STEPS = 18000
-_LONGEST_INTERVAL = 10**6
+_MOST_STEPS = 18000  # Agent steps of a played episode.
+_LONGEST_INTERVAL = 10**6  # Seconds.
 
 
 class UsageError(ValueError):
-  """What was asked for cannot be done; one line."""
+  """The arguments ask for the impossible; the message is one line."""
 
 
 def draw_curves(runs, x, metrics, by_config, output):
-  """Draws runs as curves, with their table beside.
+  """Draws the learning curves of runs, and writes their tables beside.
 
   Args:
     runs: of `curves.read`.
@@ -111,19 +112,19 @@ def draw_curves(runs, x, metrics, by_config, output):
     The paths that were written.
 
   Raises:
-    RunFolderError, CurvesError, FigureError: it cannot be drawn.
+    RunFolderError, CurvesError, FigureError: the curves cannot be drawn.
   """
   panels = {m: curves.curves(runs, x, m, by_config) for m in metrics}
   output = pathlib.Path(output)
-  beside = _beside(output)
+  tables = _table_paths(output)
   figures.save(curve_panels.figure(panels, x, curves.place_word(runs)), output)
-  figures.write_text(beside[0], curves.table(panels, x))
-  figures.write_text(beside[1], curves.summary(panels, x))
-  return [output, *beside]
+  figures.write_text(tables[0], curves.table(panels, x))
+  figures.write_text(tables[1], curves.summary(panels, x))
+  return [output, *tables]
 
 
-def _beside(picture):
-  """Where the tables of a picture go: CSV and Markdown."""
+def _table_paths(picture):
+  """The paths of a picture's tables: CSV and Markdown."""
   picture = pathlib.Path(picture)
   return picture.with_suffix('.csv'), picture.with_suffix('.md')
 
@@ -131,48 +132,49 @@ def _beside(picture):
 def _curves(arguments):
   output = _OUTPUT.value or 'curves.png'
   figures.check_name(output)
-  for path in _beside(output):
+  for path in _table_paths(output):
     own_files.check(path)
   by_config = _GROUP.value == 'config'
-  noted = set()
+  noted_errors = set()
 
   def draw():
-    runs = _read(arguments, by_config, noted)
+    runs = _read(arguments, by_config, noted_errors)
     metrics = list(dict.fromkeys(_METRICS.value))
     if _FLAGS['metric'].using_default_value:
       metrics = curves.known_metrics(runs, metrics) or metrics
-    _tell(draw_curves(runs, _X.value, metrics, by_config, output))
+    _print_paths(draw_curves(runs, _X.value, metrics, by_config, output))
 
   if not _WATCH.value:
     draw()
     return
-  stopped = _stop_on_interrupt()
-  while not stopped:
+  interrupts = _collect_interrupts()
+  while not interrupts:
     try:
       draw()
     except (run_folder.RunFolderError, curves.TooEarlyError) as error:
-      _say(f'plot: waiting: {error}')
+      _print_lines(f'plot: waiting: {error}')
     due = time.monotonic() + _INTERVAL.value
-    while not stopped and time.monotonic() < due:
+    while not interrupts and time.monotonic() < due:
       time.sleep(0.1)
 
 
-def _read(names, with_config=False, noted=None):
-  """The runs that can be drawn; the others are left out, with a note.
+def _read(names, with_config=False, noted_errors=None):
+  """Reads runs; those that cannot be read are left out, with a note.
 
   Args:
     names: of folders.
-    with_config: whether a run without its config is left out, too.
-    noted: what has been noted before, and is not again.
+    with_config: whether to leave out runs without an operative config, too.
+    noted_errors: messages that have been printed and are not printed again;
+      new ones are added.
 
   Returns:
     `curves.Run`s, at least one.
 
   Raises:
-    RunFolderError, CurvesError: of the first one, if none is left.
+    RunFolderError, CurvesError: no run can be read; that of the first run.
   """
-  noted = set() if noted is None else noted
-  runs, mistakes = [], []
+  noted_errors = set() if noted_errors is None else noted_errors
+  runs, errors = [], []
   for name in names:
     try:
       run = curves.read(run_folder.RunFolder(name))
@@ -180,44 +182,44 @@ def _read(names, with_config=False, noted=None):
         curves.check_config(run)
       runs.append(run)
     except (run_folder.RunFolderError, curves.CurvesError) as error:
-      mistakes.append(error)
+      errors.append(error)
   if not runs:
-    raise mistakes[0]
-  for error in mistakes:
-    if str(error) not in noted:
+    raise errors[0]
+  for error in errors:
+    if str(error) not in noted_errors:
       print(f'plot: left out: {_printable(error)}', file=sys.stderr, flush=True)
-      noted.add(str(error))
+      noted_errors.add(str(error))
   return runs
 
 
-def _stop_on_interrupt():
-  """A list that Ctrl-C fills; a second one ends the process at once.
+def _collect_interrupts():
+  """Returns a list to which Ctrl-C appends; a second Ctrl-C ends the process.
 
-  The exception that Python raises by itself is lost where it strikes a callback
-  from C, of which drawing makes many. A `threading.Event` would lock for ever
-  where the signal meets its `wait` half-way.
+  KeyboardInterrupt would be lost if it were raised in a callback from C, of
+  which drawing makes many. `threading.Event.wait` can deadlock if the handler
+  of a signal that interrupts it sets the event.
   """
-  stopped = []
+  interrupts = []
 
-  def stop(number, frame):
+  def note_interrupt(number, frame):
     del frame
     signal.signal(number, signal.SIG_DFL)
-    stopped.append(number)
+    interrupts.append(number)
 
-  signal.signal(signal.SIGINT, stop)
-  return stopped
+  signal.signal(signal.SIGINT, note_interrupt)
+  return interrupts
 
 
 def _novelty(arguments):
   output = _OUTPUT.value or 'novelty.png'
   figures.check_name(output)
-  figures.pyplot()  # Before an episode is played for nothing.
+  figures.pyplot()  # Fails before an episode is played in vain.
   if _TRACE.value:
     trace = episode_trace.load(_TRACE.value)
   else:
     trace, _ = _play(_one_run(arguments))
   figures.save(pictures.novelty(trace), output)
-  _tell([output])
+  _print_paths([output])
 
 
 def _rooms(arguments):
@@ -229,7 +231,7 @@ def _rooms(arguments):
       folder.places(), env_name, suites.grid_width(env_name)
   )
   figures.save(drawing, output)
-  _tell([output])
+  _print_paths([output])
 
 
 def _compare(arguments):
@@ -238,15 +240,15 @@ def _compare(arguments):
     raise UsageError(f'{output}: comparisons end in .csv or .md')
   if _OUTPUT.value:
     own_files.check(output)
-  runs = _read(_some_runs(arguments), with_config=True)
+  runs = _read(_check_some_runs(arguments), with_config=True)
   text = comparison.as_markdown(*comparison.table(runs, exact=False))
-  _say(text.rstrip('\n'))
+  _print_lines(text.rstrip('\n'))
   if not _OUTPUT.value:
     return
   if output.suffix.lower() == '.csv':
     text = comparison.as_csv(*comparison.table(runs))
   figures.write_text(output, text)
-  _tell([output])
+  _print_paths([output])
 
 
 def _report(arguments):
@@ -254,16 +256,17 @@ def _report(arguments):
   if output.suffix.lower() not in ('.html', '.htm'):
     raise UsageError(f'{output}: reports end in .html')
   own_files.check(output)
-  figures.pyplot()  # Before an episode is played for nothing.
+  figures.pyplot()  # Fails before an episode is played in vain.
   folder = _one_run(arguments)
-  width = suites.grid_width(curves.env_name(curves.read(folder)))  # Likewise.
+  # Also fails before an episode is played in vain.
+  width = suites.grid_width(curves.env_name(curves.read(folder)))
   episode = _episode(folder)
   if episode.trace is None:
-    _say(f'plot: the report has no episode: {episode.reason}')
+    _print_lines(f'plot: the report has no episode: {episode.reason}')
   figures.write_text(output, report.page(
       folder, _METRICS.value, episode, width
   ))
-  _tell([output])
+  _print_paths([output])
 
 
 def _episode(folder):
@@ -279,10 +282,10 @@ def _episode(folder):
 
 
 def _play(folder):
-  """Plays an episode of a run; TensorFlow is loaded here.
+  """Plays an episode of a run; loads TensorFlow.
 
   Returns:
-    The trace, and frames per second at the game's speed.
+    The trace, and the frames per second of the game.
 
   Raises:
     UsageError: the run cannot be played.
@@ -313,7 +316,7 @@ def _play(folder):
     player.close()
 
 
-def _some_runs(arguments):
+def _check_some_runs(arguments):
   if not arguments:
     raise UsageError('name at least one run, such as runs/montezuma')
   return arguments
@@ -325,13 +328,13 @@ def _one_run(arguments):
   return run_folder.RunFolder(arguments[0])
 
 
-def _tell(paths):
+def _print_paths(paths):
   for path in paths:
-    _say(f'wrote {path}')
+    _print_lines(f'wrote {path}')
 
 
 _COMMANDS = {
-    'curves': lambda arguments: _curves(_some_runs(arguments)),
+    'curves': lambda arguments: _curves(_check_some_runs(arguments)),
     'novelty': _novelty,
     'rooms': _rooms,
     'compare': _compare,
@@ -339,8 +342,8 @@ _COMMANDS = {
 }
 
 
-def _say(text):
-  """Prints lines; what a stranger's file says may be part of them."""
+def _print_lines(text):
+  """Prints lines, escaped: text of a stranger's file may be part of them."""
   print(plain_text.printable(text), flush=True)
 
 
@@ -350,12 +353,15 @@ def _fail(error):
 
 
 def _printable(error):
-  # What a stranger's file says may be part of it.
+  """An error in one line, escaped: text of a stranger's file may be in it."""
   return run_folder.printable(' '.join(str(error).split()))
 
 
 def _parse_flags(argv):
-  """Reads the flags, or ends the process; returns the other arguments."""
+  """Reads the flags and returns the other arguments.
+
+  Ends the process for a mistake or --help.
+  """
   try:
     arguments = _FLAGS(argv)
   except flags.Error as error:
@@ -367,7 +373,7 @@ def _parse_flags(argv):
 
 
 def main(argv):
-  """Does what the first argument says; curves if it is no command."""
+  """Runs the command that the first argument names, else `curves`."""
   arguments = _parse_flags(argv)
   command = 'curves'
   if arguments and arguments[0] in _COMMANDS:
@@ -375,7 +381,7 @@ def main(argv):
   try:
     if _WATCH.value and command != 'curves':
       raise UsageError('--watch is for curves')
-    if not _INTERVAL.value <= _LONGEST_INTERVAL:  # Neither is NaN.
+    if not _INTERVAL.value <= _LONGEST_INTERVAL:  # True for NaN as well.
       raise UsageError(
           f'--interval={_INTERVAL.value}: choose seconds, at most '
           f'{_LONGEST_INTERVAL}'

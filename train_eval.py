@@ -5,7 +5,7 @@ python train_eval.py --root_dir=runs/x --gin_file=configs/montezuma.gin \
 
 A mistake in flags, config or folder is one line on standard error and exit
 status 2; a failed environment is status 1, a NaN in training status 3. In each
-case what was trained before is kept.
+case what has been saved of the run is kept.
 """
 
 import contextlib
@@ -22,32 +22,32 @@ from absl import logging
 from rnd_agent.common import plain_text
 
 _ROOT_DIR = flags.DEFINE_string(
-    'root_dir', None, 'Folder of the run; runs/<config name> if not given.'
+    'root_dir', None, 'Folder of the run; by default runs/<config name>.'
 )
-_GIN_FILE = flags.DEFINE_multi_string('gin_file', [], 'Config; may repeat.')
+_GIN_FILE = flags.DEFINE_multi_string('gin_file', [], 'A config; may repeat.')
 _GIN_BINDINGS = flags.DEFINE_multi_string(
     'gin_bindings', [], 'A binding that overrides the configs; may repeat.'
 )
 _RESUME = flags.DEFINE_bool(
-    'resume', True, 'Whether to continue a run that the folder holds.'
+    'resume', True, 'Whether to continue the run that the folder holds.'
 )
 _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
     'allow_config_change', False, 'Whether to continue a run although its '
-    'environment or networks are configured otherwise than it was.'
+    'config now has another environment or other networks.'
 )
 _TRUST = flags.DEFINE_bool(
     'trust', False,
     'The gin files are yours: they may name environments in modules and refer '
-    'to anything; what --gin_bindings says always may.',
+    'to anything, as --gin_bindings always may.',
 )
 
 
 def _fail(error, status=2):
   """Ends the process with one line, and a worker's traceback if any."""
-  # Gin appends to an error where it passed, on further lines.
+  # Gin appends its own call stack on further lines.
   text = plain_text.printable(str(error)).partition('\n  In call to')[0]
   cause, _, details = text.partition('\n\n')
-  with contextlib.suppress(OSError):  # The status tells without it, too.
+  with contextlib.suppress(OSError):  # The exit status matters more.
     print(f'train_eval: error: {" ".join(cause.split())}', file=sys.stderr)
     if details:
       print(details, file=sys.stderr)
@@ -55,6 +55,7 @@ def _fail(error, status=2):
 
 
 def _parse_flags(argv):
+  """Reads the flags; ends the process for a mistake."""
   try:
     arguments = flags.FLAGS(argv)
   except (flags.Error, ValueError) as error:
@@ -65,6 +66,7 @@ def _parse_flags(argv):
 
 
 def _root_dir():
+  """The run's folder; by default it is named after the last config."""
   if _ROOT_DIR.value is not None:
     return _ROOT_DIR.value
   last = _GIN_FILE.value[-1] if _GIN_FILE.value else 'default'
@@ -72,7 +74,7 @@ def _root_dir():
 
 
 def _machine_errors():
-  """How TensorFlow says that a disk or the memory is full."""
+  """TensorFlow's errors for a disk or memory that is full or unusable."""
   from tensorflow import errors
 
   return (
@@ -83,14 +85,14 @@ def _machine_errors():
 
 
 def _first_line(error):
-  """The cause alone, of an error of the operating system or TensorFlow."""
+  """The first line of an error, without the operation that TensorFlow names."""
   text = re.sub(r'^\{\{.*?\}\} ', '', str(error))
   return text.partition('\n')[0].rstrip(': ')
 
 
 def main(_):
   """Reads the config and trains."""
-  # Until the trainer installs its own handlers there is nothing to save.
+  # Until the trainer installs its own handler, there is nothing to save.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
   if not flags.FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)

@@ -1,1 +1,1 @@
-"""What every layer above may use: text, errors, the machine."""
+"""Helpers for all folders: text, parameters, films, the machine."""

@@ -1,4 +1,4 @@
-"""MP4 and GIF files, frame by frame; the encoder comes with imageio-ffmpeg."""
+"""Writes MP4 and GIF files frame by frame, with imageio-ffmpeg's encoder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 
 FORMATS = ('.mp4', '.gif')
 
-# What a small game is enlarged to at most, height and width in pixels.
+# A small game is enlarged to at most this height and width, in pixels.
 _LARGEST_ENLARGED = 420, 640
-# Of an environment that does not tell its own.
+# Of an environment whose metadata has no `render_fps`.
 _FRAMES_PER_SECOND = 30.0
 
-# One palette of 256 colours for a whole film; games have fewer.
+# One palette of 256 colours for a whole film: games have fewer colours.
 _PALETTE = 'split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse='
 _SETTINGS = {
     '.mp4': dict(),
@@ -29,7 +29,7 @@ _SETTINGS = {
 
 
 class FilmError(ValueError):
-  """A film cannot be written; one line."""
+  """A film cannot be written; the message is one line."""
 
 
 def check_name(path: str | os.PathLike) -> None:
@@ -41,21 +41,22 @@ def check_name(path: str | os.PathLike) -> None:
 
 
 class FilmFile:
-  """A film that appears under its name once it is whole.
+  """Writes a film; the file appears under its name once it is complete.
 
-  As a context manager it is finished at the end of the block, or given up if
-  the block raises.
+  As a context manager it finishes the film at the end of the block, and removes
+  what was written if the block raises.
   """
 
   def __init__(self, path: str | os.PathLike, frames_per_second: float):
-    """Writes nothing yet.
+    """Prepares a film; the first `write` starts the encoder.
 
     Args:
       path: of the file, in an existing folder; ends in .mp4 or .gif.
-      frames_per_second: of the film. A GIF counts hundredths of a second.
+      frames_per_second: of the film. A GIF rounds the time of a frame to
+        hundredths of a second.
 
     Raises:
-      FilmError: another ending.
+      FilmError: the path has another ending.
     """
     check_name(path)
     self._path = pathlib.Path(path)
@@ -76,15 +77,15 @@ class FilmFile:
     """Adds a frame.
 
     Args:
-      frame: RGB, uint8 `[height, width, 3]`, all of one size. Encoders want
-        even sizes: an odd one gets a black line at its lower or right edge.
+      frame: RGB, uint8 `[height, width, 3]`, of the size of all others. As
+        encoders want even sizes, an odd height or width gets one black line.
 
     Raises:
-      FilmError: a frame of another size.
+      FilmError: the frame has another size than the first one.
     """
     if self._encoder is None:
       self._shape = frame.shape
-      self._encoder = self._start(*frame.shape[:2])
+      self._encoder = self._start_encoder(*frame.shape[:2])
     if frame.shape != self._shape:
       raise FilmError(
           f'a frame of shape {frame.shape} after frames of {self._shape}'
@@ -96,10 +97,10 @@ class FilmFile:
     self._count += 1
 
   def finish(self) -> None:
-    """Ends the film and gives it its name.
+    """Ends the film and moves the file to its path.
 
     Raises:
-      FilmError: it has no frame, or the encoder failed.
+      FilmError: the film has no frame, or the encoder failed.
     """
     if self._encoder is None:
       raise FilmError(f'{self._path}: there is no frame to film')
@@ -109,7 +110,7 @@ class FilmFile:
     os.replace(self._partial, self._path)
 
   def give_up(self) -> None:
-    """Ends the encoder and leaves no file."""
+    """Ends the encoder and removes the incomplete file."""
     if self._encoder is not None:
       self._encoder.close()
     self._partial.unlink(missing_ok=True)
@@ -124,7 +125,7 @@ class FilmFile:
     finally:
       self.give_up()
 
-  def _start(self, height: int, width: int):
+  def _start_encoder(self, height: int, width: int):
     encoder = imageio_ffmpeg.write_frames(
         str(self._partial), (width + width % 2, height + height % 2),
         fps=self._frames_per_second, macro_block_size=2,
@@ -135,14 +136,14 @@ class FilmFile:
 
 
 def gif(frames: Iterable[np.ndarray], frames_per_second: float) -> bytes:
-  """An animation in memory.
+  """Encodes an animation in memory.
 
   Args:
     frames: RGB, uint8 `[height, width, 3]`, at least one.
     frames_per_second: of the animation.
 
   Returns:
-    The GIF file's bytes; it repeats for ever.
+    The bytes of a GIF file, which repeats for ever.
   """
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / 'animation.gif'
@@ -156,8 +157,8 @@ def frames_per_second(metadata, frames_per_step: int) -> float:
   """Observations per second at the speed of the game itself.
 
   Args:
-    metadata: of a gymnasium environment; `render_fps` is of its raw frames.
-    frames_per_step: raw frames that an action is held for.
+    metadata: of a gymnasium environment; `render_fps` counts raw frames.
+    frames_per_step: raw frames for which an action is repeated.
 
   Returns:
     Frames per second of a film with one frame per observation.
@@ -167,9 +168,10 @@ def frames_per_second(metadata, frames_per_step: int) -> float:
 
 
 def enlargement(height: int, width: int) -> int:
-  """By how much a small game is enlarged, in whole pixels; a large one is not.
+  """The whole factor by which a game is enlarged; 1 for a large one.
 
-  Twice or more also keeps the encoder's halved colours on the pixels.
+  Encoders halve the resolution of colours: from a factor of 2 on every pixel of
+  the game keeps its own colour.
   """
   most_high, most_wide = _LARGEST_ENLARGED
   return max(1, min(most_high // height, most_wide // width))

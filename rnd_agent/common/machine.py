@@ -1,4 +1,4 @@
-"""What this machine has for us."""
+"""The cores and the memory that this process may use."""
 
 import os
 import pathlib
@@ -9,18 +9,18 @@ _CGROUP = pathlib.Path('/sys/fs/cgroup')
 
 
 def available_cores() -> int:
-  """Cores that this process may run on."""
+  """The number of cores on which this process may run."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 def available_memory() -> int:
-  """Bytes that are free, or that a container leaves to us."""
+  """Free bytes of memory, of the machine or within a container's limit."""
   free = psutil.virtual_memory().available
   try:
     limit = (_CGROUP / 'memory.max').read_text(encoding='utf-8').strip()
     used = int((_CGROUP / 'memory.current').read_text(encoding='utf-8'))
   except OSError:
-    return free  # No container of this kind.
+    return free  # Not in a container with a limit (cgroup version 2).
   return free if limit == 'max' else min(free, max(0, int(limit) - used))

@@ -1,7 +1,7 @@
-"""A parameter: one dataclass field with all that is known about it.
+"""A parameter: a dataclass field that also holds its range, unit and source.
 
-From the field follow the check of its value and the message that refuses it,
-whether a changed value makes another run, and what README says about it.
+From the field follow the check of its value, the error message, what a resumed
+run does about a changed value, and the row in README.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Optional, Sequence, Union
 PAPER = 'the paper'
 CODE = "the authors' code"
 
-_TOO_LARGE = 1e30  # Within float32, and so are its squares' roots.
+_TOO_LARGE = 1e30  # Floats must stay well within float32.
 _KINDS = {
     bool: (bool, 'True or False'),
     int: (numbers.Integral, 'a whole number'),
@@ -27,11 +27,11 @@ _KINDS = {
 
 
 class Change(enum.Enum):
-  """What it means that a resumed run finds another value."""
+  """What a resumed run does about another value than before."""
 
-  ANOTHER_RUN = 'the world, or what learns there: refused'
+  ANOTHER_RUN = 'another environment or agent: the run is refused'
   NOTED = 'other results from here on: a note is printed'
-  HARMLESS = 'how long, how it is computed or recorded: nothing is said'
+  HARMLESS = 'length, speed or recording: nothing is printed'
 
 
 class Parameter(NamedTuple):
@@ -56,12 +56,13 @@ def parameter(default: Any, **known: Any) -> Any:
   """A dataclass field that is a parameter.
 
   Args:
-    default: its value where nothing else is said.
+    default: its value unless a config sets another.
     **known: fields of `Parameter`: the bounds `above`, `at_least`, `below`,
-      `at_most`; `choices` of a text; `wanted`, instead of these in messages;
-      what `none` and `zero` mean; the `unit`; the `source` of the default; the
-      `change` that another value is; the only `suite` of environments that has
-      it; the `former_name` that files may still use.
+      `at_most`; the `choices` of a text; `wanted`, the words that messages use
+      instead of these; what `none` and `zero` mean; the `unit`; the `source` of
+      the default; the `change` that another value is to a resumed run; the
+      `suite` of environments, if only one has this parameter; the `former_name`
+      that gin files may still use.
 
   Returns:
     A `dataclasses.field`.
@@ -72,7 +73,7 @@ def parameter(default: Any, **known: Any) -> Any:
 
 
 def parameters_of(config: Any) -> dict[str, Parameter]:
-  """All parameters of a config, or of its class, by name."""
+  """The parameters of a config, or of its class, by name."""
   return {
       field.name: field.metadata['parameter']
       for field in dataclasses.fields(config)
@@ -84,10 +85,11 @@ def check(config: Any, owner: Optional[str] = None) -> None:
 
   Args:
     config: of a dataclass whose fields are parameters.
-    owner: the name before the dot in messages; the class's by default.
+    owner: the name before the dot in messages; by default that of the class.
 
   Raises:
-    ValueError: a value cannot be; one line that says what to choose.
+    ValueError: a value is not allowed; the message is one line that says what
+      to choose.
   """
   for field in dataclasses.fields(config):
     value = getattr(config, field.name)
@@ -101,7 +103,7 @@ def check(config: Any, owner: Optional[str] = None) -> None:
 
 
 def shortened(value: Any) -> str:
-  """A value as messages show it."""
+  """A value as messages show it: a long one is cut."""
   text = repr(value)
   return text if len(text) <= 100 else f'{text[:40]}...'
 
@@ -120,7 +122,7 @@ def _fits(value: Any, known: Parameter, kinds: tuple[type, ...]) -> bool:
   if value is None:
     return type(None) in kinds
   kind, *others = (k for k in kinds if k is not type(None))
-  if others or kind not in _KINDS:  # The class checks what is no plain value.
+  if others or kind not in _KINDS:  # The class itself checks such values.
     return True
   if not isinstance(value, _KINDS[kind][0]) or (
       isinstance(value, bool) and kind is not bool
@@ -138,7 +140,7 @@ def _fits(value: Any, known: Parameter, kinds: tuple[type, ...]) -> bool:
 
 
 def _choice(default: Any, known: Parameter, kinds: tuple[type, ...]) -> str:
-  """What a message says after 'choose'."""
+  """The words after 'choose' in a message."""
   kind = next((k for k in kinds if k is not type(None)), None)
   alternatives = [
       known.wanted or ' or '.join(map(repr, known.choices))

@@ -1,12 +1,12 @@
-"""JSON from files that may come from anywhere, within bounds."""
+"""Reads JSON from files that may come from a stranger, within bounds."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Callable, Optional, Union
 
-# Lists, dicts and what is in them: some 100 bytes of memory each, of a few of
-# text. run.json has some 60 for each start of a run.
+# Lists, dicts and their entries, at most: each is a few bytes of text, but some
+# 100 bytes of memory. run.json has some 60 for each start of a run.
 _MOST_PARTS = 2 * 10**6
 
 
@@ -17,14 +17,15 @@ def loads(
   """Reads JSON.
 
   Args:
-    text: of any content.
+    text: of any content, JSON or not.
     object_hook: called with every dict, as in `json.loads`.
 
   Returns:
     The value.
 
   Raises:
-    ValueError: it is no JSON, nested too deeply, or of too many parts.
+    ValueError: the text is no JSON, is nested too deeply, or has too many
+      parts.
   """
   marks = '[{,' if isinstance(text, str) else (b'[', b'{', b',')
   if sum(map(text.count, marks)) > _MOST_PARTS:

@@ -1,17 +1,17 @@
-"""Text from files that may come from anywhere, for a terminal."""
+"""Makes text from files that may come from a stranger safe for a terminal."""
 
 import re
 
 
 def printable(text: str) -> str:
-  """A text without what would steer a terminal.
+  """A text without control characters, which could steer a terminal.
 
   Args:
     text: with any characters.
 
   Returns:
-    The text; line ends stay, all else that cannot be printed is written as its
-    number, such as \\x1b.
+    The text. Line ends stay; any other character that cannot be printed is
+    written as an escape, such as \\x1b.
   """
   return ''.join(
       c if c.isprintable() or c == '\n'
@@ -27,7 +27,7 @@ def cause(error: BaseException) -> str:
     error: of the operating system, TensorFlow or any other.
 
   Returns:
-    The message without TensorFlow's name of the place.
+    The message, without the name of the operation that TensorFlow puts first.
   """
   text = error.strerror if isinstance(error, OSError) else None
   lines = (text or str(error)).strip().splitlines()

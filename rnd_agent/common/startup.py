@@ -1,4 +1,4 @@
-"""What a command line does before it loads TensorFlow."""
+"""Settings that a command makes before it imports TensorFlow."""
 
 import logging
 import os
@@ -9,11 +9,11 @@ from gym_notices import notices
 def quiet_imports():
   """Keeps the messages of imported libraries off the terminal.
 
-  TensorFlow's native log starts at fatal errors, unless TF_CPP_MIN_LOG_LEVEL is
-  set: errors reach Python as exceptions anyhow. The old gym, which TF-Agents
-  asks for, does not print that it is old. TensorFlow's warnings, such as a page
-  of what a checkpoint holds beside the weights that were asked for, stay off.
-  The pygame of some environments looks for no sound card.
+  TensorFlow's native log shows only fatal errors unless TF_CPP_MIN_LOG_LEVEL is
+  set: other errors reach Python as exceptions. TensorFlow's warnings in Python
+  are off: restoring a part of a checkpoint would print a page of them. The old
+  gym, which TF-Agents requires, does not print that it is no longer maintained.
+  The pygame of some environments does not look for a sound card.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   os.environ.setdefault('SDL_AUDIODRIVER', 'dummy')

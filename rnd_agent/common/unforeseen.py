@@ -1,7 +1,7 @@
-"""What a stranger's folder causes that nobody has foreseen: one line as well.
+"""Turns an error that no check has foreseen into one line.
 
-It may also be a fault of this package: developers set RND_AGENT_TRACEBACK=1 and
-get the traceback.
+A stranger's folder may cause it, or a fault of this package:
+RND_AGENT_TRACEBACK=1 shows the traceback.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ _TRACEBACK = 'RND_AGENT_TRACEBACK'
 
 
 def line(error: Exception, where: str) -> str:
-  """What to tell instead of a traceback.
+  """The line to print instead of a traceback.
 
   Args:
     error: that nothing else has caught.
-    where: what was being read.
+    where: the name of what was being read, such as a folder.
 
   Returns:
-    One line: what was read, the error's kind and cause, and where it came from.
+    One line: `where`, the error's type and message, and the file and line that
+    raised it.
 
   Raises:
-    Exception: the error itself, where RND_AGENT_TRACEBACK is set.
+    Exception: the error itself, if RND_AGENT_TRACEBACK is set.
   """
   if os.environ.get(_TRACEBACK):
     raise error

@@ -1,20 +1,21 @@
-"""How numbers and places are called wherever people read them."""
+"""Numbers and places in words, for people."""
 
 import math
 
-# Games whose places are rooms; elsewhere they are cells or positions.
+# Games whose places are rooms; those of others are cells or positions.
 _WITH_ROOMS = ('montezumarevenge', 'pitfall')
 _ROOMS, _PLACES = ('room', 'rooms'), ('place', 'places')
 
 
 def number(value: float) -> str:
-  """A number as people read it: 1,234,567, or 42, or 0.01234.
+  """A number as people read it, such as 1,234,567 or 42 or 0.01234.
 
   Args:
     value: any number.
 
   Returns:
-    From 1000 on whole and in full, below with four digits; - for NaN.
+    From 1000 on a whole number with all its digits, below four digits; - for
+    NaN.
   """
   if math.isnan(value):
     return '-'
@@ -24,7 +25,7 @@ def number(value: float) -> str:
 
 
 def hours(value: float) -> str:
-  """Hours as people read them: 0.0123, 4.57, 123; - for NaN."""
+  """Hours as people read them, such as 0.0123, 4.57 or 123; - for NaN."""
   return number(value) if not value < 100 else f'{value:.3g}'
 
 
@@ -32,7 +33,7 @@ def has_rooms(env_name: str) -> bool:
   """Whether an environment's places are rooms.
 
   Args:
-    env_name: its name in any of its forms, or a text that contains it.
+    env_name: its name in any spelling, or a text that contains it.
 
   Returns:
     True for Montezuma's Revenge and Pitfall.
@@ -42,11 +43,11 @@ def has_rooms(env_name: str) -> bool:
 
 
 def places(env_name: str, count: int = 2) -> str:
-  """What so many of an environment's places are called: 1 room, 7 places.
+  """The word for an environment's places: 1 room, 2 rooms, 7 places.
 
   Args:
     env_name: as for `has_rooms`.
-    count: how many; the word alone is returned.
+    count: how many places; chooses singular or plural.
 
   Returns:
     'room', 'rooms', 'place' or 'places'.

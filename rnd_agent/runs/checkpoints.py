@@ -173,7 +173,7 @@ class Checkpoints:
   def restore(
       self,
       note: Callable[[str], None] = lambda text: None,
-      to_look: bool = False,
+      partial: bool = False,
   ) -> bool:
     """Restores the newest intact checkpoint, whose content must fit the items.
 
@@ -181,7 +181,7 @@ class Checkpoints:
 
     Args:
       note: called with one line for every damaged checkpoint.
-      to_look: accept a checkpoint that contains more than the items.
+      partial: restore only what the items name: the checkpoint may hold more.
 
     Returns:
       Whether there was one.
@@ -195,7 +195,7 @@ class Checkpoints:
       if s.damage:
         damaged.append(s)
         continue
-      self._restore(s.prefix, whole=not to_look)
+      self._restore(s.prefix, whole=not partial)
       self._damaged = [d.iteration for d in damaged]
       for d in damaged:
         note(f'{d.prefix} is damaged ({d.damage}): passed over')

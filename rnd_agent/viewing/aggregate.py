@@ -1,11 +1,10 @@
-"""Scores of several runs as one figure and its uncertainty, pure numpy.
+"""The interquartile mean of several runs' scores, and its interval.
 
-Few runs, some of which fail altogether, are what reinforcement learning has.
-Agarwal et al. 2021 (arXiv 2108.13264, *Deep Reinforcement Learning at the Edge
-of the Statistical Precipice*) take the interquartile mean, which a single run
-does not move as it moves the mean, and which uses more of the runs than the
-median; and percentile bootstrap intervals, stratified by task. These are their
-definitions, as in their library rliable.
+As defined by Agarwal et al. 2021 (arXiv 2108.13264, *Deep Reinforcement
+Learning at the Edge of the Statistical Precipice*) and their library rliable:
+one failed run moves the interquartile mean less than it moves the mean, and the
+interquartile mean uses more of the runs than the median does. Intervals are
+percentile bootstrap intervals, stratified by task. Numpy only.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import numpy as np
 
 Axis = Union[None, int, Sequence[int]]
 
-# Numbers that one part of the repetitions may hold.
-_PART = 2**22
+# Scores drawn at a time: bounds the memory of the bootstrap.
+_SCORES_AT_A_TIME = 2**22
 
 
 class Interval(NamedTuple):
@@ -31,15 +30,15 @@ class Interval(NamedTuple):
 def interquartile_mean(scores, axis: Axis = None) -> np.ndarray:
   """Mean of the middle half of the scores, the 25 % trimmed mean.
 
-  Of n sorted scores the floor(n / 4) lowest and as many highest are left out:
-  1 and 1 of 5, none of 3 (Agarwal et al. 2021, section 4.3).
+  Of n scores the floor(n / 4) lowest and as many of the highest are left out:
+  of 5 scores one at either end, of 3 none (Agarwal et al. 2021, section 4.3).
 
   Args:
     scores: `[runs, tasks]`, or of any shape.
-    axis: what to pool, by default everything; as numpy's.
+    axis: the axes to pool, as in numpy; by default all.
 
   Returns:
-    float64, the shape that is left; a scalar where everything is pooled.
+    float64, of the shape of the other axes; a scalar if all are pooled.
 
   Raises:
     ValueError: there are no scores, or one is NaN.
@@ -51,7 +50,7 @@ def interquartile_mean(scores, axis: Axis = None) -> np.ndarray:
   pooled = pooled.reshape(*(scores.shape[a] for a in kept), -1)
   count = pooled.shape[-1]
   cut = count // 4
-  # Which scores lie between the two cuts, not their order.
+  # A full sort is not needed to separate what lies between the two cuts.
   pooled = np.partition(pooled, (cut, count - cut - 1), axis=-1)
   return pooled[..., cut:count - cut].mean(axis=-1)
 
@@ -65,20 +64,20 @@ def bootstrap_interval(
 ) -> Interval:
   """Percentile bootstrap interval of a statistic, stratified by task.
 
-  In every repetition each task's runs are drawn anew from its own, as many as
-  there are, with replacement; the bounds are percentiles of the statistic over
-  the repetitions, (1 - confidence) / 2 from either end (Agarwal et al. 2021,
+  Each repetition draws, for each task, as many runs as the task has from these
+  runs, with replacement. The bounds are percentiles of the statistic over the
+  repetitions, (1 - confidence) / 2 from either end (Agarwal et al. 2021,
   section 4.1). With few runs such intervals are too short: five runs have
   126 different draws.
 
   Args:
     scores: `[runs, tasks]`, or `[runs, tasks, ...]` where a run has more than
-      one score, such as a curve: they are drawn together.
+      one score, such as a curve: the scores of a run are drawn together.
     statistic: `f(scores, axis)` that pools the two axes it is given, such as
       `numpy.mean`; by default `interquartile_mean`.
     confidence: between 0 and 1.
     repetitions: how many; rliable's default is 50 000.
-    seed: of the draws.
+    seed: of the random draws.
 
   Returns:
     `Interval`, its bounds of shape `[...]`.
@@ -116,7 +115,7 @@ def _checked(scores) -> np.ndarray:
   if not scores.size:
     raise ValueError(f'there are no scores in shape {scores.shape}')
   if np.isnan(scores).any():
-    raise ValueError('a score is NaN: leave out what has none')
+    raise ValueError('a score is NaN: leave out runs without a score')
   return scores
 
 
@@ -128,8 +127,8 @@ def _axes(rank: int, axis: Axis) -> tuple[int, ...]:
 
 
 def _parts(repetitions: int, size: int) -> list[int]:
-  """Repetitions at a time, so that memory stays bounded."""
-  part = max(1, min(repetitions, _PART // size))
+  """How many repetitions to draw at a time, so that memory stays bounded."""
+  part = max(1, min(repetitions, _SCORES_AT_A_TIME // size))
   whole = [part] * (repetitions // part)
   rest = repetitions - part * math.floor(repetitions / part)
   return whole + [rest] * (rest > 0)

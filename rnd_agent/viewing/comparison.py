@@ -1,4 +1,4 @@
-"""Runs side by side: the hyperparameters that differ, and where they got."""
+"""Compares runs in a table: settings that differ, and their latest metrics."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _RESULTS = ('iteration', 'env_steps', 'hours', *metrics_lib.RESULTS)
 def table(
     runs: Sequence[curves.Run], exact: bool = True
 ) -> tuple[list[str], list[list[str]]]:
-  """What differs between runs, and the last row of each one's metrics.
+  """The settings in which runs differ, and the last row of each run's metrics.
 
   Args:
     runs: of `curves.read`, each with its config.
-    exact: whether numbers are for programs; otherwise for people.
+    exact: whether numbers are written in full, for programs; otherwise they
+      are rounded, for people.
 
   Returns:
     The header and a row per run, as text.
@@ -39,7 +40,7 @@ def table(
       name: [run.columns.get(name, [math.nan])[-1] for run in runs]
       for name in _RESULTS
   }
-  # What no run has is of no interest, such as rooms where there are none.
+  # Leaves out metrics that no run has, such as rooms in a game without any.
   results = [name for name in _RESULTS if not all(map(math.isnan, last[name]))]
   header = ['run', *map(run_folder.printable, names), *results]
   rows = []
@@ -48,7 +49,7 @@ def table(
     rows.append([
         run.label, *map(run_folder.printable, settings),
         *(curves.number(last[name][i]) if exact
-          else _for_people(name, last[name][i]) for name in results),
+          else _rounded(name, last[name][i]) for name in results),
     ])
   return header, rows
 
@@ -61,7 +62,7 @@ def as_csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """The table as Markdown, a column per run where that is the narrower way."""
+  """The table as Markdown; a column per run if there are more settings."""
   cells = [
       [cell.replace('|', '\\|') or '-' for cell in row]
       for row in (header, *rows)
@@ -71,5 +72,5 @@ def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   return curves.markdown(cells[0], cells[1:])
 
 
-def _for_people(name: str, value: float) -> str:
+def _rounded(name: str, value: float) -> str:
   return (wording.hours if name == 'hours' else wording.number)(value)

@@ -1,7 +1,4 @@
-"""The picture of learning curves: one panel per metric, one legend.
-
-matplotlib is imported when it is drawn.
-"""
+"""Draws learning curves: one panel per metric, one legend."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ from rnd_agent.runs import metrics as metrics_lib
 from rnd_agent.viewing import curves
 from rnd_agent.viewing import figures
 
-# Columns that may be the horizontal axis, and what it is called.
+# Columns that may be the horizontal axis, and its labels.
 X_LABELS = {
     name: metrics_lib.BY_NAME[name].title
     for name in ('frames', 'env_steps', 'hours', 'iteration')
 }
 _COLUMNS = 2
-_STYLES = ('-', '--', ':', '-.')  # Of ten lines each, in ten colours.
+_STYLES = ('-', '--', ':', '-.')  # Each for ten lines, of ten colours.
 _LEGEND_TITLE = 'interquartile mean, 95 % bootstrap interval'
 
 
@@ -33,7 +30,7 @@ def figure(
   Args:
     panels: curves by metric.
     x: column of the horizontal axis.
-    places: what the counted places are called.
+    places: the word for the counted places, 'rooms' or 'places'.
 
   Returns:
     A matplotlib figure.
@@ -44,7 +41,7 @@ def figure(
   rows = -(-len(metrics) // columns)
   lines = panels[metrics[0]]
   names = _names(lines) if len(lines) > 1 or lines[0].runs > 1 else []
-  # Of letters of the legend's size in the figure's width.
+  # How many names fit beside each other: a line and 15 letters to the inch.
   per_row = max(1, int(5.2 * columns * 15) // (max(map(len, names), default=0)
                                                 + 8))
   legend_rows = -(-len(names) // per_row)
@@ -74,7 +71,7 @@ def figure(
 
 
 def _title(metric: str, places: str) -> str:
-  """What a panel is called; by its column where the registry has no row."""
+  """A panel's title: the metric's own, or the column if it is not known."""
   row = metrics_lib.BY_NAME.get(metric)
   return row.titled(places) if row else metric
 
@@ -100,7 +97,7 @@ def _draw_panel(axis, lines: Sequence[curves.Curve], metric: str) -> None:
 
 
 def _names(lines: Sequence[curves.Curve]) -> list[str]:
-  """What the legend calls the lines: runs without their common folder."""
+  """The names in the legend; the folder that all runs share is left out."""
   labels = [line.label for line in lines]
   if len(labels) > 1 and all(line.runs == 1 for line in lines):
     folders = {os.path.dirname(label) for label in labels}

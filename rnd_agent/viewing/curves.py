@@ -1,7 +1,7 @@
-"""Learning curves of runs: grouped, aggregated, and as tables.
+"""Learning curves of runs: reads, groups, aggregates and tabulates them.
 
-A group of runs is summed up by the interquartile mean and a percentile
-bootstrap interval (`aggregate`, rliable's definitions). `curve_panels` draws.
+A group of runs is one curve: its interquartile mean and a percentile bootstrap
+interval (`aggregate`). `curve_panels` draws the curves.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from rnd_agent.runs import run_folder
 from rnd_agent.settings import operative_config
 from rnd_agent.viewing import aggregate
 
-# Of an aggregated curve; a single run is drawn in full.
+# Points of an aggregated curve at most; a single run keeps all of its points.
 _MOST_POINTS = 200
-_REPETITIONS = 2000
+_REPETITIONS = 2000  # Of the bootstrap.
 
-# What does not tell one config from another.
-_NO_DIFFERENCE = (
+# Configs that differ only in these are one config.
+_IGNORED = (
     'train_eval.seed', 'train_eval.num_iterations', 'train_eval.num_workers',
     'train_eval.eval_interval', 'train_eval.num_eval_episodes',
     'train_eval.checkpoint_interval', 'train_eval.checkpoints_to_keep',
     'train_eval.summary_interval', 'train_eval.video_interval',
     'train_eval.progress',
 )
-# What differs is named in this order, all other settings after it.
+# Settings that differ are listed in this order, then all others.
 _ORDER = ('train_eval.env_name', 'train_eval.', 'RNDConfig.', 'PPOConfig.',
           'EnvironmentConfig.')
 _SCORE = 'episode_return_mean'
 _ENV_NAME = 'train_eval.env_name'
-_MACHINES_OWN = ('ComputeConfig.', 'ShardedPyEnvironment.')
+_IGNORED_PREFIXES = ('ComputeConfig.', 'ShardedPyEnvironment.')
 
 
 class CurvesError(ValueError):
-  """What was asked for cannot be drawn; one line."""
+  """The curves cannot be drawn; the message is one line."""
 
 
 class TooEarlyError(CurvesError):
-  """There is nothing to draw, or the runs of a group do not meet, yet."""
+  """The runs of a group have no iterations in common yet."""
 
 
 class Run(NamedTuple):
-  """A run as it is drawn.
+  """What is read of a run to draw it.
 
   Attributes:
-    label: its name.
-    columns: of metrics.csv and `hours`, lists of floats.
-    config: its operative config's values by name; None if there is none.
+    label: its folder, as figures show it.
+    columns: the columns of metrics.csv, and `hours`, as lists of floats.
+    config: values of the operative config by name; None if there is no config.
   """
 
   label: str
@@ -70,8 +70,8 @@ class Curve(NamedTuple):
     x: float64 `[n]`.
     y: float64 `[n]`: the run's numbers, or the interquartile mean of the runs;
       NaN where one of them has none.
-    low: float64 `[n]`, lower end of the interval; None for one run.
-    high: the upper end likewise.
+    low: float64 `[n]`, lower end of the interval; None for a single run.
+    high: float64 `[n]`, upper end of the interval; None for a single run.
   """
 
   label: str
@@ -83,7 +83,7 @@ class Curve(NamedTuple):
 
 
 def read(folder: run_folder.RunFolder) -> Run:
-  """Reads what is drawn of a run.
+  """Reads a run's metrics and config.
 
   Raises:
     RunFolderError: a file is missing or damaged.
@@ -128,18 +128,19 @@ def curves(
     by_config: whether runs of one config, whatever their seeds, make one line.
 
   Returns:
-    A `Curve` per run or group, in their order; of a run without the metric, it
-    is unknown everywhere.
+    A `Curve` per run or group, in their order; NaN everywhere for a run
+    without the metric.
 
   Raises:
-    CurvesError: a run has no column x, or none has the metric, or runs of a
-      group have nothing in common.
+    CurvesError: a run has no column x, or no run has the metric, or a run of a
+      group has no operative config.
+    TooEarlyError: the runs of a group have no part of x in common.
   """
-  for name, has_it in ((x, all), (metric, any)):
+  for name, required in ((x, all), (metric, any)):
     lacking = [run for run in runs if name not in run.columns]
-    if lacking and not has_it(name in run.columns for run in runs):
+    if lacking and not required(name in run.columns for run in runs):
       raise CurvesError(
-          f"{lacking[0].label} has no column '{name}'; there are: "
+          f"{lacking[0].label} has no column '{name}'; its columns: "
           + ', '.join(run_folder.printable(c) for c in lacking[0].columns)
       )
   groups = group(runs) if by_config else {run.label: [run] for run in runs}
@@ -149,9 +150,10 @@ def curves(
 
 
 def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
-  """Runs by config, labelled with what tells the configs apart.
+  """Groups runs of equal configs; labels name the settings that differ.
 
-  Seeds, lengths, intervals and the machine's own settings do not count.
+  Seeds, lengths, intervals and the settings for the machine (threads, devices,
+  workers) are not compared.
 
   Raises:
     CurvesError: a run without operative config.
@@ -175,10 +177,10 @@ def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def _labels(
     groups: Sequence[Sequence[Run]], names: Sequence[str]
 ) -> list[str]:
-  """What tells groups apart, in a line each.
+  """A line for each group that tells it from the others.
 
-  Settings that all of them have tell it, if they can: without a bonus, say,
-  its networks have none, which is no news.
+  Only settings that all groups have are named, if these suffice: where one
+  config has no bonus, the settings of the bonus's networks need no mention.
   """
   configs = [members[0].config for members in groups]
   shown = [name for name in names if name.rpartition('.')[2] != 'name']
@@ -202,25 +204,28 @@ def check_config(run: Run) -> None:
   """Raises CurvesError for a run without operative config."""
   if run.config is None:
     raise CurvesError(
-        f'{run.label} has no {run_folder.CONFIG} to compare it by'
+        f'{run.label} has no {run_folder.CONFIG}: its settings are unknown'
     )
 
 
 def differing(configs: Sequence[Mapping[str, str]]) -> list[str]:
-  """Names of the settings in which configs differ, as far as they matter.
+  """Names of the settings in which configs differ.
+
+  Seeds, lengths, intervals and the settings for the machine are left out.
 
   Args:
     configs: values by name.
 
   Returns:
-    The environment's name first, then what is often changed, networks last.
+    Names: the environment's first, then those of the trainer, RND, PPO and the
+    environment's preprocessing, then all others.
   """
   names = dict.fromkeys(name for config in configs for name in config)
   return sorted(
       (
           name for name in names
-          if name not in _NO_DIFFERENCE
-          and not name.startswith(_MACHINES_OWN)
+          if name not in _IGNORED
+          and not name.startswith(_IGNORED_PREFIXES)
           and len({config.get(name) for config in configs}) > 1
       ),
       key=lambda name: next(
@@ -233,14 +238,15 @@ def differing(configs: Sequence[Mapping[str, str]]) -> list[str]:
 def has_reached(
     columns: Mapping[str, Sequence[float]], target: Optional[float]
 ) -> bool:
-  """Whether a run has reached its train_eval.target_return, where it stops.
+  """Whether a run has reached its train_eval.target_return, and so stopped.
 
   Args:
     columns: of its metrics.csv.
     target: mean score of the last episodes; None for no target.
 
   Returns:
-    True if the last row's score is of a full window and high enough.
+    True if the last row's score reaches the target and is the mean of a full
+    window of episodes.
   """
   if target is None or not all(n in columns for n in ('episodes', _SCORE)):
     return False
@@ -248,12 +254,12 @@ def has_reached(
   return is_full and columns[_SCORE][-1] >= target
 
 
-def _is_at_its_target(run: Run) -> bool:
+def _stopped_at_its_target(run: Run) -> bool:
   target = operative_config.plain(
       (run.config or {}).get('train_eval.target_return', 'None')
   )
-  known = isinstance(target, (int, float))
-  return has_reached(run.columns, target if known else None)
+  is_number = isinstance(target, (int, float))
+  return has_reached(run.columns, target if is_number else None)
 
 
 def _curve(label: str, runs: Sequence[Run], x: str, metric: str) -> Curve:
@@ -264,7 +270,8 @@ def _curve(label: str, runs: Sequence[Run], x: str, metric: str) -> Curve:
   ]
   if len(runs) == 1:
     return Curve(label, 1, all_x[0], all_y[0], None, None)
-  grid, scores = aligned(all_x, all_y, [_is_at_its_target(r) for r in runs])
+  goes_on = [_stopped_at_its_target(run) for run in runs]
+  grid, scores = aligned(all_x, all_y, goes_on)
   if not grid.size:
     raise TooEarlyError(
         f'the runs of {label} have no part of {x} in common: wait, or choose '
@@ -286,13 +293,13 @@ def aligned(
     all_y: Sequence[np.ndarray],
     goes_on: Sequence[bool],
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Several runs' numbers at points that they have in common.
+  """The numbers of several runs at common points.
 
   Args:
     all_x: float64 `[n]` of each run, ascending.
     all_y: float64 `[n]` of each run.
-    goes_on: whether a run goes on with its last number, because it was stopped
-      where it had reached its target; the others end there.
+    goes_on: for each run, whether its last number stands for all later points,
+      because it stopped when it had reached its target.
 
   Returns:
     Points, `[m]`, and each run's numbers at them, `[runs, m]`.
@@ -304,9 +311,9 @@ def aligned(
 def _common_grid(
     all_x: Sequence[np.ndarray], goes_on: Sequence[bool]
 ) -> np.ndarray:
-  """Points of the shortest run that ends, or of the longest if none does."""
+  """Points of the shortest run that does not go on, else of the longest."""
   first = max(xs[0] for xs in all_x)
-  ending = [xs for xs, on in zip(all_x, goes_on) if not on]
+  ending = [xs for xs, continues in zip(all_x, goes_on) if not continues]
   chosen = min(ending, key=lambda xs: xs[-1]) if ending else max(
       all_x, key=lambda xs: xs[-1]
   )
@@ -317,7 +324,7 @@ def _common_grid(
 
 
 def _at(grid: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
-  """A run's numbers at points: those of the last row up to each."""
+  """A run's number at each point: that of the last row up to the point."""
   return ys[np.searchsorted(xs, grid, side='right') - 1]
 
 
@@ -371,7 +378,7 @@ def summary(panels: Mapping[str, Sequence[Curve]], x: str) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """A Markdown table whose columns stand below each other as text, too."""
+  """A Markdown table, padded so that columns line up in plain text."""
   widths = [max(map(len, column)) for column in zip(header, *rows)]
   lines = [header, ['-' * width for width in widths], *rows]
   return ''.join(
@@ -385,7 +392,7 @@ def _escape(text: str) -> str:
 
 
 def number(value: float) -> str:
-  """A number as metrics.csv has it; empty for NaN."""
+  """A number as metrics.csv writes it; empty for NaN."""
   if math.isnan(value):
     return ''
   if float(value).is_integer() and abs(value) < 2**53:

@@ -1,11 +1,10 @@
-"""An episode as it was played: numbers and pictures of every observation.
+"""The trace of a played episode: numbers and frames of every observation.
 
-A trace is saved as plain arrays (numpy's .npz without pickle).
+A trace is saved as numpy's .npz, without pickle.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import pathlib
 import stat
@@ -30,36 +29,38 @@ _ARRAYS = {
     'probabilities': (np.float32, 2),
 }
 _FRAME_BYTES, _FRAME_ENDS = 'frame_bytes', 'frame_ends'
-# What a file may claim: bytes, pixels of a frame, numbers.
-_LARGEST_ARRAY = 2**31
-_MOST_PIXELS = 2**24
+# Bounds on what is read: a trace may come from a stranger.
+_LARGEST_ARRAY = 2**31  # Bytes.
+_MOST_PIXELS = 2**24  # Of a frame.
 _LARGEST_NUMBER = 1e30
 _PNG = b'\x89PNG\r\n\x1a\n'
-# Of a clip, observations before its peak and after it.
+# Observations that a clip shows before its peak, and as many after it.
 _AROUND_A_PEAK = 30
 _NAMES = ('title', 'action_names')
 
 
 class TraceError(ValueError):
-  """A file that is no trace; one line."""
+  """A trace cannot be read or drawn; the message is one line."""
 
 
 class EpisodeTrace(NamedTuple):
   """n observations of an episode, so n - 1 steps.
 
   Attributes:
-    title: what was played.
+    title: environment and iteration, such as `toy:Corridor, iteration 7`.
     action_names: of each discrete action; () if unknown or continuous.
-    bonus: float32 `[n]`, raw, of each observation; NaN without a bonus.
-    intrinsic_reward: float32 `[n]`, the same divided by the run's std.
+    bonus: float32 `[n]`, raw, of arriving at each observation; NaN if the run
+      has no bonus.
+    intrinsic_reward: float32 `[n]`, the bonus as the run normalizes it.
     value_ext: float32 `[n]`, V_ext of each observation; NaN at the end.
-    value_int: float32 `[n]`, V_int likewise.
+    value_int: float32 `[n]`, V_int of each observation; NaN at the end.
     score: float64 `[n]`, game points so far.
     place: int64 `[n]`, room or cell; -1 if unknown.
-    action: int64 `[n]`, what was done then; -1 at the end, or if continuous.
+    action: int64 `[n]`, taken at each observation; -1 at the end, or if
+      continuous.
     probabilities: float32 `[n, actions]`; NaN at the end; `[n, 0]` if
       continuous.
-    frames: n PNG files as bytes; () if the environment shows nothing.
+    frames: n PNG files as bytes; () if the environment renders nothing.
   """
 
   title: str
@@ -112,7 +113,7 @@ def load(path: Union[str, os.PathLike]) -> EpisodeTrace:
     The trace.
 
   Raises:
-    TraceError: it cannot be read or is none.
+    TraceError: the file cannot be read, or holds no trace.
   """
   try:
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -128,7 +129,7 @@ def load(path: Union[str, os.PathLike]) -> EpisodeTrace:
     ) from error
   except TraceError:
     raise
-  # What zipfile and numpy make of a file that is no archive of arrays.
+  # What zipfile and numpy raise for a file that is no archive of arrays.
   except (
       ValueError, TypeError, EOFError, KeyError, RuntimeError, OverflowError,
       struct.error, tokenize.TokenError, SyntaxError, zipfile.BadZipFile,
@@ -140,26 +141,28 @@ def load(path: Union[str, os.PathLike]) -> EpisodeTrace:
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-  """An array of the archive, whose header may claim what it likes."""
+  """An array of the archive.
+
+  numpy reserves the memory that the header claims, but fills only what the file
+  holds, of which at most `_LARGEST_ARRAY` bytes are read.
+  """
   member = archive.getinfo(f'{name}.npy')
   if member.file_size > _LARGEST_ARRAY:
     raise ValueError(f'{name} is too large')
-  with archive.open(member) as file:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-      header = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-      header = np.lib.format.read_array_header_2_0(file)
-    else:
-      raise ValueError(f'{name} is of another version')
-    shape, fortran, dtype = header
-    data = file.read()
-  if dtype.hasobject or len(data) != math.prod(shape) * dtype.itemsize:
-    raise ValueError(f'{name} is not what its header says')
-  return np.ndarray(shape, dtype, data, order='F' if fortran else 'C')
+  try:
+    with archive.open(member) as file:
+      array = np.lib.format.read_array(file, allow_pickle=False)
+    if array.size > member.file_size:
+      raise ValueError('elements of 0 bytes')
+  except (ValueError, MemoryError) as error:
+    raise ValueError(
+        f'{name} is no array, or smaller than its header says'
+    ) from error
+  return array
 
 
 def _checked(contents) -> EpisodeTrace:
+  """The trace of a file's arrays; raises ValueError where they do not fit."""
   arrays = {name: contents[name] for name in _ARRAYS}
   for name, (dtype, rank) in _ARRAYS.items():
     if arrays[name].dtype != dtype or arrays[name].ndim != rank:
@@ -202,7 +205,7 @@ def _size(frame: bytes) -> tuple[int, int]:
   """Width and height of a PNG file, from its header.
 
   Raises:
-    ValueError: it is none, or too large.
+    ValueError: it is no PNG file, or has too many pixels.
   """
   if frame[:8] != _PNG or len(frame) < 24:
     raise ValueError('a frame is no PNG file')
@@ -242,38 +245,39 @@ def decode(data: bytes) -> np.ndarray:
 def peaks(
     values: np.ndarray, count: int, distance: Optional[int] = None
 ) -> list[int]:
-  """Where a curve is highest, but for the neighbourhood of higher places.
+  """The highest points of a curve that lie apart from each other.
 
   Args:
     values: `[n]`; NaN is never a peak.
     count: how many at most.
-    distance: between two of them at least; by default n / (2 count).
+    distance: the least between two peaks, in points; by default
+      n / (2 count).
 
   Returns:
     Indices in ascending order.
   """
   if distance is None:
     distance = max(1, len(values) // (2 * count))
-  left = np.where(np.isnan(values), -np.inf, values)
+  candidates = np.where(np.isnan(values), -np.inf, values)
   found = []
   while len(found) < count:
-    highest = int(np.argmax(left))
-    if left[highest] == -np.inf:
+    highest = int(np.argmax(candidates))
+    if candidates[highest] == -np.inf:
       break
     found.append(highest)
-    left[max(0, highest - distance + 1):highest + distance] = -np.inf
+    candidates[max(0, highest - distance + 1):highest + distance] = -np.inf
   return sorted(found)
 
 
 def clips(trace: EpisodeTrace, count: int) -> list[tuple[int, range]]:
-  """The surroundings of an episode's highest peaks of novelty.
+  """The observations around an episode's highest intrinsic rewards.
 
   Args:
     trace: of the episode.
     count: how many at most.
 
   Returns:
-    Peaks in the order of time, each with the observations around it.
+    `(peak, observations around it)` as indices, in the order of time.
   """
   return [
       (peak, range(max(0, peak - _AROUND_A_PEAK),

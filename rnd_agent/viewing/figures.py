@@ -1,4 +1,4 @@
-"""How figures look and how they are saved; matplotlib is imported late."""
+"""The style of figures and their files; imports matplotlib only to draw."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DOTS_PER_INCH = 110
 
 
 class FigureError(ValueError):
-  """A figure cannot be drawn or saved; one line."""
+  """A figure cannot be drawn or saved; the message is one line."""
 
 
 def pyplot():
@@ -34,7 +34,7 @@ def pyplot():
 
 
 def check_name(path: Union[str, os.PathLike]) -> None:
-  """Raises FigureError unless the path's ending is one of `FORMATS`."""
+  """Raises FigureError for an ending not in `FORMATS`, or a missing folder."""
   path = pathlib.Path(path)
   if path.suffix.lower() not in FORMATS:
     raise FigureError(f'{path}: figures end in {", ".join(FORMATS)}')
@@ -43,11 +43,11 @@ def check_name(path: Union[str, os.PathLike]) -> None:
 
 
 def tidy(axis, plain_x: bool = False) -> None:
-  """A light grid, no box, a horizontal axis in k, M and G.
+  """Gives an axis a light grid, no box, and numbers in k, M and G.
 
   Args:
     axis: of matplotlib.
-    plain_x: whether the horizontal axis keeps its numbers as they are.
+    plain_x: whether the horizontal axis is labelled without k, M and G.
   """
   from matplotlib import ticker
 
@@ -59,7 +59,7 @@ def tidy(axis, plain_x: bool = False) -> None:
 
 
 def save(figure, path: Union[str, os.PathLike]) -> None:
-  """Writes a figure to a file, which appears when it is whole."""
+  """Writes a figure to a file, which appears once it is complete."""
   path = pathlib.Path(path)
   partial = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
   try:
@@ -79,7 +79,7 @@ def png(figure) -> bytes:
 
 
 def write_text(path: Union[str, os.PathLike], text: str) -> None:
-  """Writes a text file, which appears when it is whole."""
+  """Writes a text file, which appears once it is complete."""
   path = pathlib.Path(path)
   partial = path.with_name(f'.{path.name}.{os.getpid()}')
   try:

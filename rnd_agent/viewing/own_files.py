@@ -1,7 +1,7 @@
-"""Which files plot.py may replace: tables and pages that it wrote itself.
+"""Keeps plot.py from replacing a table or page that it did not write itself.
 
-A picture is named by the user; the tables beside it are not, and a run's
-metrics.csv lies just where the table of a metrics.png would go.
+The user names a picture, but not the tables that are written beside it: those
+of `--output=RUN/metrics.png` would replace the run's metrics.csv.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Union
 
 from rnd_agent.runs import run_folder
 
-# How each of them begins, as `curves`, `comparison` and `report` write it.
+# How the files begin that `curves`, `comparison` and `report` write.
 _OWN = re.compile(
     r'metric,curve,runs,\w+,value,low,high\n'
     r'|\| curve +\| runs +\| \w+ +\|'
@@ -23,23 +23,23 @@ _OWN = re.compile(
     r'<meta http-equiv="Content-Security-Policy"',
     re.DOTALL,
 )
-_OWN_IS_SEEN_WITHIN = 2**16
+_LENGTH_OF_BEGINNING = 2**16
 _FILES_OF_RUNS = (run_folder.METRICS, run_folder.PLACES)
 
 
 class NotOwnError(ValueError):
-  """A file would be lost; one line."""
+  """A file would be overwritten; the message is one line."""
 
 
 def check(path: Union[str, os.PathLike]) -> None:
-  """Looks whether a text file may be written.
+  """Checks that writing a text file overwrites nothing but plot.py's own.
 
   Args:
     path: of a table or page.
 
   Raises:
-    NotOwnError: there is a file that plot.py did not write, or the folder is a
-      run's and the name one of its files'.
+    NotOwnError: there is a file that plot.py did not write, or the path is a
+      file of a run.
   """
   path = pathlib.Path(path)
   shown = run_folder.printable(path)
@@ -60,6 +60,6 @@ def check(path: Union[str, os.PathLike]) -> None:
 
 def _is_own(path: pathlib.Path) -> bool:
   with open(path, 'rb') as file:
-    beginning = file.read(_OWN_IS_SEEN_WITHIN)
+    beginning = file.read(_LENGTH_OF_BEGINNING)
   text = beginning.decode('utf-8', 'replace')
   return not text or bool(_OWN.match(text))

@@ -1,5 +1,6 @@
-"""Films of an episode's trace: the game, and beside it what the agent saw.
+"""Draws the frames of an episode's film: the game and a panel beside it.
 
+The panel charts intrinsic reward, values and the probabilities of the actions.
 Numpy and OpenCV only.
 """
 
@@ -14,8 +15,8 @@ from rnd_agent.common import film_files
 from rnd_agent.common import wording
 from rnd_agent.viewing import episode_trace
 
-_WIDTH = 380
-_LOWEST = 420
+_WIDTH = 380  # Of the panel, in pixels.
+_LEAST_HEIGHT = 420
 _MARGIN = 14
 _BACKGROUND = (24, 26, 32)
 _TEXT = (225, 225, 225)
@@ -28,63 +29,63 @@ _ACTION = (235, 120, 140)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _MOST_BARS = 18
 _BARS_IN_ONE_COLUMN = 6
-# Of an action, before its bar: pixels, and letters that fit.
+# The name of an action before its bar: width in pixels, letters that fit.
 _NAMES_WIDTH = 92
 _LETTERS = 14
 
 
 class Panel:
-  """Draws frames of one episode, game and side panel."""
+  """Draws the frames of one episode: the game and a panel beside it."""
 
   def __init__(self, trace: episode_trace.EpisodeTrace, episode: str = ''):
-    """Prepares what stays the same in all frames.
+    """Draws the parts that are the same in all frames.
 
     Args:
-      trace: with frames.
-      episode: which one it is, such as 'episode 2/5'.
+      trace: of the episode, with frames.
+      episode: a heading such as 'episode 2/5'.
 
     Raises:
-      TraceError: it has none.
+      TraceError: the trace has no frames.
     """
     if not trace.frames:
       raise episode_trace.TraceError(
-          'there is nothing to film: the environment shows no pictures'
+          'there is nothing to film: the environment renders no frames'
       )
     self._trace = trace
-    # The title ends in the iteration, see `EpisodeTrace`.
+    # The title ends in the iteration: see `EpisodeTrace`.
     iteration = trace.title.rpartition(', ')[2][:_LETTERS + 4]
     self._heading = ', '.join(filter(None, [episode, iteration]))
     height, width, _ = trace.frame(0).shape
     self._factor = film_files.enlargement(height, width)
     self._game = (height * self._factor, width * self._factor)
-    self._height = max(_LOWEST, self._game[0])
+    self._height = max(_LEAST_HEIGHT, self._game[0])
     places = trace.place[trace.place != episode_trace.NO_PLACE]
     self._has_places = bool(places.size)
-    self._blank = self._frame_without_time()
+    self._background = self._draw_background()
 
   @property
   def shape(self) -> tuple[int, int, int]:
-    """Of every frame: `(height, width, 3)`."""
+    """The shape of every frame: `(height, width, 3)`."""
     return (self._height, self._game[1] + _WIDTH, 3)
 
   def frames(
       self, indices: Optional[Sequence[int]] = None
   ) -> Iterator[np.ndarray]:
-    """Yields a frame, uint8 `shape`, for each observation, or some of them."""
+    """Yields the frame, uint8 `shape`, of every observation or those given."""
     for i in range(self._trace.length) if indices is None else indices:
       yield self.frame(i)
 
   def frame(self, i: int) -> np.ndarray:
     """The frame of observation i, RGB, uint8 `shape`."""
     trace = self._trace
-    picture = self._blank.copy()
+    picture = self._background.copy()
     game = film_files.enlarged(trace.frame(i), self._factor)
     top = (self._height - self._game[0]) // 2
     picture[top:top + game.shape[0], :game.shape[1]] = game
     self._write_numbers(picture, i)
     for curve, colour, box, limits in self._curves():
       _draw_curve(picture, curve[:i + 1], len(curve), colour, box, limits)
-      _mark(picture, i, curve, colour, box, limits)
+      _draw_dot(picture, i, curve, colour, box, limits)
     self._draw_probabilities(picture, i)
     return picture
 
@@ -102,7 +103,8 @@ class Panel:
       yield (curve, colour, (left, top, right, top + 48),
              _limits(curve, from_zero=n == 0))
 
-  def _frame_without_time(self) -> np.ndarray:
+  def _draw_background(self) -> np.ndarray:
+    """What all frames share: boxes, headings, whole curves in dark colours."""
     picture = np.full(self.shape, _BACKGROUND, np.uint8)
     picture[:, :self._game[1]] = 0
     names = ('intrinsic reward', 'V_ext', 'V_int')
@@ -131,9 +133,9 @@ class Panel:
     _write(picture, f'step {i}/{trace.length - 1}', (right, 24), _DIM,
            from_right=True)
     if self._has_places:
-      seen = len(set(trace.place[:i + 1].tolist()) - {episode_trace.NO_PLACE})
+      visited = set(trace.place[:i + 1].tolist()) - {episode_trace.NO_PLACE}
       place = f'{wording.places(trace.title, 1)} {trace.place[i]}'
-      _write(picture, f'{place}, {seen} so far', (left, 50), _TEXT)
+      _write(picture, f'{place}, {len(visited)} so far', (left, 50), _TEXT)
     _write(picture, self._heading, (right, 50), _DIM, from_right=True)
 
   def _name(self, action: int) -> str:
@@ -141,7 +143,7 @@ class Panel:
     return names[action] if action < len(names) else str(action)
 
   def _draw_probabilities(self, picture: np.ndarray, i: int) -> None:
-    """A bar for each action, its name before it, in one column or two."""
+    """Draws names and bars of the actions, in one column or two."""
     probabilities = self._trace.probabilities[i]
     chosen = int(self._trace.action[i])
     left, top = self._game[1] + _MARGIN, 306
@@ -154,12 +156,12 @@ class Panel:
       heading = f'the first {len(shown)} of {len(probabilities)} actions'
     _write(picture, heading, (left, top - 6), _ACTION)
     if np.isnan(probabilities).any():
-      return  # The last observation: nothing is done there.
+      return  # No action follows the last observation.
     columns = 1 if len(shown) <= _BARS_IN_ONE_COLUMN else 2
     per_column = -(-len(shown) // columns)
     width = (_WIDTH - 2 * _MARGIN) // columns
     names_width = _NAMES_WIDTH if self._trace.action_names else 24
-    height = min(18, (_LOWEST - 4 - top) // per_column)
+    height = min(18, (_LEAST_HEIGHT - 4 - top) // per_column)
     for action, share in enumerate(shown):
       column, row = divmod(action, per_column)
       x, y = left + column * width, top + row * height
@@ -174,14 +176,14 @@ class Panel:
 
 
 def _limits(curve: np.ndarray, from_zero: bool = False) -> tuple[float, float]:
-  """What a chart's lower and upper edge stand for.
+  """The values at a chart's lower and upper edge.
 
   Args:
     curve: `[n]`, NaN where unknown.
-    from_zero: whether the lower edge is 0, of what is never negative.
+    from_zero: whether the lower edge is 0: for curves that are never negative.
 
   Returns:
-    Two numbers, the second one higher.
+    `(low, high)`, low < high.
   """
   finite = curve[np.isfinite(curve)]
   if not finite.size:
@@ -190,11 +192,12 @@ def _limits(curve: np.ndarray, from_zero: bool = False) -> tuple[float, float]:
   high = float(finite.max())
   if high > low:
     return low, high
-  room = abs(low) / 10 or 1.0  # A flat line, in the middle.
+  room = abs(low) / 10 or 1.0  # Puts a flat line in the middle.
   return low - room * (not from_zero), high + room
 
 
 def _points(values, length, box, limits) -> np.ndarray:
+  """Pixels `[n, 2]` of a chart's first n values, of `length` in all."""
   left, top, right, bottom = box
   low, high = limits
   x = left + np.arange(len(values)) * (right - left) / max(length - 1, 1)
@@ -210,7 +213,7 @@ def _draw_curve(picture, values, length, colour, box, limits) -> None:
                   1, cv2.LINE_AA)
 
 
-def _mark(picture, i, curve, colour, box, limits) -> None:
+def _draw_dot(picture, i, curve, colour, box, limits) -> None:
   if np.isfinite(curve[i]):
     x, y = np.round(_points(curve, len(curve), box, limits)[i]).astype(int)
     cv2.circle(picture, (int(x), int(y)), 3, colour, -1, cv2.LINE_AA)
@@ -219,7 +222,7 @@ def _mark(picture, i, curve, colour, box, limits) -> None:
 def _write(
     picture, text, position, colour, size=0.42, from_right=False
 ) -> None:
-  """Writes ASCII; OpenCV's letters have nothing else."""
+  """Writes a text in ASCII, the only letters that OpenCV's fonts have."""
   text = text.encode('ascii', 'replace').decode()
   x, y = position
   if from_right:

@@ -1,7 +1,4 @@
-"""The novelty picture of an episode, and the map of the places of a run.
-
-matplotlib is imported when something is drawn.
-"""
+"""Draws the novelty picture of an episode, and the map of a run's places."""
 
 from __future__ import annotations
 
@@ -15,16 +12,17 @@ from rnd_agent.runs import run_folder
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import figures
 
-# Level 1 of Montezuma's Revenge, a pyramid: rooms of each row, from the top.
+# Level 1 of Montezuma's Revenge is a pyramid: the rooms of its rows, from the
+# top.
 _PYRAMID = (range(0, 3), range(3, 8), range(8, 15), range(15, 24))
 _PER_ROW = 9
-_COLOURS = 'YlOrBr'
+_COLOUR_MAP = 'YlOrBr'
 _UNVISITED = '#eeeeee'
 _MOST_PEAKS = 6
-# Share of an episode's steps that may score to be marked.
+# Steps that score are marked if they are at most this share of all steps.
 _MOST_SCORING = 0.15
-_LUMINANCE = (0.2126, 0.7152, 0.0722)
-_MOST_PLACES = 2000  # Taller pictures cannot be made.
+_LUMINANCE = (0.2126, 0.7152, 0.0722)  # Weights of red, green and blue.
+_MOST_PLACES = 2000  # matplotlib can draw no taller picture.
 
 
 def novelty(trace: episode_trace.EpisodeTrace):
@@ -48,13 +46,13 @@ def novelty(trace: episode_trace.EpisodeTrace):
         '(RNDConfig.intrinsic_coefficient = 0)'
     )
   plt = figures.pyplot()
-  found = episode_trace.peaks(rewards, _MOST_PEAKS)
+  peaks = episode_trace.peaks(rewards, _MOST_PEAKS)
   rows = (2, 3) if trace.frames else (3,)
   drawing = plt.figure(
       figsize=(10, 5.6 if trace.frames else 3.4), layout='constrained'
   )
-  grid = drawing.add_gridspec(len(rows), len(found), height_ratios=rows)
-  for column, step in enumerate(found if trace.frames else ()):
+  grid = drawing.add_gridspec(len(rows), len(peaks), height_ratios=rows)
+  for column, step in enumerate(peaks if trace.frames else ()):
     axis = drawing.add_subplot(grid[0, column])
     axis.imshow(trace.frame(step))
     axis.set_xticks([])
@@ -63,7 +61,7 @@ def novelty(trace: episode_trace.EpisodeTrace):
   axis = drawing.add_subplot(grid[-1, :])
   steps = np.arange(trace.length)
   axis.plot(steps, rewards, linewidth=1, color='#d1720a')
-  for number, step in enumerate(found, start=1):
+  for number, step in enumerate(peaks, start=1):
     axis.plot(step, rewards[step], 'o', markersize=4, color='#333333')
     axis.annotate(
         str(number), (step, rewards[step]), xytext=(0, 4), ha='center',
@@ -71,7 +69,7 @@ def novelty(trace: episode_trace.EpisodeTrace):
     )
   _shade_places(axis, trace.place)
   scoring = np.flatnonzero(np.diff(trace.score)) + 1
-  # Where every step counts, as in MountainCar, lines would hide the curve.
+  # Where most steps score, as in MountainCar, lines would hide the curve.
   rare = 0 < len(scoring) < _MOST_SCORING * trace.length
   for step in scoring if rare else ():
     axis.axvline(step, color='#2a7a2a', linewidth=0.8, linestyle=':')
@@ -90,20 +88,20 @@ def rooms(
     places: Sequence[run_folder.Place], env_name: str,
     grid_width: Optional[int] = None,
 ):
-  """Where a run has been: visits, and the order of the first ones.
+  """A map of the places that a run has visited, with their visits.
 
   Args:
     places: of `RunFolder.places`.
-    env_name: its environment; of Montezuma's Revenge the pyramid is drawn, of
-      others the places in the order of their numbers.
-    grid_width: cells in a row, where places are cells of a grid, numbered row
-      by row: they are drawn where they lie.
+    env_name: its environment: the rooms of Montezuma's Revenge are drawn as a
+      pyramid, other places in the order of their numbers.
+    grid_width: cells in a row, if places are cells of a grid that are numbered
+      row by row: they are drawn where they lie in the grid.
 
   Returns:
     A matplotlib figure.
 
   Raises:
-    RunFolderError: there is no place.
+    RunFolderError: there is no place, or there are too many.
   """
   if not places:
     raise run_folder.RunFolderError(
@@ -141,7 +139,7 @@ def rooms(
       axis.text(column + 0.5, -row - 0.5, str(place.order), ha='center',
                 va='center', fontsize=min(9, 150 / width), color=ink)
     else:
-      _describe(axis, number, place, row, column, ink)
+      _write_visits(axis, number, place, row, column, ink)
   axis.set_xlim(0, width)
   axis.set_ylim(-height - 0.02, 0.02)
   axis.set_aspect('equal' if grid_width else 'auto')
@@ -157,12 +155,15 @@ def rooms(
 
 
 def _colours(places, total: int):
-  """Of shares of steps, from the rarest place's power of ten to all."""
+  """A logarithmic scale for shares of steps, and the colour map.
+
+  The scale begins at the power of ten below the rarest place's share.
+  """
   from matplotlib import colors
 
   lowest = min([p.steps for p in places if p.steps] or [1]) / total
   norm = colors.LogNorm(10.0 ** min(-1, math.floor(math.log10(lowest))), 1)
-  return norm, figures.pyplot().get_cmap(_COLOURS)
+  return norm, figures.pyplot().get_cmap(_COLOUR_MAP)
 
 
 def _label_shares(axis) -> None:
@@ -177,12 +178,12 @@ def _label_shares(axis) -> None:
 
 
 def is_montezuma(env_name: str) -> bool:
-  """Whether an environment's rooms are those of the pyramid."""
+  """Whether an environment is Montezuma's Revenge, by its name."""
   return 'montezumarevenge' in env_name.lower().replace('_', '')
 
 
 def _layout(numbers, pyramid: bool) -> dict[int, tuple[float, float]]:
-  """Row and column of every place to draw."""
+  """Row and column of every place; all rooms of the pyramid are drawn."""
   cells, rest = {}, numbers
   if pyramid:
     for row, level in enumerate(_PYRAMID):
@@ -196,13 +197,13 @@ def _layout(numbers, pyramid: bool) -> dict[int, tuple[float, float]]:
 
 
 def _grid_layout(numbers, width: int) -> dict[int, tuple[int, int]]:
-  """Row and column of every cell of a grid, from the first row and column."""
+  """Row and column of every cell, counted from the first that is visited."""
   cells = {number: divmod(number, width) for number in numbers}
   top, left = (min(cell[i] for cell in cells.values()) for i in (0, 1))
   return {n: (row - top, column - left) for n, (row, column) in cells.items()}
 
 
-def _describe(axis, number, place, row, column, ink) -> None:
+def _write_visits(axis, number, place, row, column, ink) -> None:
   x, y = column + 0.5, -row
   axis.text(x, y - 0.25, str(number), ha='center', va='center', fontsize=13,
             color=ink)
@@ -210,12 +211,12 @@ def _describe(axis, number, place, row, column, ink) -> None:
     return
   axis.text(column + 0.1, y - 0.08, f'{place.order}.', ha='left', va='top',
             fontsize=8, color=ink)
-  episodes = f'{_count(place.episodes)} episode{"s" * (place.episodes != 1)}'
-  for down, size, text in (
-      (0.49, 8, f'{_count(place.steps)} step{"s" * (place.steps != 1)}'),
-      (0.67, 7, episodes), (0.84, 7, f'by {_count(place.first_env_steps)}'),
+  episodes = f'{_short(place.episodes)} episode{"s" * (place.episodes != 1)}'
+  for offset, size, text in (
+      (0.49, 8, f'{_short(place.steps)} step{"s" * (place.steps != 1)}'),
+      (0.67, 7, episodes), (0.84, 7, f'by {_short(place.first_env_steps)}'),
   ):
-    axis.text(x, y - down, text, ha='center', va='center', fontsize=size,
+    axis.text(x, y - offset, text, ha='center', va='center', fontsize=size,
               color=ink)
 
 
@@ -238,7 +239,7 @@ def _caption(trace, number: int, step: int) -> str:
 
 
 def _shade_places(axis, place: np.ndarray) -> None:
-  """Every other stay at a place has a grey background."""
+  """Shades every other stay at a place, so that changes show."""
   if (place == episode_trace.NO_PLACE).all():
     return
   bounds = [0, *(np.flatnonzero(np.diff(place)) + 1).tolist(), len(place)]
@@ -246,7 +247,8 @@ def _shade_places(axis, place: np.ndarray) -> None:
     axis.axvspan(start, end, color='#000000', alpha=0.06, linewidth=0)
 
 
-def _count(number: int) -> str:
+def _short(number: int) -> str:
+  """A count in k, M and G."""
   for size, unit in ((1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
     if number >= size:
       return f'{number / size:.3g}{unit}'
@@ -254,5 +256,5 @@ def _count(number: int) -> str:
 
 
 def _plain(text: str) -> str:
-  """A text that matplotlib draws as it is: no mathematics."""
+  """A text in which matplotlib finds no mathematics."""
   return run_folder.printable(text).replace('$', r'\$')

@@ -1,7 +1,7 @@
-"""Plays a trained run: what it does, what it finds new, what it expects.
+"""Plays episodes with a trained run: actions, intrinsic rewards, values.
 
-The run is restored from its operative config and its newest checkpoint alone.
-It may come from a stranger: see `run_folder` and `run_config`.
+Nothing but the run's operative config and its newest checkpoint is restored.
+The folder may come from a stranger: `run_folder` and `run_config` check it.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from rnd_agent.viewing import run_config
 
 
 class PlayError(ValueError):
-  """A run that cannot be played; one line."""
+  """The run cannot be played; the message is one line."""
 
 
 class Outcome(NamedTuple):
-  """An episode in numbers.
+  """The results of an episode.
 
   Attributes:
     score: game points, not clipped.
     length: agent steps.
     rooms: distinct rooms or places; None if unknown.
-    furthest_x: the furthest in a level; None if there is no such thing.
-    complete: whether the episode ended, and was not cut.
-    trace: all of it.
+    furthest_x: the largest x reached in a level; None if the game has no x.
+    complete: whether the environment ended the episode; False if it was cut.
+    trace: every observation with its numbers.
   """
 
   score: float
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
 
 
 class Player:
-  """A run's agent, restored, in an environment of its own."""
+  """A run's restored agent and one environment in which it plays."""
 
   def __init__(
       self,
@@ -74,7 +74,8 @@ class Player:
       sticky: probability that a frame repeats the previous action; None: as in
         training, 0: never.
       seed: of the environment and of the sampled actions.
-      trust: whether the environment may import modules of its own.
+      trust: whether the run is the user's own, so that its environment's name
+        may import modules.
 
     Raises:
       RunFolderError: a file is missing, or leads out of the folder.
@@ -82,11 +83,12 @@ class Player:
       UnknownEnvironmentError: no environment has this name.
       CheckpointError: the checkpoint is damaged, or of other networks.
       RefusedConfigError: the config asks for more than it may.
-      PlayError: there is no checkpoint, or its parts cannot be built.
+      PlayError: there is no checkpoint, or the environment or the agent cannot
+        be built.
     """
     settings = run_config.read(folder, trust)
     _check_checkpoint_files(folder)
-    # The machine's own, not that of the training.
+    # The defaults for this machine: the run's values fit the one that trained.
     compute_config = config_lib.ComputeConfig(**{
         field.name: field.default
         for field in dataclasses.fields(config_lib.ComputeConfig)
@@ -107,7 +109,7 @@ class Player:
       self._environment.close()
       raise
     self._policy = self._agent.collect_policy
-    self._look = common.function(self._evaluate)
+    self._forward = common.function(self._evaluate)
     self._episodes = 0
 
   @property
@@ -122,7 +124,7 @@ class Player:
 
   @property
   def shows_pictures(self) -> bool:
-    """Whether the environment can be filmed."""
+    """Whether the environment can render frames."""
     return self._environment.render_mode == 'rgb_array'
 
   @property
@@ -147,16 +149,16 @@ class Player:
       greedy: take the likeliest action; otherwise sample.
       max_steps: agent steps after which the episode is cut; 0 for no limit
         but the environment's.
-      frames: whether the trace has them.
-      watch: called with every frame, where there are any, and the score so
-        far; False cuts the episode.
-      stop: asked before every step; True cuts the episode.
+      frames: whether the trace keeps the rendered frames.
+      watch: called with every rendered frame and the score so far; the
+        episode is cut where it returns False.
+      stop: called before every step; the episode is cut where it returns True.
 
     Returns:
       The episode's `Outcome`.
 
     Raises:
-      PlayError: a package is missing that draws the environment.
+      PlayError: a package that renders the environment is missing.
     """
     self._episodes += 1
     environment = self._environment
@@ -165,31 +167,31 @@ class Player:
     step_type, score, ended = ts.StepType.FIRST, 0.0, False
     furthest_x = None
     rows, pictures = [], []
-    before, action = observation, self._no_action()
+    last_observation, action = observation, self._zero_action()
     while True:
-      seen = self._look(
-          _one_step(before, action, observation),
+      outputs = self._forward(
+          _one_step(last_observation, action, observation),
           tf.nest.map_structure(lambda x: np.asarray(x)[np.newaxis],
                                 observation),
           np.array([step_type], np.int32), state, tf.constant(greedy),
           tf.constant([self._seed + self._episodes, len(rows)], tf.int32),
       )
-      state = seen['state']
-      going_on = True
+      state = outputs['state']
+      keep_playing = True
       if self.shows_pictures and (frames or watch):
-        picture = self._picture()
+        picture = self._render()
         if frames:
           pictures.append(episode_trace.encode(picture))
         if watch:
-          going_on = watch(picture, score)
+          keep_playing = watch(picture, score)
       if 'x' in info:
         x = float(info['x'])
         furthest_x = x if furthest_x is None else max(x, furthest_x)
-      cut = not going_on or stop() or 0 < max_steps <= len(rows)
-      rows.append(_row(seen, score, info, acts=not (ended or cut)))
+      cut = not keep_playing or stop() or 0 < max_steps <= len(rows)
+      rows.append(_row(outputs, score, info, acts=not (ended or cut)))
       if ended or cut:
         break
-      before, action = observation, seen['action'].numpy()[0]
+      last_observation, action = observation, outputs['action'].numpy()[0]
       observation, reward, terminated, truncated, info = environment.step(
           _action_for(environment.action_space, action)
       )
@@ -198,12 +200,12 @@ class Player:
       step_type = ts.StepType.LAST if ended else ts.StepType.MID
     return self._outcome(rows, pictures, furthest_x, ended)
 
-  def _no_action(self) -> np.ndarray:
-    """What stands for the action before the first observation: zeros."""
+  def _zero_action(self) -> np.ndarray:
+    """Zeros, for the missing action before the first observation."""
     spec, = tf.nest.flatten(self._agent.action_spec)
     return np.zeros(spec.shape, spec.dtype.as_numpy_dtype)
 
-  def _picture(self) -> np.ndarray:
+  def _render(self) -> np.ndarray:
     try:
       return self._environment.render()
     except gymnasium.error.DependencyNotInstalled as error:
@@ -216,7 +218,7 @@ class Player:
     self._environment.close()
 
   def _evaluate(self, last_step, observation, step_type, state, greedy, seed):
-    """One forward pass of everything, for a batch of one."""
+    """One forward pass of policy, values and bonus, for a batch of one."""
     (distribution, value_ext, value_int), state = self._policy.evaluate(
         observation, step_type, state
     )
@@ -258,7 +260,7 @@ class Player:
 
 
 def _check_checkpoint_files(folder: run_folder.RunFolder) -> None:
-  """Raises PlayError where there is no checkpoint; checks where it lies."""
+  """Raises PlayError without a checkpoint, RunFolderError for a link."""
   if not folder.files(run_folder.CHECKPOINTS):
     raise PlayError(
         f'{folder.label} holds no checkpoint yet: one is saved every '
@@ -267,7 +269,7 @@ def _check_checkpoint_files(folder: run_folder.RunFolder) -> None:
 
 
 def _make_environment(env_name: str, sticky: Optional[float], seed: int):
-  """An environment with scores as the game counts them."""
+  """An environment whose rewards are the game's own points, not clipped."""
   changes = dict(reward_clip=0.0, extrinsic_reward=True)
   if sticky is not None:
     changes['sticky_action_probability'] = sticky
@@ -305,44 +307,63 @@ def _build_agent(environment, settings: run_config.Settings, compute_config):
 def _restore(
     folder: run_folder.RunFolder, agent, num_environments: int
 ) -> int:
-  """Restores a run's newest checkpoint into an agent; gives its iteration."""
+  """Restores a run's newest checkpoint into an agent.
+
+  Returns:
+    The iteration after which the checkpoint was saved.
+  """
   if agent.bonus is not None:
     agent.bonus.build(num_environments)
   iterations = []
 
-  def take(progress: Any) -> None:
+  def load_progress(progress: Any) -> None:
     iteration = progress['iteration'] if isinstance(progress, dict) else None
     if type(iteration) is not int:
-      raise ValueError('its progress is none')
+      raise ValueError('its progress has no iteration')
     iterations.append(iteration)
 
   saved = checkpoints.Checkpoints(
       str(folder.path),
       dict(
           agent.checkpoint_items(),
-          progress=checkpoints.JsonState(dict, take),
+          progress=checkpoints.JsonState(dict, load_progress),
       ),
       keep=1,
   )
   if saved.latest is not None:
-    inside = os.path.relpath(saved.latest + '.index', folder.path)
-    folder.file(*inside.split(os.sep))
-  if not saved.restore(to_look=True):
+    index = os.path.relpath(saved.latest + '.index', folder.path)
+    folder.file(*index.split(os.sep))  # Refuses a link out of the folder.
+  if not saved.restore(partial=True):
     raise PlayError(f'{folder.label} holds no checkpoint')
   return iterations[-1]
 
 
-def _row(seen, score: float, info, acts: bool) -> dict[str, Any]:
-  """An observation's entries in the trace; nothing is expected at the end."""
-  probabilities = seen['probabilities'].numpy()[0].astype(np.float32)
-  action = seen['action'].numpy()[0]
+def _row(outputs, score: float, info, acts: bool) -> dict[str, Any]:
+  """An observation's entries in the trace.
+
+  Args:
+    outputs: of `Player._evaluate`.
+    score: game points so far.
+    info: of the environment's step.
+    acts: whether an action follows; at the last observation values and
+      probabilities are NaN.
+
+  Returns:
+    Entries by the names of `EpisodeTrace`'s arrays.
+  """
+  probabilities = outputs['probabilities'].numpy()[0].astype(np.float32)
+  action = outputs['action'].numpy()[0]
   discrete = acts and np.ndim(action) == 0 and probabilities.size
   unknown = np.float32(np.nan)
   return dict(
-      bonus=np.float32(seen['bonus'].numpy()[0]),
-      intrinsic_reward=np.float32(seen['intrinsic_reward'].numpy()[0]),
-      value_ext=np.float32(seen['value_ext'].numpy()[0]) if acts else unknown,
-      value_int=np.float32(seen['value_int'].numpy()[0]) if acts else unknown,
+      bonus=np.float32(outputs['bonus'].numpy()[0]),
+      intrinsic_reward=np.float32(outputs['intrinsic_reward'].numpy()[0]),
+      value_ext=(
+          np.float32(outputs['value_ext'].numpy()[0]) if acts else unknown
+      ),
+      value_int=(
+          np.float32(outputs['value_int'].numpy()[0]) if acts else unknown
+      ),
       score=np.float64(score),
       place=np.int64(info.get('place', episode_trace.NO_PLACE)),
       action=np.int64(action if discrete else episode_trace.NO_ACTION),
@@ -350,10 +371,10 @@ def _row(seen, score: float, info, acts: bool) -> dict[str, Any]:
   )
 
 
-def _one_step(before, action, observation) -> rollout_lib.Steps:
-  """A step of one environment, `[1, 1, ...]`, as a bonus is given it."""
+def _one_step(last_observation, action, observation) -> rollout_lib.Steps:
+  """One step of one environment, `[1, 1, ...]`, for `Bonus.rewards`."""
   observations = tf.nest.map_structure(
-      lambda *x: np.stack(x)[np.newaxis], before, observation
+      lambda *x: np.stack(x)[np.newaxis], last_observation, observation
   )
   return rollout_lib.Steps.of_observations(
       observations, np.asarray(action)[np.newaxis, np.newaxis]
@@ -361,7 +382,7 @@ def _one_step(before, action, observation) -> rollout_lib.Steps:
 
 
 def _action_for(space, action: np.ndarray):
-  """An action as gymnasium's spaces have it."""
+  """An action in the type of a gymnasium space: int, or an array."""
   if action.ndim == 0:
     return int(action)
   return action.astype(space.dtype)

@@ -1,13 +1,14 @@
-"""A run as one HTML page that needs nothing else: no network, no other file.
+"""Writes the report of a run: one HTML page that needs no network, no file.
 
-Whatever comes from the run's folder is escaped, and a content security policy
-forbids the page to load or run anything.
+All text from the run's folder is escaped, and a content security policy forbids
+the page to load or run anything.
 """
 
 from __future__ import annotations
 
 import base64
 import html
+import math
 import pathlib
 import tempfile
 from typing import NamedTuple, Optional, Sequence
@@ -25,9 +26,9 @@ from rnd_agent.viewing import figures
 from rnd_agent.viewing import panel
 from rnd_agent.viewing import pictures
 
-_LARGEST_FILM = 24 * 2**20
+_LARGEST_FILM = 24 * 2**20  # Bytes.
 _CLIPS = 3
-_POLICY = (
+_SECURITY_POLICY = (
     "default-src 'none'; img-src data:; media-src data:; "
     "style-src 'unsafe-inline'"
 )
@@ -55,10 +56,10 @@ pre { background: #f6f6f6; padding: .8rem; overflow-x: auto;
 
 
 class Episode(NamedTuple):
-  """An episode for the report, or why there is none.
+  """An episode for the report, or the reason why there is none.
 
   Attributes:
-    trace: of the episode, or None.
+    trace: of the episode; None if there is no episode.
     frames_per_second: of its clips.
     reason: why there is no trace.
   """
@@ -76,15 +77,16 @@ def page(
 
   Args:
     folder: the run.
-    metrics: columns of metrics.csv to draw, those of them that it has.
-    episode: for novelty and clips.
-    grid_width: of its environment, see `pictures.rooms`.
+    metrics: columns of metrics.csv to draw; those that the run lacks are left
+      out.
+    episode: of which novelty and clips are shown.
+    grid_width: of its environment: see `pictures.rooms`.
 
   Returns:
     An HTML page.
 
   Raises:
-    RunFolderError: the run has no metrics yet, or a file is damaged.
+    RunFolderError: the run has no metrics yet, or one of its files is damaged.
     FigureError: matplotlib is missing.
     FilmError: a clip cannot be encoded.
   """
@@ -104,7 +106,8 @@ def page(
   body = '\n'.join(parts)
   return (
       '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-      f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+      '<meta http-equiv="Content-Security-Policy" '
+      f'content="{_SECURITY_POLICY}">\n'
       '<meta name="viewport" content="width=device-width">\n'
       f'<title>{_text(folder.label)}</title>\n<style>{_STYLE}</style>\n'
       f'</head>\n<body>\n{body}\n</body>\n</html>\n'
@@ -112,20 +115,20 @@ def page(
 
 
 def _facts(run: curves.Run) -> str:
-  """The run's last row in large numbers."""
+  """The metrics of the last iteration, as large numbers."""
   facts = []
   episodes = run.columns.get('episodes', [metrics_lib.WINDOW])[-1]
   window = int(np.nanmin([episodes, metrics_lib.WINDOW]))
-  of = f'{window} episodes' if window != 1 else 'one episode'
+  averaged = f'{window} episodes' if window != 1 else 'one episode'
   places = curves.place_word([run])
   for name in (
       'iteration', 'frames', 'hours', *metrics_lib.RESULTS, 'steps_per_second'
   ):
-    what = metrics_lib.BY_NAME[name].titled(places, of)
+    title = metrics_lib.BY_NAME[name].titled(places, averaged)
     value = run.columns.get(name, [float('nan')])[-1]
-    if value == value:
+    if not math.isnan(value):
       form = wording.hours if name == 'hours' else wording.number
-      facts.append(f'<div><b>{form(value)}</b><span>{what}</span></div>')
+      facts.append(f'<div><b>{form(value)}</b><span>{title}</span></div>')
   return f'<div class="facts">{"".join(facts)}</div>'
 
 
@@ -133,7 +136,7 @@ def _curves(run: curves.Run, metrics: Sequence[str]) -> str:
   x = 'frames' if 'frames' in run.columns else 'iteration'
   panels = {m: curves.curves([run], x, m) for m in metrics}
   if not panels:
-    return _note('metrics.csv has none of the columns that are drawn.')
+    return _note('metrics.csv has none of the columns to draw.')
   drawing = curve_panels.figure(panels, x, curves.place_word([run]))
   return _image(figures.png(drawing), 'learning curves')
 
@@ -160,12 +163,12 @@ def _novelty(episode: Episode) -> str:
     return _note(str(error))
   parts = [_image(figures.png(drawing), 'novelty')]
   if trace.frames:
-    drawn = panel.Panel(trace)
+    drawer = panel.Panel(trace)
     clips = []
     for peak, steps in episode_trace.clips(trace, _CLIPS):
       caption = (f'Steps {steps[0]} to {steps[-1]}, around the peak at step '
                  f'{peak}.')
-      data = _encoded(drawn.frames(steps), episode.frames_per_second)
+      data = _mp4(drawer.frames(steps), episode.frames_per_second)
       clips.append(_video(data, caption))
     parts.append(f'<div class="clips">{"".join(clips)}</div>')
   return '\n'.join(parts)
@@ -188,7 +191,7 @@ def _film(folder: run_folder.RunFolder) -> str:
 
 
 def _versions(folder: run_folder.RunFolder) -> str:
-  """What run.json says of the latest start."""
+  """A table of what run.json says about the latest start."""
   if not (folder.path / run_folder.DESCRIPTION).exists():
     return _note(f'The run has no {run_folder.DESCRIPTION}.')
   content = folder.description()
@@ -215,7 +218,7 @@ def _config(folder: run_folder.RunFolder) -> str:
   return f'<pre>{_text(folder.text(run_folder.CONFIG))}</pre>'
 
 
-def _encoded(frames, frames_per_second: float) -> bytes:
+def _mp4(frames, frames_per_second: float) -> bytes:
   with tempfile.TemporaryDirectory() as name:
     path = pathlib.Path(name) / 'clip.mp4'
     with film_files.FilmFile(path, frames_per_second) as film:
@@ -252,6 +255,6 @@ def _base64(data: bytes) -> str:
 
 
 def _text(value) -> str:
-  """Anything as text that is no markup, and can be written."""
+  """Any value as escaped text that UTF-8 can encode."""
   text = str(value).encode('utf-8', 'backslashreplace').decode()
   return html.escape(text, quote=True)

@@ -1,7 +1,7 @@
-"""The config of a run that is to be played, bound with gin.
+"""Reads the config of a run that is to be played, and binds it with gin.
 
-The run may come from a stranger: see `gin_files.parse` for what its config may
-ask for.
+The run may come from a stranger: `gin_files.parse` says what its config may
+refer to.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files
 from rnd_agent.training import train_eval as train_eval_lib
 
-# The checkpoint has a number for each.
+# Bounds memory: the agent has a number for each environment.
 _MOST_ENVIRONMENTS = 10**6
 
 
 class RefusedConfigError(ValueError):
-  """A config that asks for more than it may; one line."""
+  """The config includes another file; the message is one line."""
 
 
 class Settings(NamedTuple):
-  """What a run's config says that playing needs.
+  """The part of a run's config that playing needs.
 
   Attributes:
     env_name: of the environment.
-    num_parallel_environments: of the training.
-    num_minibatches: of the training.
-    num_epochs: of the training.
-    precision: of the networks.
+    num_parallel_environments: in training.
+    num_minibatches: in training.
+    num_epochs: in training.
+    precision: of the networks, such as 'float32'.
     bonus: class of the intrinsic reward; None: Random Network Distillation.
   """
 
@@ -51,17 +51,18 @@ def read(
 
   Args:
     folder: the run.
-    trust: whether it is the user's own: its environment may be imported from a
-      module, and its config refer to anything.
+    trust: whether the run is the user's own: then its environment may come from
+      any module, and its config may refer to anything.
 
   Returns:
     Its `Settings`.
 
   Raises:
     RunFolderError: the config is missing, or leads out of the folder.
-    ConfigError: it is damaged, or asks for what this version does not have.
-    UntrustedError: it asks for code to be run.
-    RefusedConfigError: it includes another file.
+    ConfigError: the config is damaged, or names what this version does not
+      have.
+    UntrustedError: the config asks for code to be run.
+    RefusedConfigError: the config includes another file.
   """
   text = folder.text(run_folder.CONFIG)
   if re.search(r'^\s*include\b', text, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""A window that shows the game while it is played; Python's own toolkit."""
+"""A window that shows the game while it is played, made with tkinter."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from rnd_agent.common import film_files
 from rnd_agent.common import wording
 
-_LOWEST = 420
+_LEAST_HEIGHT = 420
 
 
 class WindowError(RuntimeError):
-  """There is no window; one line."""
+  """The window cannot be opened; the message is one line."""
 
 
 def check_display() -> None:
-  """Raises WindowError where there can be no window."""
+  """Raises WindowError if there is no display."""
   on_x11 = sys.platform not in ('darwin', 'win32')
   if on_x11 and not os.environ.get('DISPLAY'):
     raise WindowError(
@@ -29,14 +29,14 @@ def check_display() -> None:
 
 
 class Window:
-  """Shows frames at a steady pace until it is closed."""
+  """Shows frames at a steady rate until the user closes it."""
 
   def __init__(self, title: str, frames_per_second: float):
     """Opens a window.
 
     Args:
       title: of the window.
-      frames_per_second: how fast `show` goes on.
+      frames_per_second: the rate at which `show` shows frames.
 
     Raises:
       WindowError: there is no display, or Python has no tkinter.
@@ -68,15 +68,15 @@ class Window:
 
   @property
   def is_open(self) -> bool:
-    """Whether nobody has closed it."""
+    """Whether the window has not been closed."""
     return self._open
 
   def show(self, frame: np.ndarray, score: float) -> bool:
-    """Shows a frame when its time has come.
+    """Waits until the frame is due, and shows it.
 
     Args:
       frame: RGB, uint8 `[height, width, 3]`.
-      score: for the title.
+      score: game points so far, shown in the title.
 
     Returns:
       False once the window has been closed.
@@ -85,7 +85,7 @@ class Window:
       return False
     time.sleep(max(0.0, self._due - time.monotonic()))
     self._due = max(self._due, time.monotonic() - 1.0) + self._pause_s
-    frame = film_files.enlarged(frame, max(1, _LOWEST // frame.shape[0]))
+    frame = film_files.enlarged(frame, max(1, _LEAST_HEIGHT // frame.shape[0]))
     height, width, _ = frame.shape
     picture = f'P6 {width} {height} 255 '.encode() + frame.tobytes()
     self._image = self._tkinter.PhotoImage(data=picture, format='PPM')

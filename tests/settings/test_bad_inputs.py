@@ -186,11 +186,11 @@ def _write_circle(folder):
   (folder / 'b.gin').write_text("include 'a.gin'\n")
 
 
-def _claiming(shape):
+def _claiming(shape, descr='<f4'):
   """An array's file whose header claims more than is there."""
   file = io.BytesIO()
   np.lib.format.write_array_header_1_0(
-      file, {'descr': '<f4', 'fortran_order': False, 'shape': shape}
+      file, {'descr': descr, 'fortran_order': False, 'shape': shape}
   )
   return file.getvalue()
 
@@ -209,6 +209,9 @@ def _frames(*sizes):
 
 _TRACES = {
     'its header claims 36 TiB': {'bonus': _claiming((10**13,))},
+    'a thousand million names of 0 bytes': {
+        'action_names': _claiming((10**9,), '<U0')
+    },
     'an array is text': {'bonus': b'no array'},
     'one name': {'action_names': np.array('a')},
     'ends in two dimensions': {'frame_ends': np.zeros((1, 3), np.int64)},

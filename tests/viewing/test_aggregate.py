@@ -156,7 +156,7 @@ def test_a_curve_is_drawn_as_a_whole():
 def test_parts_do_not_change_the_interval(monkeypatch):
   scores = np.random.default_rng(7).normal(size=(5, 3))
   whole = aggregate.bootstrap_interval(scores, repetitions=1000)
-  monkeypatch.setattr(aggregate, '_PART', 15 * 64)  # 64, ..., 64 and 40.
+  monkeypatch.setattr(aggregate, '_SCORES_AT_A_TIME', 15 * 64)
   assert aggregate._parts(1000, 15) == [64] * 15 + [40]
   assert aggregate.bootstrap_interval(scores, repetitions=1000) == whole
 

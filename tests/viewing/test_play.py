@@ -194,7 +194,7 @@ def test_a_frame_may_have_any_number_of_channels(
   if env_name.startswith('minigrid'):
     pytest.importorskip('minigrid')
   gin_files.parse([], [*_SIZES, *(f'EnvironmentConfig.{b}' for b in bindings)])
-  settings = run_config.Settings(env_name, 4, 2, 1, 'float32')
+  settings = run_config.Settings(env_name, 4, 2, 1, 'float32', None)
   environment = suites.make(env_name)
   assert environment.observation_space.shape[-1] == last_axis
   agent = play_lib._build_agent(
@@ -318,14 +318,14 @@ def test_recurrent_cores_carry_their_state(tmp_path, capsys):
   assert '--video' not in out
   player = _player(folder)
   seen = []
-  look = player._look
+  look = player._forward
 
   def watched(last_step, observation, step_type, state, *rest):
     result = look(last_step, observation, step_type, state, *rest)
     seen.append((state, result['state']))
     return result
 
-  player._look = watched
+  player._forward = watched
   player.play(frames=False)
   flat = [np.concatenate([np.ravel(x) for x in _flat(s)]) for s, _ in seen]
   assert not flat[0].any() and flat[1].any()

@@ -215,7 +215,7 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path):
   with pytest.raises(curves.CurvesError, match="no column 'score'"):
     curves.curves(runs, 'frames', 'score')
   bare = [run._replace(config=None) for run in runs]
-  with pytest.raises(curves.CurvesError, match='to compare it by'):
+  with pytest.raises(curves.CurvesError, match='its settings are unknown'):
     curves.curves(bare, 'frames', 'entropy', by_config=True)
   apart = [run._replace(columns=dict(run.columns, frames=[f] * 7))
            for run, f in zip(runs, (1.0, 2.0))]
@@ -456,7 +456,7 @@ def test_a_panel_without_bonus_places_or_discrete_actions():
   assert panel.Panel(trace).frame(49).shape == panel.Panel(trace).shape
   with pytest.raises(episode_trace.TraceError, match='no bonus'):
     pictures.novelty(trace)
-  with pytest.raises(episode_trace.TraceError, match='no pictures'):
+  with pytest.raises(episode_trace.TraceError, match='renders no frames'):
     panel.Panel(trace._replace(frames=()))
 
 
