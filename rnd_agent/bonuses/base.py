@@ -43,8 +43,9 @@ class Bonus(tf.Module):
 
   Rewards are divided by the standard deviation of their discounted return
   (Burda et al. 2018, section 2.4), so that bonuses of any size go with the
-  same coefficients, unless `RNDConfig.normalize_rewards` is off; override `update_statistics`, `normalized` and
-  `normalized_after_update` for another normalization.
+  same coefficients, unless `RNDConfig.normalize_rewards` is off. Override
+  `update_statistics`, `normalized` and `normalized_after_update` for another
+  normalization.
   """
 
   # Whether the statistics start from a random agent's steps
