@@ -19,6 +19,7 @@ from typing import Any, Callable, Iterator, NamedTuple
 
 import tensorflow as tf
 
+from rnd_agent.common import atomic_files
 from rnd_agent.common import plain_json
 from rnd_agent.common import plain_text
 
@@ -352,36 +353,8 @@ def _write_list(prefix: str) -> None:
     with open(path, 'rb') as file:
       os.fsync(file.fileno())
     checksums[name] = [os.path.getsize(path), _checksum(path)]
-  with replacing(prefix + _LIST) as file:
+  with atomic_files.replacing(prefix + _LIST) as file:
     json.dump(checksums, file)
-
-
-@contextlib.contextmanager
-def replacing(path: str) -> Iterator[Any]:
-  """Opens a text file that appears under its name only if the block succeeds.
-
-  Args:
-    path: of the file; one that exists is replaced.
-
-  Yields:
-    A file with another name, which is renamed at the end.
-  """
-  partial = f'{path}.partial-{os.getpid()}'
-  try:
-    with open(partial, 'w', encoding='utf-8') as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(partial, path)
-    folder = os.open(os.path.dirname(path) or '.', os.O_RDONLY)
-    try:
-      os.fsync(folder)
-    finally:
-      os.close(folder)
-  except BaseException:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(partial)
-    raise
 
 
 def _files_of(folder: str, iteration: int) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Mapping, Optional, Union
 
 import psutil
 
+from rnd_agent.common import atomic_files
 from rnd_agent.common import machine
 
 _PACKAGES = (
@@ -69,20 +70,9 @@ def write_run_json(
   now = datetime.datetime.now(datetime.timezone.utc)
   start = {'time': now.isoformat(timespec='seconds'), 'iteration': iteration}
   content = {**record, 'starts': [*starts, {**start, **record}]}
-  _write_atomically(path, json.dumps(content, indent=2) + '\n')
+  with atomic_files.replacing(str(path)) as file:
+    file.write(json.dumps(content, indent=2) + '\n')
   return content
-
-
-def _write_atomically(path: pathlib.Path, text: str):
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  try:
-    with open(temporary, 'w', encoding='utf-8') as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _package_versions() -> dict[str, str]:

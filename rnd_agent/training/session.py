@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from rnd_agent import config as config_lib
 from rnd_agent import rnd_ppo_agent
+from rnd_agent.common import atomic_files
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_json
 from rnd_agent.training import recording as recording_lib
@@ -123,7 +124,7 @@ class Session:
     if iteration:
       resume.compare_machine(run['starts'], self._note)
     path = self._root / 'operative_config.gin'
-    with checkpoints.replacing(str(path)) as file:
+    with atomic_files.replacing(str(path)) as file:
       file.write(operative_config)
     self._recording.open_summaries(env_steps)
 
