@@ -1,13 +1,13 @@
-"""The copy task: a DNC and an LSTM of the same controller size.
+"""The copy task: compares a DNC with an LSTM as large as its controller.
 
 python benchmarks/copy_task.py [--seeds=3] [--steps=4000] [--length=8] \
   [--model=dnc --model=lstm] [--json]
 
-A sequence of random bit vectors is shown, then a delimiter, then nothing; the
-network must give the sequence back. Training draws the length of each sequence
-from 1 to `length`; errors are counted on new sequences of the full length.
-Both networks have the same optimiser (Adam, clipped gradients) and see the
-same batches. A network that makes less than 0.01 errors per sequence is done.
+The input is a sequence of random bit vectors, a delimiter, and zeros; while it
+reads the zeros, the network must output the sequence. Training draws the length
+of each sequence from 1 to `length`; errors are counted on new sequences of the
+full length. Both networks have the same optimizer (Adam, clipped gradients) and
+the same batches. Training stops below 0.01 errors per sequence.
 """
 
 import json
@@ -21,21 +21,23 @@ from absl import flags
 import numpy as np
 
 _MODELS = flags.DEFINE_multi_enum(
-    'model', ['dnc', 'lstm'], ['dnc', 'lstm'], 'What to train; may repeat.'
+    'model', ['dnc', 'lstm'], ['dnc', 'lstm'], 'Network to train; may repeat.'
 )
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Runs per model, seeds 0, 1, ...')
-_STEPS = flags.DEFINE_integer('steps', 4000, 'Training steps at most.')
+_STEPS = flags.DEFINE_integer('steps', 4000, 'Most training steps.')
 _REPORT = flags.DEFINE_integer('report', 250, 'Steps between two test rows.')
 _LENGTH = flags.DEFINE_integer('length', 8, 'Longest sequence, in vectors.')
 _WIDTH = flags.DEFINE_integer('width', 6, 'Bits per vector.')
 _MEMORY = flags.DEFINE_integer('memory_size', 16, 'Rows of the memory.')
 _WORD = flags.DEFINE_integer('word_size', 16, 'Numbers per row.')
 _HEADS = flags.DEFINE_integer('num_read_heads', 2, 'Read heads.')
-_UNITS = flags.DEFINE_integer('controller_units', 64, 'Units of both LSTMs.')
+_UNITS = flags.DEFINE_integer(
+    'controller_units', 64, "Units of the LSTM, and of the DNC's controller."
+)
 _BATCH = flags.DEFINE_integer('batch_size', 16, 'Sequences per step.')
-_RATE = flags.DEFINE_float('learning_rate', 3e-3, "Adam's.")
+_RATE = flags.DEFINE_float('learning_rate', 3e-3, 'Of Adam.')
 _CLIP = flags.DEFINE_float('clip', 10.0, 'Largest global norm of a gradient.')
-_THREADS = flags.DEFINE_integer('threads', 1, "TensorFlow's; 0: all cores.")
+_THREADS = flags.DEFINE_integer('threads', 1, 'Of TensorFlow; 0: all cores.')
 _JSON = flags.DEFINE_boolean('json', False, 'Print JSON instead of a table.')
 
 SOLVED = 0.01  # Errors per sequence.
@@ -47,11 +49,11 @@ class Batch(NamedTuple):
 
   inputs: np.ndarray  # float32 [B, T, width + 1]; the last is the delimiter.
   targets: np.ndarray  # float32 [B, T, width], bits.
-  mask: np.ndarray  # float32 [B, T], 1 where the target counts.
+  mask: np.ndarray  # float32 [B, T], 1 where the loss counts, else 0.
 
 
 def copy_batch(rng, lengths, width, longest) -> Batch:
-  """Random sequences of the given lengths, `[B]`, each at most `longest`."""
+  """Draws sequences of the given lengths, `[B]`, each at most `longest`."""
   lengths = np.asarray(lengths)
   batch, steps = len(lengths), 2 * longest + 1
   inputs = np.zeros([batch, steps, width + 1], np.float32)
@@ -87,13 +89,13 @@ def build(model):
   ])
 
 
-def train(model, seed, show):
+def train(model, seed, report):
   """Trains one network.
 
   Args:
     model: 'dnc' or 'lstm'.
     seed: of the weights and of the sequences.
-    show: called with a row after each test.
+    report: called with a row after each test.
 
   Returns:
     The rows: dicts of model, seed, step, loss (training, nats per bit),
@@ -144,7 +146,7 @@ def train(model, seed, show):
           model=model, seed=seed, step=number, loss=float(np.mean(losses)),
           bit_errors=errors / TEST_SEQUENCES, seconds=seconds,
       ))
-      show(rows[-1])
+      report(rows[-1])
       losses.clear()
       if rows[-1]['bit_errors'] < SOLVED:
         break
@@ -158,11 +160,11 @@ def main(_):
 
   tf.config.threading.set_intra_op_parallelism_threads(_THREADS.value)
   tf.config.threading.set_inter_op_parallelism_threads(_THREADS.value)
-  show = (lambda _: None) if _JSON.value else _show
+  report = (lambda _: None) if _JSON.value else _print_row
   if not _JSON.value:
     print('model  seed   step   loss/bit  bit errors/sequence  seconds')
   results = [
-      train(model, seed, show)
+      train(model, seed, report)
       for model in _MODELS.value for seed in range(_SEEDS.value)
   ]
   if _JSON.value:
@@ -171,10 +173,10 @@ def main(_):
     return
   print(f'\nat the end, of {_LENGTH.value * _WIDTH.value} bits:')
   for rows in results:
-    _show(rows[-1])
+    _print_row(rows[-1])
 
 
-def _show(row):
+def _print_row(row):
   print(
       f"{row['model']:5}  {row['seed']:4}  {row['step']:5}  {row['loss']:9.5f}"
       f"  {row['bit_errors']:19.3f}  {row['seconds']:7.0f}",

@@ -1,9 +1,9 @@
-"""Environment steps per second of every suite, random actions, no learning.
+"""Agent steps per second of every suite with random actions, no learning.
 
-Ours (a few processes over shared memory) beside TF-Agents'
-ParallelPyEnvironment (a process per environment), with equally many
-environments of the same seeds and preprocessing, measured in turn in one run.
-What is not installed is named, not measured.
+Compares this package (a few processes over shared memory) with TF-Agents'
+ParallelPyEnvironment (a process per environment): the same number of
+environments, seeds and preprocessing, measured in turn in one run. A suite that
+is not installed is named, not measured.
 
 python benchmarks/environment_suites.py [environments [name ...]]
 """
@@ -37,15 +37,15 @@ _REPETITIONS = 5
 
 
 def measure(name, num_environments):
-  """Measures both ways in turn, several times.
+  """Measures this package and TF-Agents in turn, several times.
 
   Args:
     name: of the environment.
     num_environments: how many are stepped together.
 
   Returns:
-    Medians of agent steps per second, over all environments: ours and
-    TF-Agents'.
+    Two medians of agent steps per second, over all environments: of this
+    package and of TF-Agents.
 
   Raises:
     MissingPackageError: the suite is not installed.
@@ -64,11 +64,11 @@ def measure(name, num_environments):
 
 
 def _rate(environment):
-  """Agent steps per second by TF-Agents' protocol, which both speak."""
+  """Agent steps per second through TF-Agents' interface, which both have."""
   rng = np.random.default_rng(0)
   spec = environment.action_spec()
   shape = (environment.batch_size, *spec.shape)
-  # Between the bounds: whole numbers, of which the last counts, or any.
+  # Actions between the bounds; a whole number may also be the upper one.
   end = spec.maximum + (spec.dtype == np.int64)
   environment.reset()
   steps, start = 0, time.monotonic()

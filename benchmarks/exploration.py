@@ -4,9 +4,9 @@ python benchmarks/exploration.py --config=configs/mountain_car.gin --seeds=5 \
   [--first_seed=1] [--jobs=2] [--root_dir=runs/exploration/mountain_car] \
   [--gin_bindings='train_eval.num_iterations=50'] [--picture=curves.png]
 
-Every run is a process of `train_eval.py` in `<root_dir>/<arm>-<seed>`; runs
-that are finished are not repeated, runs that were interrupted go on. At the end
-a Markdown table, and the curves as a picture. The score of a run is the last
+Every run is a process of `train_eval.py` in `<root_dir>/<arm>-<seed>`. Finished
+runs are not repeated, interrupted ones are resumed. At the end the benchmark
+prints a Markdown table and draws the curves. The score of a run is the last
 `episode_return_mean` of its metrics.csv: the mean raw score of the last 100
 training episodes. Arms are compared by the interquartile mean over the seeds
 and its 95 % bootstrap interval (`rnd_agent/viewing/aggregate.py`).
@@ -32,13 +32,13 @@ from rnd_agent.settings import gin_files  # noqa: E402
 from rnd_agent.viewing import aggregate  # noqa: E402
 from rnd_agent.viewing import curves as curves_lib  # noqa: E402
 
-_FLAGS = flags.FlagValues()  # train_eval's have some of the same names.
+_FLAGS = flags.FlagValues()  # train_eval.py has flags of the same names.
 _CONFIG = flags.DEFINE_string(
     'config', None, 'The config of both arms.',
     flag_values=_FLAGS,
 )
 _SEEDS = flags.DEFINE_integer(
-    'seeds', 5, 'How many seeds.', lower_bound=1,
+    'seeds', 5, 'Runs of each arm.', lower_bound=1,
     flag_values=_FLAGS,
 )
 _FIRST_SEED = flags.DEFINE_integer(
@@ -50,19 +50,21 @@ _JOBS = flags.DEFINE_integer(
     flag_values=_FLAGS,
 )
 _ROOT_DIR = flags.DEFINE_string(
-    'root_dir', None, 'Folder of all runs; runs/exploration/<config name>.',
+    'root_dir', None,
+    'Folder of all runs; by default runs/exploration/<config name>.',
     flag_values=_FLAGS,
 )
 _BINDINGS = flags.DEFINE_multi_string(
-    'gin_bindings', [], 'Of both arms; may repeat.',
+    'gin_bindings', [], 'A binding for both arms; may repeat.',
     flag_values=_FLAGS,
 )
 _PICTURE = flags.DEFINE_string(
-    'picture', None, 'Where to draw; curves.png in the folder of the runs.',
+    'picture', None,
+    'Path of the picture; by default curves.png in the folder of the runs.',
     flag_values=_FLAGS,
 )
 _TITLE = flags.DEFINE_string(
-    'title', None, 'Of the picture; the config.',
+    'title', None, 'Of the picture; by default the name of the config.',
     flag_values=_FLAGS,
 )
 
@@ -75,11 +77,11 @@ _SCORE = 'episode_return_mean'
 
 
 class UsageError(ValueError):
-  """What was asked for cannot be done; one line."""
+  """The runs cannot be made or compared; the message is one line."""
 
 
 class Task(NamedTuple):
-  """One run."""
+  """A run of an arm with a seed."""
 
   arm: str
   seed: int
@@ -88,13 +90,13 @@ class Task(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """When a run is over, as the config says."""
+  """When the config ends a run."""
 
   num_iterations: int
   target_return: Optional[float]
 
   def is_over(self, folder) -> bool:
-    """Whether the run in a folder needs no more training."""
+    """Whether the run in a folder has been trained to its end."""
     try:
       run = read_run(folder)
     except run_folder.RunFolderError:
@@ -105,7 +107,7 @@ class Plan(NamedTuple):
 
 
 def read_run(folder) -> dict[str, list[float]]:
-  """A run's columns: of metrics.csv, and `hours`.
+  """Reads a run's metrics by column: those of metrics.csv, and `hours`.
 
   Raises:
     RunFolderError: there is no run, or it has no iteration yet.
@@ -114,7 +116,7 @@ def read_run(folder) -> dict[str, list[float]]:
 
 
 def read_plan(config, bindings) -> tuple[Plan, str]:
-  """What the config and the bindings say, and all of it as text."""
+  """The `Plan` of a config with bindings, and all its settings as text."""
   from rnd_agent.common import startup
 
   startup.quiet_imports()
@@ -136,10 +138,10 @@ def read_plan(config, bindings) -> tuple[Plan, str]:
 
 
 def train(task: Task, config: str, threads: int) -> str:
-  """Runs one task to its end, its output in `<folder>/output.txt`.
+  """Trains a run to its end; its output goes to `<folder>/output.txt`.
 
   Returns:
-    An error in one line; empty where there is none.
+    An error in one line; empty if the run succeeded.
   """
   task.folder.mkdir(parents=True, exist_ok=True)
   command = [
@@ -166,14 +168,14 @@ def train(task: Task, config: str, threads: int) -> str:
 
 
 def run_all(tasks, plan, config, jobs) -> list[str]:
-  """Trains what is not over yet; returns the errors."""
-  open_ = [task for task in tasks if not plan.is_over(task.folder)]
-  print(f'{len(tasks) - len(open_)} of {len(tasks)} runs are finished',
+  """Trains the runs that are not over yet; returns their errors."""
+  unfinished = [task for task in tasks if not plan.is_over(task.folder)]
+  print(f'{len(tasks) - len(unfinished)} of {len(tasks)} runs are finished',
         flush=True)
   threads = max(1, (os.cpu_count() or 1) // jobs)
   errors = []
   with futures.ThreadPoolExecutor(jobs) as pool:
-    running = {pool.submit(train, t, config, threads): t for t in open_}
+    running = {pool.submit(train, t, config, threads): t for t in unfinished}
     try:
       for future in futures.as_completed(running):
         task, error = running[future], future.result()
@@ -184,7 +186,7 @@ def run_all(tasks, plan, config, jobs) -> list[str]:
           continue
         score = read_run(task.folder)[_SCORE][-1]
         print(f'{task.arm}, seed {task.seed}: {score:g}', flush=True)
-    except BaseException:  # Ctrl-C: those that run save and end, no more begin.
+    except BaseException:  # Ctrl-C: running ones save and end, none is started.
       pool.shutdown(cancel_futures=True)
       raise
   return errors
@@ -194,10 +196,10 @@ def table(runs) -> str:
   """Final scores as Markdown.
 
   Args:
-    runs: dict by arm of lists of `read_run` results, by seed.
+    runs: by arm, lists of `read_run` results, one for each seed.
 
   Returns:
-    The table.
+    The table, a row for each arm.
   """
   lines = [
       '| arm | interquartile mean | 95 % interval | seeds | agent steps '
@@ -232,14 +234,15 @@ def _range(values, form) -> str:
 def curves(of_seeds):
   """Scores of all seeds on common agent steps.
 
-  All runs are over: one that is shorter than another reached its target, and
-  its last score goes on.
+  All runs must be over: a run that is shorter than others reached its target,
+  and its last score stands for the later steps.
 
   Args:
     of_seeds: `read_run` results.
 
   Returns:
-    Agent steps `[n]` and scores `[seeds, n]`, from where every run has one.
+    Agent steps `[n]` and scores `[seeds, n]`, from the first step at which
+    every run has a score.
   """
   steps, scores = curves_lib.aligned(
       [np.asarray(run['env_steps']) for run in of_seeds],
@@ -251,7 +254,7 @@ def curves(of_seeds):
 
 
 def draw(runs, title, output) -> None:
-  """Interquartile means, their intervals as bands, every seed as a hair line.
+  """Draws interquartile means, intervals as bands, and a thin line per seed.
 
   Args:
     runs: as in `table`.
@@ -289,7 +292,7 @@ def draw(runs, title, output) -> None:
 
 
 def _check_same_settings(folder, settings) -> None:
-  """Runs of different settings must not meet in one table; longer ones may."""
+  """Refuses a folder with runs of other settings, but for their length."""
   settings = ''.join(
       line for line in settings.splitlines(keepends=True)
       if not line.startswith('train_eval.num_iterations')
@@ -305,7 +308,7 @@ def _check_same_settings(folder, settings) -> None:
 
 
 def main(_):
-  """Trains, then reports."""
+  """Trains all runs, prints the table and draws the curves."""
   config = _CONFIG.value
   name = pathlib.Path(config).stem
   folder = pathlib.Path(_ROOT_DIR.value or f'runs/exploration/{name}')

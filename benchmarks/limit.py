@@ -1,11 +1,11 @@
-"""How fast this machine could train: bare passes of the same networks.
+"""The limit of training on this machine: bare passes of the same networks.
 
-One agent step needs an environment step, a policy forward to act, a forward of
-target and predictor for the bonus, and in every epoch a policy forward and
-backward and the predictor's on its share. The limit adds up these alone, each
-at its best batch size, side by side on all threads or one at a time. Left out:
-everything else that an iteration does, the target's second forward under the
-new statistics, the optimizer, the losses, the copies.
+One agent step needs an environment step, a forward pass of the policy to act, a
+forward pass of target and predictor for the bonus, and in every epoch a forward
+and backward pass of the policy and, for a share of the steps, of the predictor.
+The limit adds up the times of these alone, each at its best batch size, one
+pass at a time or several side by side. It leaves out the optimizer, the losses,
+copies, and the target's second forward pass under the new statistics.
 """
 
 import statistics
@@ -17,13 +17,13 @@ _REPETITIONS = 3
 
 
 def steps_per_second(agent, environment_rate, num_epochs, proportion, lanes):
-  """Limit of one process.
+  """Measures the limit in this process.
 
   Args:
     agent: `RNDPPOAgent` with a bonus, on images.
-    environment_rate: environment steps per second, nothing else running.
+    environment_rate: environment steps per second while nothing else runs.
     num_epochs: passes over a rollout.
-    proportion: share of the steps that trains the predictor in each.
+    proportion: share of the steps that trains the predictor in each pass.
     lanes: passes that may run side by side.
 
   Returns:
@@ -33,7 +33,7 @@ def steps_per_second(agent, environment_rate, num_epochs, proportion, lanes):
 
   actor_critic, rnd = agent.actor_critic_net, agent.rnd
   frames = agent.time_step_spec.observation
-  seen = tf.TensorSpec(rnd.selected_spec.shape, tf.float32)
+  rnd_frames = tf.TensorSpec(rnd.selected_spec.shape, tf.float32)
 
   def policy(x):
     (distribution, value_ext, value_int), _ = actor_critic(x)
@@ -48,18 +48,21 @@ def steps_per_second(agent, environment_rate, num_epochs, proportion, lanes):
       return tape.gradient(loss, variables)
     return gradients
 
+  def target(x):
+    return rnd.target(x)[0]
+
   def predictor(x):
     return rnd.predictor(x)[0]
 
   rates = {
-      'policy_forward': _best(policy, frames, lanes),
-      'target_forward': _best(lambda x: rnd.target(x)[0], seen, lanes),
-      'predictor_forward': _best(predictor, seen, lanes),
-      'policy_forward_backward': _best(
+      'policy_forward': _best_rate(policy, frames, lanes),
+      'target_forward': _best_rate(target, rnd_frames, lanes),
+      'predictor_forward': _best_rate(predictor, rnd_frames, lanes),
+      'policy_forward_backward': _best_rate(
           backward(policy, actor_critic.trainable_variables), frames, lanes
       ),
-      'predictor_forward_backward': _best(
-          backward(predictor, rnd.trained_variables), seen, lanes
+      'predictor_forward_backward': _best_rate(
+          backward(predictor, rnd.trained_variables), rnd_frames, lanes
       ),
   }
   seconds = (
@@ -73,7 +76,7 @@ def steps_per_second(agent, environment_rate, num_epochs, proportion, lanes):
   return 1 / seconds, rates
 
 
-def _best(compute, spec, lanes):
+def _best_rate(compute, spec, lanes):
   """Samples per second at the best batch size and number of lanes."""
   import tensorflow as tf
 
@@ -86,6 +89,7 @@ def _best(compute, spec, lanes):
 
 
 def _rate(compute, spec, size, side_by_side):
+  """Samples per second of so many batches of this size side by side."""
   import tensorflow as tf
 
   shape = [size, *spec.shape]

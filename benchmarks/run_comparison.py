@@ -1,4 +1,4 @@
-"""Compares two runs: every row, every array, every step of TensorBoard."""
+"""Compares two runs: rows of metrics.csv, checkpoint, steps of TensorBoard."""
 
 import collections
 import csv
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Tags in TensorBoard's files that every start writes: config, layout, HParams.
+# Tags of TensorBoard that every start of a run writes: config, layout, HParams.
 _AT_EVERY_START = re.compile('config$|custom_scalars__config__$|_hparams_/')
-# What is not compared: time, and what happened to the processes.
+# Columns that equal runs need not share: times, and restarts of workers.
 NOT_COMPARED = ('wall_time_s', 'steps_per_second', 'environment_restarts')
 
 
@@ -19,14 +19,14 @@ class Comparison(NamedTuple):
   """How a run differs from its twin.
 
   Attributes:
-    rows: of the run's metrics.csv.
+    rows: how many the run's metrics.csv has.
     rows_lost: iterations without a row.
-    rows_doubled: rows of an iteration that had one already.
-    rows_different: rows whose figures are not the twin's.
-    arrays: in the last checkpoint, those of the twin alone included.
-    arrays_different: names of those that are not the twin's bit by bit.
-    steps_doubled: of TensorBoard, over all tags.
-    steps_lost: of TensorBoard, that the twin has.
+    rows_doubled: rows beyond the first of an iteration.
+    rows_different: rows with other values than the twin's.
+    arrays: how many the last checkpoints of run and twin hold.
+    arrays_different: names of those that are not equal bit by bit.
+    steps_doubled: entries of TensorBoard beyond the first of a tag and step.
+    steps_lost: entries of TensorBoard that only the twin has.
   """
 
   rows: int
@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
   steps_lost: int
 
   def faults(self) -> list[str]:
-    """What should have been 0, one text each."""
+    """The counts that should be 0 and are not, one text each."""
     return [
         f'{name}: {value}' for name, value in self._asdict().items()
         if name not in ('rows', 'arrays') and value
@@ -52,10 +52,10 @@ def compare(folder, twin, iterations: int) -> Comparison:
   Args:
     folder: of the run.
     twin: folder of a run with the same configuration.
-    iterations: that both have.
+    iterations: number of iterations that both have made.
 
   Returns:
-    How they differ.
+    Their `Comparison`.
   """
   folder, twin = pathlib.Path(folder), pathlib.Path(twin)
   rows, twin_rows = read_rows(folder), read_rows(twin)
@@ -64,13 +64,13 @@ def compare(folder, twin, iterations: int) -> Comparison:
   by_number = {int(row['iteration']): row for row in twin_rows}
   arrays, twin_arrays = (read_arrays(f, iterations) for f in (folder, twin))
   names = sorted(arrays.keys() | twin_arrays.keys())
-  steps, twin_steps = _steps(folder / 'train'), _steps(twin / 'train')
+  steps, twin_steps = (_count_steps(f / 'train') for f in (folder, twin))
   return Comparison(
       rows=len(rows),
       rows_lost=sum(i not in numbers for i in expected),
       rows_doubled=sum(n - 1 for n in numbers.values()),
       rows_different=sum(
-          _figures(row) != _figures(by_number.get(int(row['iteration']), {}))
+          _compared(row) != _compared(by_number.get(int(row['iteration']), {}))
           for row in rows
       ),
       arrays=len(names),
@@ -84,7 +84,7 @@ def compare(folder, twin, iterations: int) -> Comparison:
 
 
 def read_rows(folder) -> list[dict[str, str]]:
-  """The rows of a run's metrics.csv; none where there is no such file."""
+  """The rows of a run's metrics.csv; none if there is no such file."""
   path = pathlib.Path(folder, 'metrics.csv')
   if not path.exists():
     return []
@@ -93,14 +93,14 @@ def read_rows(folder) -> list[dict[str, str]]:
 
 
 def read_arrays(folder, iteration: int) -> dict[str, Any]:
-  """Everything in a checkpoint that the course of a run decides.
+  """Reads all state in a checkpoint that equal runs must share.
 
   Args:
     folder: of the run.
     iteration: of the checkpoint.
 
   Returns:
-    Arrays, and plain data of episodes and environments, by their names.
+    By name, arrays, and progress and environments as decoded data.
   """
   import tensorflow as tf
 
@@ -118,12 +118,12 @@ def read_arrays(folder, iteration: int) -> dict[str, Any]:
           k: v for k, v in json.loads(value).items() if k not in NOT_COMPARED
       }
     elif name.startswith('environments/'):
-      arrays[name] = _environments(value)
+      arrays[name] = _decode_environments(value)
   return arrays
 
 
-def _environments(data: bytes) -> Any:
-  """The environments' states, each as the data that its bytes stand for."""
+def _decode_environments(data: bytes) -> Any:
+  """The decoded states of the environments."""
   from rnd_agent.environments import states
 
   state = states.decode(data)
@@ -132,7 +132,7 @@ def _environments(data: bytes) -> Any:
   return state
 
 
-def _figures(row: dict[str, str]) -> dict[str, str]:
+def _compared(row: dict[str, str]) -> dict[str, str]:
   return {k: v for k, v in row.items() if k not in NOT_COMPARED}
 
 
@@ -156,8 +156,8 @@ def _equal(one: Any, other: Any) -> bool:
   return type(one) is type(other) and one == other
 
 
-def _steps(folder: pathlib.Path) -> collections.Counter:
-  """How often every step of every tag stands in TensorBoard's files."""
+def _count_steps(folder: pathlib.Path) -> collections.Counter:
+  """How often each `(tag, step)` occurs in TensorBoard's files."""
   import tensorflow as tf
 
   counts = collections.Counter()

@@ -3,17 +3,18 @@
 python benchmarks/soak.py [--minutes=30] [--seed=1] [--json] \
   [--env_name=atari:MontezumaRevenge]
 
-A small run of train_eval.py is disturbed for that long, and started again
-whenever it has ended: the process or its workers are killed with -9, also while
-they start, a worker is stopped and continues, hangs or is killed, SIGTERM or
-SIGHUP is sent, SIGTERM twice.
-Then it is left to go on for a few iterations, an undisturbed twin makes as many
-(which takes about as long again), and the two are compared: every row of
-metrics.csv, every array of the last checkpoint, every step of TensorBoard.
+For so many minutes a small run of train_eval.py is disturbed, and started again
+whenever it has ended. A disturbance kills the process or a worker with SIGKILL,
+also while they start; stops a worker, which then continues, hangs or is killed;
+or sends SIGTERM, SIGTERM twice, or SIGHUP.
+Then the run makes a few iterations undisturbed, and an undisturbed twin makes
+as many as the run in all, which takes about as long again. The two are
+compared: every row of metrics.csv, every array of the last checkpoint, every
+step of TensorBoard.
 
 Prints counts. The exit status is 1 if anything was lost, doubled, different or
-left behind, or if the run ended otherwise than it should. What it wrote and
-started is gone at the end.
+left behind, or if the run ended in another way than it should. At the end all
+processes are ended and the files removed, unless --folder keeps them.
 """
 
 import contextlib
@@ -40,34 +41,35 @@ _MINUTES = flags.DEFINE_float(
     'minutes', 30.0, 'How long the run is disturbed.', lower_bound=0.0
 )
 _ITERATIONS = flags.DEFINE_integer(
-    'iterations', 100_000, 'Of the disturbed run, at most.', lower_bound=10
+    'iterations', 100_000, 'Most iterations of the disturbed run.',
+    lower_bound=10
 )
 _KILLS = flags.DEFINE_integer(
-    'kills', 10_000, 'After which the disturbing ends before its time.',
+    'kills', 10_000, 'Kills after which the disturbances end early.',
     lower_bound=1,
 )
-_SEED = flags.DEFINE_integer('seed', 1, 'Of when what is killed.')
+_SEED = flags.DEFINE_integer('seed', 1, 'Of the random disturbances.')
 _JSON = flags.DEFINE_boolean('json', False, 'Print JSON instead of a table.')
 _ENV_NAME = flags.DEFINE_string(
     'env_name', 'atari:MontezumaRevenge', 'The game.'
 )
 _PAUSE = flags.DEFINE_float(
-    'pause', 12.0, 'Seconds between disturbances, at most.', lower_bound=0.0
+    'pause', 12.0, 'Most seconds between disturbances.', lower_bound=0.0
 )
 _FOLDER = flags.DEFINE_string(
-    'folder', None, 'Where to put the runs, empty or new; it stays. If not '
-    'given, a temporary one that is removed.'
+    'folder', None, 'Empty or new folder for the runs, which is kept; by '
+    'default a temporary one, which is removed.'
 )
 _BINDINGS = flags.DEFINE_multi_string(
-    'gin_bindings', [], 'For train_eval.py; may repeat.'
+    'gin_bindings', [], 'A binding for train_eval.py; may repeat.'
 )
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-_MARK = 'RND_AGENT_SOAK'  # In the environment of every process of the run.
+_MARK = 'RND_AGENT_SOAK'  # Environment variable of all processes of a run.
 _WORKER_TIMEOUT = 6.0  # seconds
-_PATIENCE = 180.0  # seconds for what should take some
-_GRACE = 10.0  # seconds for processes to end with their parent
-_LAST_ITERATIONS = 10  # left in peace
+_PATIENCE = 180.0  # seconds to wait for what should take a few
+_GRACE = 10.0  # seconds for processes to end after their parent
+_LAST_ITERATIONS = 10  # undisturbed, at the end of the run
 _SETTINGS = (
     'train_eval.num_workers = 2',
     'train_eval.checkpoint_interval = 5',
@@ -89,7 +91,7 @@ _SMALL = (
     'RandomNetworkDistillation.predictor_hidden_units = (16,)',
     'EnvironmentConfig.max_episode_steps = 50',
 )
-# What is done to the run, and how often relatively.
+# The disturbances, with their relative frequencies.
 _DISTURBANCES = {
     'parent killed': 5,
     'worker killed': 5,
@@ -101,15 +103,15 @@ _DISTURBANCES = {
     'SIGHUP': 1,
     'SIGTERM twice': 1,
 }
-# What is done, how often relatively, to a run that has just been started.
+# Share of the starts from a checkpoint during which workers are killed.
 _AT_THE_START = 0.35
 _KILLED_AT_THE_START = 'worker killed at the start'
-# How a run may end because of its workers: they died three times in a row.
+# The error of a run that ends because a worker failed three times in a row.
 _ENDED_BY_A_WORKER = re.compile(
     r'train_eval: error: environment worker \d+ \(process \d+, .*\) of \S+ '
     r'(was killed by SIGKILL|has not answered for) '
 )
-_NO_KILLS = ('worker stopped, goes on',)
+_NO_KILL = ('worker stopped, goes on',)
 
 
 class Run:
@@ -118,20 +120,20 @@ class Run:
   def __init__(self, folder: pathlib.Path, log: pathlib.Path):
     self.folder = folder
     self.starts = 0
-    self.repeated = 0  # Iterations that were made once more.
+    self.repeated = 0  # Iterations that were made again after a kill.
     self.faults: list[str] = []
-    self.memory: set[tuple] = set()  # Shared, as `_shared_memory` names it.
+    self.memory: set[tuple] = set()  # All results of `_shared_memory`.
     self.ended_by_workers = 0
     self._log = log
     self._process = None
     self._output = None
     self._rows_before = 0
-    self._worker_disturbed = False
+    self._worker_error_allowed = False
 
   def start(self, iterations: int):
-    """Starts it, or once more, up to an iteration."""
+    """Starts or resumes the run, which ends after so many iterations."""
     self._rows_before = self.rows()
-    self._worker_disturbed = False
+    self._worker_error_allowed = False
     self._output = self._log.with_name(f'{self._log.name}-{self.starts}')
     self.starts += 1
     command = [
@@ -154,14 +156,14 @@ class Run:
       )
 
   def rows(self) -> int:
-    """How many whole rows metrics.csv has."""
+    """The number of complete rows in metrics.csv."""
     path = self.folder / 'metrics.csv'
     if not path.exists():
       return 0
     return max(0, path.read_bytes().count(b'\n') - 1)
 
   @property
-  def runs(self) -> bool:
+  def is_running(self) -> bool:
     return self._process is not None and self._process.poll() is None
 
   @property
@@ -181,57 +183,57 @@ class Run:
         and 'worker.main' in ' '.join(_command_of(process))
     ]
 
-  def disturb_worker(self) -> None:
-    """Notes that the run may end because of a worker."""
-    self._worker_disturbed = True
+  def allow_worker_error(self) -> None:
+    """Records that the run may now end because of a worker."""
+    self._worker_error_allowed = True
 
   def wait(self, seconds: float) -> bool:
-    """Whether the process ends within some seconds."""
+    """Waits for the process; returns whether it ended within the seconds."""
     try:
       self._process.wait(seconds)
     except subprocess.TimeoutExpired:
       return False
     return True
 
-  def watch_memory(self):
-    """Notes what memory the living processes share."""
+  def record_memory(self):
+    """Adds the shared memory of the living processes to `memory`."""
     for process in _marked(str(self._log)):
       self.memory |= _shared_memory(process)
 
   def end(self, expected: tuple[int, ...]) -> None:
-    """Checks how the process has ended and what it has left.
+    """Waits for the end of the process and records faults of its end.
 
     Args:
-      expected: exit statuses that what was done to it may have.
+      expected: the exit statuses that the last disturbance allows.
     """
     if not self.wait(_PATIENCE):
-      self._fault(f'does not end within {_PATIENCE:g} s')
+      self._add_fault(f'does not end within {_PATIENCE:g} s')
       self._process.kill()
       self._process.wait()
     status = self._process.returncode
     text = self._output.read_text(encoding='utf-8', errors='replace')
     lines = [x for x in text.splitlines() if x.startswith('train_eval: error')]
     if (
-        status == 1 and self._worker_disturbed and len(lines) == 1
+        status == 1 and self._worker_error_allowed and len(lines) == 1
         and _ENDED_BY_A_WORKER.match(lines[0])
     ):
       self.ended_by_workers += 1
       _note(lines[0])
     elif status not in expected:
-      self._fault(f'ended with status {status}: {text[-2000:]}')
+      self._add_fault(f'ended with status {status}: {text[-2000:]}')
     if 'Traceback' in text:
-      self._fault(f'shows a traceback: {text[-3000:]}')
+      self._add_fault(f'shows a traceback: {text[-3000:]}')
     if 'new episodes' in text:
-      self._fault(f'could not repeat its episodes: {text[-2000:]}')
+      self._add_fault(f'could not repeat its episodes: {text[-2000:]}')
     resumed = re.search(r'resuming .* at iteration (\d+)', text)
     if resumed:
       self.repeated += max(0, self._rows_before - int(resumed[1]) + 1)
     left = _wait_until_gone(str(self._log))
     if left:
-      self._fault(f'left the processes {left}')
+      self._add_fault(f'left the processes {left}')
       _kill(str(self._log))
 
-  def _fault(self, text: str):
+  def _add_fault(self, text: str):
     self.faults.append(f'start {self.starts} {text}')
     _note(self.faults[-1])
 
@@ -247,11 +249,11 @@ def _command_of(process: psutil.Process) -> list[str]:
   try:
     return process.cmdline()
   except psutil.Error:
-    return []  # It has ended meanwhile.
+    return []  # The process has ended.
 
 
 def _marked(mark: str) -> list[psutil.Process]:
-  """Living processes that were started by, or below, a run with this mark."""
+  """The living processes of the run with this mark, children included."""
   found = []
   for process in psutil.process_iter():
     with contextlib.suppress(psutil.Error):
@@ -264,7 +266,7 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 
 def _wait_until_gone(mark: str) -> list[str]:
-  """What of a run still lives some seconds after it has ended."""
+  """Waits for a run's processes to end; describes those that do not."""
   deadline = time.monotonic() + _GRACE
   while (left := _marked(mark)) and time.monotonic() < deadline:
     time.sleep(0.1)
@@ -278,7 +280,7 @@ def _kill(mark: str):
 
 
 def _shared_memory(process: psutil.Process) -> set[tuple]:
-  """(device, inode) and name of the memory that a process shares."""
+  """`(device, inode, name)` of each piece of memory that a process shares."""
   found = set()
   with contextlib.suppress(OSError):
     for line in pathlib.Path(f'/proc/{process.pid}/maps').read_text(
@@ -291,30 +293,30 @@ def _shared_memory(process: psutil.Process) -> set[tuple]:
 
 
 def _memory_left(memory: set[tuple]) -> int:
-  """How much of shared memory some process or /dev/shm still holds."""
-  still = set()
+  """How many of these pieces of memory a process or /dev/shm still holds."""
+  mapped = set()
   for process in psutil.process_iter():
-    still |= _shared_memory(process)
+    mapped |= _shared_memory(process)
   named = {
       entry for entry in memory
       if entry[2].startswith('/dev/shm/') and os.path.exists(entry[2])
   }
-  return len(memory & still | named)
+  return len(memory & mapped | named)
 
 
 # ------------------------------------------------------------- disturbances
 
 
 def _disturb(run: Run, what: str, rng: random.Random) -> str:
-  """Does something to a living run.
+  """Disturbs a living run.
 
   Args:
-    run: it may have ended meanwhile.
+    run: may have ended in the meantime.
     what: one of `_DISTURBANCES`.
-    rng: for moments and choices.
+    rng: draws times and workers.
 
   Returns:
-    What was done: the same, or '' where there was no worker to do it to.
+    The disturbance, or '' if it needs a worker and there was none.
   """
   if what.startswith('worker'):
     return what if _disturb_worker(run, what, rng) else ''
@@ -324,7 +326,7 @@ def _disturb(run: Run, what: str, rng: random.Random) -> str:
     return what
   number = signal.SIGHUP if what == 'SIGHUP' else signal.SIGTERM
   run.send(number)
-  # Before the interpreter has come as far as handling it, the signal ends it.
+  # A signal kills the process if its handler is not installed yet.
   expected = (0, -number)
   if what == 'SIGTERM twice':
     time.sleep(rng.uniform(0.0, 1.0))
@@ -335,11 +337,12 @@ def _disturb(run: Run, what: str, rng: random.Random) -> str:
 
 
 def _disturb_worker(run: Run, what: str, rng: random.Random) -> bool:
+  """Disturbs a random worker; returns False if there is none."""
   workers = run.workers()
   if not workers:
     return False
   worker = rng.choice(workers)
-  run.disturb_worker()
+  run.allow_worker_error()
   try:
     if what in ('worker killed', _KILLED_AT_THE_START):
       worker.kill()
@@ -356,14 +359,14 @@ def _disturb_worker(run: Run, what: str, rng: random.Random) -> bool:
       run.send(signal.SIGKILL)
       run.end((-signal.SIGKILL,))
     else:
-      _wait_for_the_end_of(worker, run)
+      _wait_for_hung_worker(worker, run)
   except psutil.NoSuchProcess:
     _note('the worker had ended by itself')
   return True
 
 
-def _wait_for_the_end_of(worker: psutil.Process, run: Run):
-  """A worker that hangs is ended by its parent, sooner or later."""
+def _wait_for_hung_worker(worker: psutil.Process, run: Run):
+  """Waits until the parent ends the worker; kills it if that takes too long."""
   try:
     worker.wait(_PATIENCE)
   except psutil.TimeoutExpired:
@@ -372,11 +375,15 @@ def _wait_for_the_end_of(worker: psutil.Process, run: Run):
 
 
 def _disturb_for(run: Run, rng: random.Random) -> dict[str, int]:
-  """Disturbs a run until the time, the kills or the iterations are up."""
+  """Disturbs a run until its time, its kills or its iterations are used up.
+
+  Returns:
+    How often each disturbance was made.
+  """
   counts = dict.fromkeys((*_DISTURBANCES, _KILLED_AT_THE_START), 0)
   end = time.monotonic() + 60 * _MINUTES.value
   while time.monotonic() < end and _kills(counts) < _KILLS.value:
-    if not run.runs:
+    if not run.is_running:
       run.start(_ITERATIONS.value)
       if run.has_checkpoint and rng.random() < _AT_THE_START:
         _disturb_the_start(run, rng, counts)
@@ -387,16 +394,16 @@ def _disturb_for(run: Run, rng: random.Random) -> dict[str, int]:
       if run.rows() >= _ITERATIONS.value:
         break
       continue
-    run.watch_memory()
+    run.record_memory()
     what, = rng.choices(list(_DISTURBANCES), list(_DISTURBANCES.values()))
     if what.startswith('worker') and not run.has_checkpoint:
-      what = 'parent killed'  # The random agent's episodes are not repeated.
+      what = 'parent killed'  # The random agent's steps are not repeatable.
     rows = run.rows()
     done = _disturb(run, what, rng)
     if done:
       counts[done] += 1
       _note(f'{_kills(counts)}: {done} at iteration {rows}')
-  if run.runs:
+  if run.is_running:
     run.send(signal.SIGTERM)
     run.end((0, -signal.SIGTERM))
   return counts
@@ -405,27 +412,28 @@ def _disturb_for(run: Run, rng: random.Random) -> dict[str, int]:
 def _disturb_the_start(
     run: Run, rng: random.Random, counts: dict[str, int]
 ):
-  """Kills workers of a run that resumes, at any moment of it."""
+  """Kills one or two workers of a run while it resumes."""
   deadline = time.monotonic() + _PATIENCE
-  while run.runs and not run.workers() and time.monotonic() < deadline:
+  while run.is_running and not run.workers() and time.monotonic() < deadline:
     time.sleep(0.05)
   for _ in range(rng.randint(1, 2)):
     time.sleep(rng.uniform(0.0, 3.0))
     rows = run.rows()
-    if run.runs and _disturb_worker(run, _KILLED_AT_THE_START, rng):
+    if run.is_running and _disturb_worker(run, _KILLED_AT_THE_START, rng):
       counts[_KILLED_AT_THE_START] += 1
       _note(f'{_kills(counts)}: {_KILLED_AT_THE_START} at iteration {rows}')
 
 
 def _kills(counts: dict[str, int]) -> int:
-  return sum(n for what, n in counts.items() if what not in _NO_KILLS)
+  return sum(n for what, n in counts.items() if what not in _NO_KILL)
 
 
 def _wait_for_a_row(run: Run):
+  """Waits until the number of rows changes."""
   rows = run.rows()
   deadline = time.monotonic() + _PATIENCE
-  while run.runs and time.monotonic() < deadline:
-    # After a kill rows are cut off before others follow.
+  while run.is_running and time.monotonic() < deadline:
+    # The number may also fall: a resumed run removes rows after its checkpoint.
     if run.rows() != rows:
       return
     time.sleep(0.05)
@@ -435,13 +443,13 @@ def _wait_for_a_row(run: Run):
 
 
 def soak(folder: pathlib.Path) -> dict:
-  """Disturbs a run and compares it.
+  """Disturbs a run and compares it with an undisturbed twin.
 
   Args:
-    folder: for the runs, empty.
+    folder: an empty folder for both runs.
 
   Returns:
-    Counts by name, and 'faults'.
+    Counts by name; 'faults' is a list of texts.
   """
   began = time.monotonic()
   run = Run(folder / 'disturbed', folder / 'disturbed.log')
@@ -449,11 +457,11 @@ def soak(folder: pathlib.Path) -> dict:
   counts = _disturb_for(run, random.Random(_SEED.value))
   disturbed_for = time.monotonic() - began
   iterations = max(run.rows(), 1) + _LAST_ITERATIONS
-  for each in (run, twin):
-    _note(f'{each.folder.name}: up to iteration {iterations}')
-    each.start(iterations)
-    each.wait(max(_PATIENCE, 120 * _MINUTES.value))
-    each.end((0,))
+  for run_or_twin in (run, twin):
+    _note(f'{run_or_twin.folder.name}: up to iteration {iterations}')
+    run_or_twin.start(iterations)
+    run_or_twin.wait(max(_PATIENCE, 120 * _MINUTES.value))
+    run_or_twin.end((0,))
   result = {
       'kills': _kills(counts), **counts, 'starts': run.starts,
       'ended by their workers': run.ended_by_workers,
@@ -466,7 +474,7 @@ def soak(folder: pathlib.Path) -> dict:
   faults = run.faults + twin.faults
   if result['shared memory left']:
     faults.append('shared memory is left')
-  if all(_has_checkpoint(each.folder, iterations) for each in (run, twin)):
+  if all(_has_checkpoint(r.folder, iterations) for r in (run, twin)):
     comparison = run_comparison.compare(run.folder, twin.folder, iterations)
     rows = run_comparison.read_rows(run.folder)
     result['environment restarts'] = int(rows[-1]['environment_restarts'])
@@ -484,12 +492,13 @@ def _has_checkpoint(folder: pathlib.Path, iteration: int) -> bool:
 
 
 def main(_):
+  """Makes the soak and prints its counts."""
   def stop(number, frame):
     del frame
     sys.exit(128 + number)
 
   signal.signal(signal.SIGTERM, stop)
-  # The runs would inherit that it is ignored (nohup), but inherit no handler.
+  # The runs would inherit an ignored SIGHUP (nohup), but inherit no handler.
   ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
   signal.signal(signal.SIGHUP, (lambda *_: None) if ignored else stop)
   startup.quiet_imports()

@@ -1,9 +1,8 @@
-"""The peer that comes from PyPI: PPO as TF-Agents' own parts make it.
+"""For comparison: PPO made of TF-Agents' own parts.
 
 `ParallelPyEnvironment` (a process per environment), `DynamicStepDriver`,
-`TFUniformReplayBuffer` and `PPOClipAgent`, on our game with our preprocessing
-and our torso. It has less to do: no bonus, one value head, one minibatch per
-epoch.
+`TFUniformReplayBuffer` and `PPOClipAgent`, with this package's preprocessing
+and torso. It computes less: no bonus, one value head, one minibatch per epoch.
 """
 
 import statistics
@@ -11,16 +10,16 @@ import time
 
 
 def measure(env_name, num_environments, iterations, rollout_length=128):
-  """Trains some iterations in this process; the first is left out.
+  """Trains some iterations in this process; the first is not timed.
 
   Args:
     env_name: `suite:name`.
-    num_environments: B, as many processes.
+    num_environments: B, each in a process of its own.
     iterations: how many, at least 2.
     rollout_length: T.
 
   Returns:
-    A dict: steps_per_second, num_environments.
+    A dict: steps_per_second (agent steps, the median), num_environments.
   """
   import tensorflow as tf
   from tf_agents.agents.ppo import ppo_clip_agent

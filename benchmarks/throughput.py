@@ -5,11 +5,10 @@ python benchmarks/throughput.py [--json] [--num_environments=32] \
   [--iterations=6] [--only=training] \
   [--gin_bindings='ComputeConfig.micro_batch_size = 256']
 
-Each setting is a run of `Trainer.iterate` at the paper's sizes, in a process
-of its own; the first iteration (compilation) is left out, medians are shown.
-Beside it the machine's limit, measured in the same process (`limit.py`), a
-stock TF-Agents pipeline (`stock_ppo.py`) and the environments alone
-(`vector_environments.py`).
+Each setting is trained at the paper's sizes in a process of its own, which also
+measures the machine's limit (`limit.py`). The first iteration, which compiles,
+is left out; medians are shown. For comparison: PPO made of TF-Agents' own parts
+(`stock_ppo.py`) and the environments alone (`vector_environments.py`).
 """
 
 import json
@@ -28,7 +27,7 @@ import psutil
 
 _ROLLOUT_LENGTH = 128
 _NUM_EPOCHS = 4
-# As configs/montezuma_gru.gin and montezuma_dnc.gin have them.
+# The cores of configs/montezuma_gru.gin and montezuma_dnc.gin.
 _CORES = {
     'none': (),
     'gru': (
@@ -45,7 +44,7 @@ _CORES = {
 
 _JSON = flags.DEFINE_boolean('json', False, 'Print JSON instead of a table.')
 _ENVIRONMENTS = flags.DEFINE_multi_integer(
-    'num_environments', [32, 128], 'Environments; may repeat.'
+    'num_environments', [32, 128], 'How many; may repeat.'
 )
 _PRECISIONS = flags.DEFINE_multi_enum(
     'precision', ['float32', 'mixed_bfloat16'], ['float32', 'mixed_bfloat16'],
@@ -60,29 +59,33 @@ _ITERATIONS = flags.DEFINE_integer(
 _GAME = flags.DEFINE_string('env_name', 'atari:MontezumaRevenge', 'The game.')
 _PROPORTION = flags.DEFINE_float(
     'predictor_proportion', 0.25,
-    'Share of the steps that trains the predictor; the paper has .25 at 128 '
-    'environments, the peers at any number.', 0.0, 1.0,
+    'Share of the steps that trains the predictor. The paper: .25 at 128 '
+    'environments; other implementations: .25 at any number.', 0.0, 1.0,
 )
 _ONLY = flags.DEFINE_multi_enum(
     'only', ['training', 'stock', 'environments'],
     ['training', 'stock', 'environments'], 'What to measure; may repeat.',
 )
 _LIMIT = flags.DEFINE_boolean('limit', True, 'Measure the limit as well.')
-_BINDINGS = flags.DEFINE_multi_string('gin_bindings', [], 'May repeat.')
+_BINDINGS = flags.DEFINE_multi_string(
+    'gin_bindings', [], 'A binding for training; may repeat.'
+)
 _ONE = flags.DEFINE_enum(
     'one', None, ['training', 'stock', 'environments'],
-    'Internal: one measurement, in this process.',
+    'Internal: make one measurement, in this process.',
 )
 
 
 def measure_training(env_name, num_environments, precision, iterations, core):
-  """Runs some iterations in this process, then the limit.
+  """Trains some iterations in this process, then measures the limit.
 
   Returns:
-    A dict: steps_per_second, limit_steps_per_second, their ratio, what limits
-    it, stages_ms by name, first_iteration_s (from the start of the process,
-    the random agent's steps aside), peak_memory_mb of all processes (shared
-    pages counted once).
+    A dict: core, precision, num_environments, steps_per_second (agent steps),
+    stages_ms by name, first_iteration_s (from the start of the process to the
+    end of the first iteration, without the random agent's steps) and
+    peak_memory_mb of all processes (shared pages counted once). With --limit
+    also limit_steps_per_second, share_of_limit, environment_steps_per_second
+    and samples_per_second of each pass.
   """
   from rnd_agent.common import startup
 
@@ -95,7 +98,7 @@ def measure_training(env_name, num_environments, precision, iterations, core):
   from rnd_agent.training import trainer
 
   class Stopwatch(trainer.Trainer):
-    """A trainer that keeps its stages' times."""
+    """A trainer that records the times of its stages."""
 
     laps, first, statistics_s = None, None, 0.0
 
@@ -158,7 +161,7 @@ def measure_training(env_name, num_environments, precision, iterations, core):
 
 
 def _environments_alone(env_name, num_environments):
-  """Environment steps per second with random actions, nothing else running."""
+  """Agent steps per second with random actions, while nothing else runs."""
   import numpy as np
 
   from rnd_agent.environments.vector import sharded
@@ -179,11 +182,11 @@ def _environments_alone(env_name, num_environments):
 
 
 class _PeakMemory:
-  """Samples the memory of this process and its children."""
+  """Records the peak memory of this process and its children, in bytes."""
 
   def __enter__(self):
     self.peak, self._done = 0, threading.Event()
-    self._thread = threading.Thread(target=self._watch, daemon=True)
+    self._thread = threading.Thread(target=self._sample, daemon=True)
     self._thread.start()
     return self
 
@@ -191,15 +194,15 @@ class _PeakMemory:
     self._done.set()
     self._thread.join()
 
-  def _watch(self):
-    me = psutil.Process()
+  def _sample(self):
+    parent = psutil.Process()
     while not self._done.wait(0.5):
       total = 0
-      for process in [me, *me.children(recursive=True)]:
+      for process in [parent, *parent.children(recursive=True)]:
         try:
           total += process.memory_full_info().pss
         except psutil.NoSuchProcess:
-          continue  # It ended between the listing and the look.
+          continue  # It ended after it was listed.
       self.peak = max(self.peak, total)
 
 
@@ -211,16 +214,16 @@ def main(_):
   report = {'machine': f'{platform.machine()}, {os.cpu_count()} cores'}
   if 'environments' in _ONLY.value:
     report['environments'] = [
-        _in_a_process('environments', n) for n in _ENVIRONMENTS.value
+        _measure_in_process('environments', n) for n in _ENVIRONMENTS.value
     ]
   if 'training' in _ONLY.value:
     report['results'] = [
-        _in_a_process('training', n, precision, core)
+        _measure_in_process('training', n, precision, core)
         for n in _ENVIRONMENTS.value for precision in _PRECISIONS.value
         for core in _CORE.value
     ]
   if 'stock' in _ONLY.value:
-    report['stock_tf_agents'] = _in_a_process(
+    report['stock_tf_agents'] = _measure_in_process(
         'stock', min(_ENVIRONMENTS.value)
     )
   if _JSON.value:
@@ -246,10 +249,10 @@ def _measure_one():
   )
 
 
-def _in_a_process(what, environments, precision='float32', core='none'):
-  """One measurement; its last line of output is the result."""
+def _measure_in_process(kind, environments, precision='float32', core='none'):
+  """Makes a measurement in a new process, whose last line is the result."""
   output = subprocess.run(
-      [sys.executable, __file__, f'--one={what}', f'--env_name={_GAME.value}',
+      [sys.executable, __file__, f'--one={kind}', f'--env_name={_GAME.value}',
        f'--num_environments={environments}', f'--precision={precision}',
        f'--core={core}', f'--iterations={_ITERATIONS.value}',
        f'--predictor_proportion={_PROPORTION.value}',
@@ -259,17 +262,17 @@ def _in_a_process(what, environments, precision='float32', core='none'):
   ).stdout
   result = json.loads(output.splitlines()[-1])
   if not _JSON.value:
-    _show(what, result)
+    _print_result(kind, result)
   return result
 
 
-def _show(what, result):
-  if what != 'training':
-    figures = '  '.join(
+def _print_result(kind, result):
+  if kind != 'training':
+    rates = '  '.join(
         f'{name} {value:.0f}' for name, value in result.items()
         if name != 'num_environments'
     )
-    print(f"{what}, {result['num_environments']} environments: {figures}",
+    print(f"{kind}, {result['num_environments']} environments: {rates}",
           flush=True)
     return
   stages = '  '.join(

@@ -1,8 +1,8 @@
-"""Environment steps per second, random actions, no learning.
+"""Agent steps per second of vector environments, random actions, no learning.
 
-Ours beside ale-py's vector environment and EnvPool (`pip install envpool`),
-each with the paper's preprocessing as far as it has it; only what is
-installed is measured.
+Compares this package with ale-py's vector environment and EnvPool (`pip install
+envpool`), each with as much of the paper's preprocessing as it offers. What is
+not installed is left out.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ def measure(env_name, num_environments):
     num_environments: how many are stepped together.
 
   Returns:
-    `{implementation: median of environment steps per second}`.
+    `{implementation: median of agent steps per second}`.
   """
   makers = {'rnd_agent': _ours}
   if env_name.startswith('atari:'):
