@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -74,8 +76,6 @@ policy_saver.PolicySaver(agent.policy).save(sys.argv[1])
   # No trace of this package: another folder, and the import refused.
   runner = f'''
 import sys
-
-pytestmark = pytest.mark.slow
 sys.modules['rnd_agent'] = None
 sys.argv[0] = 'run_exported_policy.py'
 exec(open(r'{_ROOT}/examples/run_exported_policy.py').read())

@@ -53,6 +53,7 @@ def _runs(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_it_trains(runs):
   rows = _rows(runs / 'whole')
   bonuses = [float(row['intrinsic_reward_mean']) for row in rows]

@@ -87,6 +87,7 @@ def _run(code, folder):
   return result.stdout
 
 
+@pytest.mark.slow
 def test_two_iterations_and_one_more(tmp_path):
   _run(_TRAIN, tmp_path / 'run')
   with open(tmp_path / 'run' / 'metrics.csv', encoding='utf-8') as file:

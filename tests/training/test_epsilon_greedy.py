@@ -274,6 +274,7 @@ def test_continuous_control_is_one_clear_line(tmp_path):
     gin.clear_config()
 
 
+@pytest.mark.slow
 def test_a_run_trains_and_exports_its_policies(tmp_path):
   gin.clear_config()
   gin_files.parse([], [

@@ -241,6 +241,7 @@ def test_mistake_in_the_flags(tmp_path, arguments, parts):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arguments, parts', [
     (['--gin_file=configs/montezma.gin'], ['no config file']),
     (['--gin_bindings=train_eval.num_iteration=3'],
@@ -256,6 +257,7 @@ def test_mistake_in_the_config(tmp_path, arguments, parts):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('binding, part', [
     ("ComputeConfig.devices=['GPU:77']", "there is no 'GPU:77' among CPU:0"),
     ('ComputeConfig.environment_groups=3', 'choose at most 2'),
@@ -330,6 +332,7 @@ def test_spaces_that_no_network_takes(tmp_path, monkeypatch, spaces, part):
   assert part in _refusal(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('bindings, parts', [
     (["train_eval.env_name='gymnasium:Blackjack-v1'"],
      ['observations are Tuple']),
