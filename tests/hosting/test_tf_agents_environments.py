@@ -9,6 +9,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 _TESTS = pathlib.Path(__file__).resolve().parents[1]
 _TRAIN = """
 import gin
