@@ -255,7 +255,8 @@ METRICS = (
         meaning='over updates, mean squared error over 512 features of the '
         'steps that train the predictor; **not** divided by `rnd/return_std`; '
         'observations normalized with updated statistics',
-        healthy='falls', measured='.53 to .26', empty=_NO_BONUS,
+        healthy='falls', measured='.53 to .26',
+        empty=f'{_NO_BONUS}; or a bonus that is not trained',
     ),
     Metric(
         'entropy', since=1, tag='ppo/entropy',

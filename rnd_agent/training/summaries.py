@@ -220,9 +220,10 @@ def training_figures(rollout, learned, bonus) -> dict[str, float]:
         return_std=bonus.return_normalizer.standard_deviation,
         bonus_mean=losses.masked_mean(learned.raw_rewards_int, mask),
         loss_value_int=extra.value_loss_int,
-        loss_predictor=extra.predictor_loss,
         explained_variance_int=losses.explained_variance(
             rollout.values_int[:, :-1], targets.returns_int, mask
         ),
     )
+    if bonus.trained_variables:
+      figures['loss_predictor'] = extra.predictor_loss
   return {name: float(value) for name, value in figures.items()}

@@ -60,6 +60,7 @@ def test_it_trains(runs):
   assert [row['iteration'] for row in rows] == ['1', '2', '3']
   assert bonuses[0] > bonuses[1] > 0
   assert float(rows[0]['loss_value_int']) > 0
+  assert {row['loss_predictor'] for row in rows} == {''}  # It has none.
   events, = (runs / 'whole' / 'train').glob('events*')
   assert 'bonus/different_views' in {
       value.tag for event in tf.compat.v1.train.summary_iterator(str(events))
