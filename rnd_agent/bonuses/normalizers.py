@@ -45,7 +45,8 @@ class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
       mask: float32 `[B, T]`, 1 to keep a row.
 
     Returns:
-      Count, mean, sum of squared deviations and its rounding carry.
+      Count, mean, sum of squared deviations, and the rounding error that is
+      carried along with that sum.
     """
     spec = self._flat_variable_spec[0]
     tensor.shape[2:].assert_is_compatible_with(spec.shape)

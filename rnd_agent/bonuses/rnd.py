@@ -216,7 +216,7 @@ class RandomNetworkDistillation(base.Bonus):
   def update_statistics(
       self, steps: rollout_lib.Steps, rewards: tf.Tensor
   ) -> None:
-    """Observations' and returns'; see `Bonus`."""
+    """Updates the statistics of observations and of returns; see `Bonus`."""
     self._observe(self.select(steps), self.training_mask(steps))
     super().update_statistics(steps, rewards)
 
@@ -234,8 +234,8 @@ class RandomNetworkDistillation(base.Bonus):
   def training_inputs(self, selected: tf.Tensor, passes: float):
     """Adds the target's features, which every pass reads.
 
-    Where all passes together draw fewer steps than there are, they are
-    computed as they are drawn.
+    If all passes together draw fewer steps than the rollout has, the features
+    are computed later, only for the steps that are drawn.
     """
     if passes < 1.0:
       return selected

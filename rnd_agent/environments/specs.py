@@ -35,7 +35,10 @@ def action_spec(space: gymnasium.Space) -> array_spec.ArraySpec:
 
 
 def check_actions(
-    actions: np.ndarray, spec: array_spec.ArraySpec, num_environments: int
+    actions: np.ndarray,
+    spec: array_spec.ArraySpec,
+    num_environments: int,
+    first: int = 0,
 ) -> np.ndarray:
   """Checks a batch of actions.
 
@@ -43,6 +46,7 @@ def check_actions(
     actions: [num_environments, ...], whole numbers if the spec is int64.
     spec: Spec of one action.
     num_environments: Number of actions expected.
+    first: Number of the first one's environment, for messages.
 
   Returns:
     The actions as an array of the spec's dtype.
@@ -54,8 +58,9 @@ def check_actions(
   shape = (num_environments, *spec.shape)
   if actions.shape != shape:
     raise ValueError(
-        f'actions have shape {actions.shape}, {num_environments} environments '
-        f'with actions of shape {tuple(spec.shape)} need {shape}'
+        f'actions have shape {actions.shape} instead of {shape}: give one '
+        f'action of shape {tuple(spec.shape)} for each of the '
+        f'{num_environments} environments'
     )
   kinds = 'iu' if spec.dtype == np.int64 else 'iuf'
   if actions.dtype.kind not in kinds:
@@ -68,7 +73,8 @@ def check_actions(
   if not valid.all():
     i = int(np.argwhere(~valid)[0][0])
     raise ValueError(
-        f'action {actions[i].tolist()} of environment {i} is outside of {spec}'
+        f'action {actions[i].tolist()} of environment {first + i} is not '
+        f'within {spec}'
     )
   return actions
 

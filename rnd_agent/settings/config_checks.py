@@ -130,7 +130,8 @@ def check_given():
     value = _bound(name)
     if value is not None:
       raise ConfigError(
-          f'{name} = {value!r}: does nothing here: bind {source}'
+          f'{name} = {value!r} has no effect, the trainer passes another '
+          f'value: bind {source} instead'
       )
 
 

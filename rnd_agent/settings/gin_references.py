@@ -190,7 +190,10 @@ def _references(value: Any) -> list[gin_config.ConfigurableReference]:
 
 
 def leaves(value: Any) -> Iterable[Any]:
-  """Yields the items of a nested value; of a dict, first the dict itself."""
+  """Yields what a nested value holds: a dict itself, then its keys and values.
+
+  Lists, tuples and sets are not yielded, only what they hold.
+  """
   waiting = [value]
   while waiting:
     part = waiting.pop()

@@ -362,7 +362,7 @@ def _by_environment(states: list[list]):
 
 
 def _zeros(shape: tuple[int, ...], dtype) -> np.ndarray:
-  """Zeros, aligned as TensorFlow wants memory that it does not copy."""
+  """Zeros, aligned so that TensorFlow can use the memory without a copy."""
   size = math.prod(shape) * np.dtype(dtype).itemsize
   memory = np.zeros(size + _ALIGNMENT, np.uint8)
   start = -memory.ctypes.data % _ALIGNMENT

@@ -23,7 +23,7 @@ class StopRequest:
 
   @contextlib.contextmanager
   def listening(self) -> Iterator[None]:
-    """Listens to SIGINT, SIGTERM and SIGHUP; then those of before apply.
+    """Listens to SIGINT, SIGTERM and SIGHUP; at the end restores the handlers.
 
     A second one, unless it is SIGHUP, ends the process at once.
 

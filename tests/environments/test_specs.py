@@ -48,8 +48,8 @@ def test_kinds_of_actions(source, spec, actions, observed):
 @pytest.mark.parametrize(
     ('source', 'actions', 'message'),
     [
-        (toy_environments.walk, [0, 1], r'shape \(2,\).*need \(3,\)'),
-        (toy_environments.walk, [[0], [1], [2]], r'need \(3,\)'),
+        (toy_environments.walk, [0, 1], r'shape \(2,\) instead of \(3,\)'),
+        (toy_environments.walk, [[0], [1], [2]], r'instead of \(3,\)'),
         (toy_environments.walk, [0, 3, 1], 'action 3 of environment 1'),
         (toy_environments.walk, [0, 1, -1], 'action -1 of environment 2'),
         (toy_environments.walk, [0.0, 1.0, 2.0], 'float64, not'),
@@ -118,3 +118,18 @@ def test_wrong_sizes(sizes, message):
   arguments = {'num_environments': 2, **sizes}
   with pytest.raises(ValueError, match=message):
     ShardedPyEnvironment('toy:Corridor', **arguments)
+
+
+def test_a_groups_action_is_named_by_its_environment():
+  with ShardedPyEnvironment(
+      toy_environments.walk, 4, 1, num_groups=2
+  ) as env:
+    env.reset()
+    with pytest.raises(ValueError, match='action 3 of environment 3 is not'):
+      env.send(np.array([0, 3]), 1)
+    with pytest.raises(RuntimeError, match='none was sent: call send'):
+      env.receive(1)
+    env.send(np.array([0, 1]), 1)
+    with pytest.raises(RuntimeError, match='the next one is group 1'):
+      env.receive(0)
+    env.receive(1)

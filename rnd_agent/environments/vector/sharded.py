@@ -372,10 +372,13 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     if self._current_time_step is None:
       raise RuntimeError('call reset() before the first step')
     if group in self._under_way:
-      raise RuntimeError(f'group {group} is being stepped: receive it first')
+      raise RuntimeError(
+          f'group {group} is being stepped: call receive({group}) before '
+          'sending to it again'
+      )
     rows = self._groups[group]
     actions = specs.check_actions(
-        actions, self._action_spec, rows.stop - rows.start
+        actions, self._action_spec, rows.stop - rows.start, rows.start
     )
     self._arrays['actions'][rows] = actions
     self._pool.request(self._workers_of[group], 'step', group, reset_at_end)
@@ -384,10 +387,10 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
   def _receive(self, group: int):
     self._pool.check_open()
     if not self._under_way or self._under_way[0] != group:
-      raise RuntimeError(
-          f'cannot receive group {group}: groups {list(self._under_way)} were '
-          'sent and are received in this order'
-      )
+      turn = 'none was sent: call send() first'
+      if self._under_way:
+        turn = f'the next one is group {self._under_way[0]}'
+      raise RuntimeError(f'cannot receive group {group}: {turn}')
     self._under_way.popleft()
     for episodes in self._pool.collect(self._workers_of[group]):
       self._episodes.extend(episodes)
