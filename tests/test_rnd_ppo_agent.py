@@ -1190,7 +1190,8 @@ def test_the_predictors_subset_is_of_real_steps_and_drawn_anew(
   assert len(drawn) == 8
   for minibatch in (0, 1):
     assert len({frozenset(x) for x in drawn[minibatch::2]}) == 4
-    expected = rollout.next_mask('reset').numpy().reshape([2, -1])[minibatch]
+    expected = rollout.steps.outcome_mask('reset').numpy()
+    expected = expected.reshape([2, -1])[minibatch]
     assert 0 < expected.sum() < expected.size
     np.testing.assert_array_equal(masks[minibatch], expected)
     for subset in drawn[minibatch::2]:

@@ -976,7 +976,7 @@ def test_copies_through_its_memory(monkeypatch):
   assert _copy_loss(steps=900) < .03
   flat = dnc_memory.content_weightings
   monkeypatch.setattr(
-      dnc, 'content_weightings',
+      dnc_memory, 'content_weightings',
       lambda *arguments: tf.ones_like(flat(*arguments)) / 8,
   )
   assert _copy_loss(steps=450) > .15

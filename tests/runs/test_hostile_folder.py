@@ -331,7 +331,7 @@ def test_a_pipe_in_a_checkpoint_is_not_waited_for(run, name):
   path.unlink()
   os.mkfifo(path)
   newest, other = checkpoints.newest_first(run / 'checkpoints')
-  assert 'is no file' in newest.damage and not other.damage
+  assert 'is not a file' in newest.damage and not other.damage
 
 
 def test_a_list_may_name_its_own_checkpoint_only(run):

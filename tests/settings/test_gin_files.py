@@ -52,9 +52,9 @@ class _Base:
 
 @gin.configurable(module='rnd_agent.testing')
 class Derived(_Base):
-  def __init__(self, colour: str = 'red', **kwargs):
+  def __init__(self, coating: str = 'red', **kwargs):
     super().__init__(**kwargs)
-    self.colour = colour
+    self.coating = coating
 
 
 def _error(*bindings, files=()):
@@ -201,8 +201,8 @@ def test_nothing_is_bound_when_something_is_wrong():
 
 
 def test_parameter_that_kwargs_hand_to_a_base():
-  gin_files.parse([], ['Derived.size=4', 'Derived.colour="blue"'])
-  assert (Derived().size, Derived().colour) == (4, 'blue')
+  gin_files.parse([], ['Derived.size=4', 'Derived.coating="blue"'])
+  assert (Derived().size, Derived().coating) == (4, 'blue')
 
 
 def test_none_and_whole_numbers_where_they_fit():

@@ -391,7 +391,7 @@ def _refused(folder, kind, match):
     ('import os', gin_files.ConfigError, 'modules of rnd_agent only'),
     ('from subprocess import run', gin_files.ConfigError, 'rnd_agent only'),
     ('ActorCriticNetwork.core = @ActorPolicy', gin_files.UntrustedError,
-     'refers to @ActorPolicy, neither'),
+     'refers to @ActorPolicy, not to a macro'),
     ('ActorCriticNetwork.core = [@train_eval]', gin_files.UntrustedError,
      'refers to'),
     ('ActorCriticNetwork.core = @ShardedPyEnvironment()\n'
