@@ -43,7 +43,9 @@ CONTINUOUS = tensor_spec.BoundedTensorSpec([2], tf.float32, -1, 1)
 TIME_STEP = ts.time_step_spec(OBSERVATION)
 
 
-@pytest.fixture(params=['eager', 'compiled'])
+@pytest.fixture(params=[
+    'eager', pytest.param('compiled', marks=pytest.mark.slow)
+])
 def mode(request):
   """Runs compiled functions eagerly, or as they are."""
   tf.config.run_functions_eagerly(request.param == 'eager')

@@ -503,6 +503,7 @@ def test_experience_that_cannot_be_trained_on_is_a_clear_error():
 # ------------------------------------------------------- saving and restoring
 
 
+@pytest.mark.slow
 def test_an_exported_policy_runs_without_this_package(tmp_path):
   """Greedy and collect: the same actions for the same observations, the
   generator's state being part of the export."""

@@ -971,6 +971,7 @@ def _copy_loss(steps, length=4, width=4, batch=16):
   return np.mean(losses[-50:])
 
 
+@pytest.mark.slow
 def test_copies_through_its_memory(monkeypatch):
   """Four vectors of four bits; one that cannot seek by content stays behind."""
   assert _copy_loss(steps=900) < .03

@@ -214,6 +214,7 @@ def test_values_at_the_end_leave_the_state_where_it_is(core):
     )
 
 
+@pytest.mark.slow
 def test_micro_batches_do_not_cut_sequences(core):
   """One environment at a time equals all at once, also in lanes."""
   results = []
@@ -290,6 +291,7 @@ def test_sequences_have_the_states_that_the_policy_had(core, groups):
   _assert_near(*whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('settings', [
     dict(num_minibatches=3, num_epochs=2),
     dict(num_minibatches=6, shuffle_minibatches=True),
@@ -319,6 +321,7 @@ def test_sequences_train_like_environments_of_their_own(core, settings):
     _assert_near(*results, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_end_at_the_start_of_a_sequence(core):
   norms = {}
   with _environment() as environment:

@@ -245,6 +245,7 @@ def test_a_state_that_unpacks_without_end(run, monkeypatch):
   _assert_refused(_resume(run), 'too large')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('change', [
     lambda parts: parts.__setitem__(0, pickle.dumps(_Bomb('/nothing'))),
     lambda parts: parts.__setitem__(0, states.encode([None])),
