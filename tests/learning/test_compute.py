@@ -138,7 +138,7 @@ def test_bfloat16_stays_near_float32():
 
 _TWO_DEVICES = '''
 import sys
-sys.path.insert(0, 'tests')
+sys.path.insert(0, 'tests/learning')
 import tensorflow as tf
 cpu = tf.config.list_physical_devices('CPU')[0]
 tf.config.set_logical_device_configuration(

@@ -59,14 +59,15 @@ def _bindings(name):
 def test_the_bonus_sees_whole_frames(tmp_path, monkeypatch, bindings, seen):
   specs = []
 
-  def looked_at(observation_spec, config, **kwargs):
-    bonus = distillation(observation_spec, config, **kwargs)
-    specs.append(tuple(bonus.selected_spec.shape))
-    raise ValueError('that is all')
+  class LookedAt(builders.rnd_lib.RandomNetworkDistillation):
 
-  distillation = builders.rnd_lib.RandomNetworkDistillation
+    def __init__(self, *arguments, **kwargs):
+      super().__init__(*arguments, **kwargs)
+      specs.append(tuple(self.selected_spec.shape))
+      raise ValueError('that is all')
+
   monkeypatch.setattr(
-      builders.rnd_lib, 'RandomNetworkDistillation', looked_at
+      builders.rnd_lib, 'RandomNetworkDistillation', LookedAt
   )
   gin.clear_config()
   try:

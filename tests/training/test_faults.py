@@ -14,15 +14,15 @@ from unittest import mock
 
 import command_line
 import pytest
+import toy_environments
 
+from rnd_agent.environments.vector import sharded
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_files
-from rnd_agent.training import builders
 from rnd_agent.training import collector
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-import toy_environments  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -272,13 +272,14 @@ def test_a_nan_in_a_reward(tmp_path):
 
 def _main_with(environment, folder, *bindings):
   """Trains on an environment that no name stands for."""
-  build = builders.build_trainer
+  make = sharded.ShardedPyEnvironment
 
-  def building(root_dir, **settings):
-    return build(root_dir, **{**settings, 'env_name': environment})
+  def making(env_name, *arguments, **settings):
+    del env_name
+    return make(environment, *arguments, **settings)
 
   with (
-      mock.patch.object(builders, 'build_trainer', building),
+      mock.patch.object(sharded, 'ShardedPyEnvironment', making),
       mock.patch('rnd_agent.training.export.export_policies'),
   ):
     return command_line.main(_arguments(folder, *bindings))

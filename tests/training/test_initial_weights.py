@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path, other):
 
 
 def test_find_names_what_is_missing(tmp_path):
-  with pytest.raises(checkpoints.CheckpointError, match='no intact checkpoint'):
+  with pytest.raises(checkpoints.CheckpointError, match='nor a folder with'):
     checkpoints.find(str(tmp_path))
 
 
