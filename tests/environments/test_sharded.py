@@ -263,7 +263,7 @@ def test_single_environment_ends(seed):
   assert steps[1].is_mid() and steps[1].reward == 1.5
   assert env.step(np.int64(1)).is_first()
   assert env.get_info() == {}
-  with pytest.raises(ValueError, match='outside'):
+  with pytest.raises(ValueError, match='not within'):
     env.step(np.int64(2))
   with pytest.raises(ValueError, match='render mode'):
     env.render('human')

@@ -190,6 +190,7 @@ def test_a_step_driver_and_a_uniform_buffer(values_in_train, joint):
   _assert_trains(agent, experience)
 
 
+@pytest.mark.slow
 def test_compiled_training_equals_eager():
   results = []
   for wrap in (lambda f: f, common.function):

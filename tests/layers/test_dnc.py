@@ -669,6 +669,7 @@ def test_allocation_gradient_at_usage_zero_and_one(usage):
   np.testing.assert_allclose(tape.gradient(total, x)[0], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scale', [0.0, 1.0])
 @pytest.mark.parametrize('compiled', [False, True])
 def test_gradients_from_a_fresh_start_are_finite(scale, compiled):

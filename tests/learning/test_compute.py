@@ -211,6 +211,7 @@ print(threading.get_intra_op_parallelism_threads(),
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('settings, expected', [
     ('intra_op_threads=3, inter_op_threads=4', '3 4 4'), ('', None),
 ])

@@ -175,6 +175,7 @@ def test_rates_of_policy_values_and_predictor():
     np.testing.assert_allclose(moves[group], rate, rtol=.02, err_msg=group)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('ppo, rnd, rates', [
     (dict(learning_rate=1e-3), {}, (1e-3, 1e-3, 1e-3)),
     (dict(learning_rate=1e-3, value_learning_rate=1e-2), {},

@@ -264,6 +264,7 @@ def test_a_planted_state_of_one_environment_begins_its_episode_anew(
   assert '1 of 4 environments begin new episodes' in result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('text', [
     '[]', '{}', 'null', '[' * 100_000, '\x1b[2J',
     *(lambda state, name=name, value=value: {**state, name: value}

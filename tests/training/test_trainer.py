@@ -523,6 +523,7 @@ def _contents(folder):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('file', ['places.csv', 'metrics.csv'])
 def test_a_refused_start_changes_nothing(tmp_path, file):
   """Rows, TensorBoard's steps and a damaged checkpoint stay as they are."""
