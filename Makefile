@@ -4,9 +4,11 @@ CONFIG ?= configs/montezuma.gin
 ROOT_DIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist loadfile
-# Folders and files whose tests build no networks.
-FAST_TESTS := tests/runs tests/settings tests/learning/test_returns.py \
-  tests/learning/test_losses.py tests/environments/test_wrappers.py
+# Files whose tests build no networks and train nothing.
+FAST_TESTS := tests/learning/test_returns.py tests/learning/test_losses.py \
+  $(addprefix tests/settings/test_,gin_files.py config_changes.py \
+    parameters.py) tests/runs/test_tables.py tests/runs/test_run_folder.py \
+  tests/environments/test_wrappers.py tests/viewing/test_aggregate.py
 # The interpreter of the set-up; empty: the first on the PATH that fits.
 PYTHON ?=
 
