@@ -26,7 +26,7 @@ help:
 	@echo 'make test  [PYTEST_ARGS=..] run the tests, some minutes'
 	@echo 'make test-slow              run those that take long: trainings,'
 	@echo '                            killed processes, recurrent cores'
-	@echo 'make test-fast              run those without networks, a minute'
+	@echo 'make test-fast              run those without networks, half a minute'
 	@echo 'make lint                   check the style'
 	@echo 'make bench [ARGS="--json"]  measure the training speed'
 	@echo 'make clean                  remove caches and builds, never runs'
