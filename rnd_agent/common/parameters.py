@@ -1,7 +1,7 @@
 """A parameter: a dataclass field that also holds its range, unit and source.
 
-From the field follow the check of its value, the error message, what a resumed
-run does about a changed value, and the row in README.
+From the field follow the check of its value, the error message, and what a
+resumed run does about a changed value. A test compares README's table with it.
 """
 
 from __future__ import annotations

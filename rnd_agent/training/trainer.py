@@ -112,8 +112,8 @@ class Trainer:
       EnvironmentWorkerError: an environment failed; everything is saved.
       TrainingDivergedError: a NaN; the last checkpoint is good.
     """
-    try:
-      with self._stop.listening():
+    with self._stop.listening():
+      try:
         self._session.start()
         try:
           self._train()
@@ -126,9 +126,9 @@ class Trainer:
             self._recording.close()
           raise
         self._recording.close()
-    finally:
-      self._environment.close()
-      self._progress.close()
+      finally:
+        self._environment.close()
+        self._progress.close()
 
   def _train(self) -> None:
     """The iterations of this session, and what is left behind at its end."""
