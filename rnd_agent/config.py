@@ -17,6 +17,7 @@ from typing import Any, Callable, Optional, Sequence
 import gin
 
 from rnd_agent.common import parameters
+from rnd_agent.common import schedules
 from rnd_agent.common.parameters import CODE
 from rnd_agent.common.parameters import PAPER
 from rnd_agent.common.parameters import parameter
@@ -40,7 +41,9 @@ class PPOConfig:
     value_loss_coefficient: factor of the squared error of *each* value head.
     value_clipping: a value's error is not reduced further once it has changed
       by more than this since collection; 0 turns clipping off.
-    learning_rate: Adam's, for policy, values and predictor; constant.
+    learning_rate: Adam's, for policy, values and predictor.
+    learning_rate_schedule: factor of all learning rates over agent steps, see
+      `common.schedules`; None: constant.
     value_learning_rate: for the branch and heads that only the values use;
       None: `learning_rate`. The shared trunk always uses `learning_rate`.
     adam_epsilon: Adam's epsilon; 1e-8 in the authors' code (Keras: 1e-7).
@@ -65,6 +68,9 @@ class PPOConfig:
   value_loss_coefficient: float = parameter(0.5, at_least=0, source=CODE)
   value_clipping: float = parameter(0.0, at_least=0, zero='off', source=CODE)
   learning_rate: float = parameter(1e-4, above=0, source=PAPER)
+  learning_rate_schedule: Optional[Sequence[Sequence[float]]] = parameter(
+      None, none='constant', unit='(agent steps, factor)', source=PAPER
+  )
   value_learning_rate: Optional[float] = parameter(
       None, above=0, none='PPOConfig.learning_rate', source=PAPER
   )
@@ -83,6 +89,9 @@ class PPOConfig:
 
   def __post_init__(self):
     parameters.check(self)
+    schedules.check(
+        'PPOConfig.learning_rate_schedule', self.learning_rate_schedule
+    )
 
 
 @gin.configurable(module='rnd_agent')
@@ -94,6 +103,9 @@ class RNDConfig:
     intrinsic_coefficient: factor of the intrinsic advantage; 0 turns the bonus
       off: no predictor is built, and the agent is a plain PPO agent.
     extrinsic_coefficient: factor of the extrinsic advantage.
+    intrinsic_schedule: factor of `intrinsic_coefficient` over agent steps, see
+      `common.schedules`; None: constant.
+    extrinsic_schedule: likewise of `extrinsic_coefficient`.
     discount_int: discount of the intrinsic return, per agent step.
     discount_ext: discount of the extrinsic return, per agent step.
     predictor_proportion: share of the steps that the predictor is trained on
@@ -116,6 +128,12 @@ class RNDConfig:
       1.0, at_least=0, zero='no bonus', source=PAPER
   )
   extrinsic_coefficient: float = parameter(2.0, at_least=0, source=PAPER)
+  intrinsic_schedule: Optional[Sequence[Sequence[float]]] = parameter(
+      None, none='constant', unit='(agent steps, factor)', source=PAPER
+  )
+  extrinsic_schedule: Optional[Sequence[Sequence[float]]] = parameter(
+      None, none='constant', unit='(agent steps, factor)', source=PAPER
+  )
   discount_int: float = parameter(
       0.99, at_least=0, at_most=1, unit='per agent step', source=PAPER
   )
@@ -140,6 +158,8 @@ class RNDConfig:
 
   def __post_init__(self):
     parameters.check(self)
+    for name in ('intrinsic_schedule', 'extrinsic_schedule'):
+      schedules.check(f'RNDConfig.{name}', getattr(self, name))
 
   def proportion_for(self, num_environments) -> float:
     """The share of steps that trains the predictor, in (0, 1].

@@ -1,9 +1,10 @@
-"""Networks: the actor-critic with two value heads, and the bonus's two nets.
+"""Networks: the actor-critic with two value heads, and those of the bonus.
 
 `ActorCriticNetwork` evaluates the policy and both values in one pass over one
 trunk. TF-Agents' `PPOAgent` asks for an actor network and for a network of one
 value: two views of the joint network are those. `RNDNetwork` is the predictor
-or the target of the bonus. Their parts are in `layers`.
+or the target of the bonus, `RandomEncoder` may stand before both. Their parts
+are in `layers`.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ conv_layers_for = trunk.conv_layers_for
 leaky_relu = trunk.leaky_relu
 
 
-def _dense(units, gain, dtype, name=None):
+def _dense(units, gain, dtype, name=None, activation='relu'):
   return tf.keras.layers.Dense(
-      units, activation='relu', dtype=dtype, name=name,
+      units, activation=activation, dtype=dtype, name=name,
       kernel_initializer=initializers.Orthogonal(gain),
   )
 
@@ -295,7 +296,8 @@ class RNDNetwork(network.Network):
 
   Target: convolutions with leaky ReLU (slope 0.2) and a linear dense layer.
   Predictor: the same convolutions, two dense ReLU layers more. Orthogonal
-  initialisation with gain sqrt 2, zero biases (authors' code).
+  initialisation with gain sqrt 2, zero biases (authors' code). What gin binds
+  holds for both.
   """
 
   def __init__(
@@ -306,6 +308,8 @@ class RNDNetwork(network.Network):
       conv_layer_params=None,
       fc_layer_params=(256,),
       precision='float32',
+      activation=None,
+      output_activation=None,
       name='RNDNetwork',
   ):
     """Builds the layers.
@@ -320,35 +324,27 @@ class RNDNetwork(network.Network):
         `conv_layers_for` the image's size.
       fc_layer_params: units of the encoder's layers, for vectors.
       precision: 'float32' or 'mixed_bfloat16' for all but the last layer.
+      activation: of all layers but the last, a name that Keras knows, such as
+        'tanh'; None: leaky ReLU in the encoder, ReLU in the hidden layers.
+      output_activation: of the last layer, likewise; None: linear.
       name: name of the network.
 
     Raises:
       ValueError: for an observation that is neither image nor vector.
     """
     super().__init__(observation_spec, state_spec=(), name=name)
-    spec = self._input_tensor_spec
-    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (1, 3):
-      raise ValueError(
-          'RNDNetwork takes one image [height, width, channels] or one vector; '
-          f'got {spec}. Choose a part of the observation for the bonus.'
-      )
-    image = trunk.is_image(spec)
-    if image:
-      conv_layer_params = trunk.checked_conv_layers(spec, conv_layer_params)
     policy = trunk.layer_policy(precision)
     gain = math.sqrt(2)
-    self._encoder = encoding_network.EncodingNetwork(
-        spec,
-        conv_layer_params=conv_layer_params if image else None,
-        fc_layer_params=None if image else fc_layer_params,
-        activation_fn=trunk.leaky_relu,
-        kernel_initializer=initializers.Orthogonal(gain),
-        dtype=policy,
-        name='encoder',
+    self._encoder = _encoder(
+        self._input_tensor_spec, conv_layer_params, fc_layer_params,
+        activation, policy, 'RNDNetwork',
     )
-    self._hidden = [_dense(units, gain, policy) for units in hidden_units]
+    self._hidden = [
+        _dense(units, gain, policy, activation=activation or 'relu')
+        for units in hidden_units
+    ]
     self._features = tf.keras.layers.Dense(
-        feature_dim, name='features',
+        feature_dim, name='features', activation=output_activation,
         kernel_initializer=initializers.Orthogonal(gain),
     )
 
@@ -358,3 +354,74 @@ class RNDNetwork(network.Network):
     for layer in self._hidden:
       x = layer(x)
     return self._features(tf.cast(x, tf.float32)), network_state
+
+
+@gin.configurable(module='rnd_agent')
+class RandomEncoder(network.Network):
+  """Fixed random layers before predictor and target, which may then be small.
+
+  `RandomNetworkDistillation.encoder = @RandomEncoder` puts it there. Predictor
+  and target then see a vector: `RNDNetwork.fc_layer_params` are their layers.
+  """
+
+  def __init__(
+      self,
+      observation_spec,
+      conv_layer_params=None,
+      fc_layer_params=(256,),
+      activation=None,
+      precision='float32',
+      name='RandomEncoder',
+  ):
+    """Builds the layers; they are never trained.
+
+    Args:
+      observation_spec: TensorSpec of one normalized observation, float32; an
+        image `[height, width, channels]` or a vector.
+      conv_layer_params: (filters, kernel, stride) per layer, for images; None:
+        `conv_layers_for` the image's size.
+      fc_layer_params: units of the layers, for vectors.
+      activation: of all layers, a name that Keras knows; None: leaky ReLU.
+      precision: 'float32' or 'mixed_bfloat16'.
+      name: name of the network.
+
+    Raises:
+      ValueError: for an observation that is neither image nor vector.
+    """
+    super().__init__(observation_spec, state_spec=(), name=name)
+    self._encoder = _encoder(
+        self._input_tensor_spec, conv_layer_params, fc_layer_params,
+        activation, trunk.layer_policy(precision), 'RandomEncoder',
+    )
+    self.trainable = False
+
+  def call(self, observation, step_type=None, network_state=(), training=False):
+    """`[..., *spec.shape]` to features, float32 `[..., n]`."""
+    x, _ = self._encoder(observation)
+    return tf.stop_gradient(tf.cast(x, tf.float32)), network_state
+
+
+def _encoder(
+    spec, conv_layer_params, fc_layer_params, activation, policy, owner
+) -> encoding_network.EncodingNetwork:
+  """Convolutions of an image or dense layers of a vector, for the bonus."""
+  if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (1, 3):
+    raise ValueError(
+        f'{owner} takes one image [height, width, channels] or one vector; '
+        f'got {spec}. Choose a part of the observation for the bonus.'
+    )
+  image = trunk.is_image(spec)
+  if image:
+    conv_layer_params = trunk.checked_conv_layers(spec, conv_layer_params)
+  return encoding_network.EncodingNetwork(
+      spec,
+      conv_layer_params=conv_layer_params if image else None,
+      fc_layer_params=None if image else fc_layer_params,
+      activation_fn=(
+          tf.keras.activations.get(activation) if activation
+          else trunk.leaky_relu
+      ),
+      kernel_initializer=initializers.Orthogonal(math.sqrt(2)),
+      dtype=policy,
+      name='encoder',
+  )

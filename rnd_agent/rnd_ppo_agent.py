@@ -11,7 +11,7 @@ the bonus is any `Bonus`.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import gin
 import tensorflow as tf
@@ -27,6 +27,7 @@ from tf_agents.utils import nest_utils
 
 from rnd_agent import config as config_lib
 from rnd_agent.bonuses import base
+from rnd_agent.common import schedules
 from rnd_agent.hosting import policy as policy_lib
 from rnd_agent.hosting import trajectories
 from rnd_agent.learning import compute
@@ -93,6 +94,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
       generator: Optional[tf.random.Generator] = None,
       epsilon_greedy: float = 0.0,
       compute_config: Optional[config_lib.ComputeConfig] = None,
+      learning_rate_schedule: Optional[Sequence[Sequence[float]]] = None,
       rnd: Optional[base.Bonus] = None,
       **kwargs,
   ):
@@ -124,13 +126,15 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
         see `RNDPPOPolicy`.
       compute_config: devices and sizes of what is computed at once; as gin
         binds it by default. Changes speed and memory, not the result.
+      learning_rate_schedule: factor of the optimizer's learning rate over agent
+        steps, see `common.schedules` and `follow_schedules`; None: constant.
       rnd: older name of `bonus`.
       **kwargs: further arguments of `PPOAgent`.
 
     Raises:
       TypeError: for arguments that are no networks, or no bonus.
-      ValueError: for networks that are missing or given twice, or numbers
-        that contradict each other.
+      ValueError: for networks that are missing or given twice, numbers that
+        contradict each other, or a learning rate that cannot be assigned.
     """
     bonus = rnd if bonus is None else bonus
     if bonus is not None and not isinstance(bonus, base.Bonus):
@@ -147,6 +151,13 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
         )
     )
     self._check_config()
+    self._coefficients = tuple(
+        tf.Variable(value, trainable=False, dtype=tf.float32, name=name)
+        for name, value in (
+            ('extrinsic_coefficient', self._rnd_config.extrinsic_coefficient),
+            ('intrinsic_coefficient', self._rnd_config.intrinsic_coefficient),
+        )
+    )
     defaults = {}
     if bonus is not None:
       defaults = dict(
@@ -177,6 +188,8 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     if self._keras_optimizer:
       # Slots in structural order: Keras stores them by index.
       self._optimizer.build(self.trained_variables)
+    self._learning_rate_schedule = learning_rate_schedule
+    self._check_learning_rate()
     self._compiled = {
         stage.__name__: self._lanes.compiled(stage) for stage in (
             self._rewards, self._update_statistics, self._make_targets,
@@ -198,6 +211,22 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
           f'own: {self._rnd_config} and {self._bonus.config}. Give it to the '
           'bonus alone.'
       )
+
+  def _check_learning_rate(self) -> None:
+    """Raises ValueError where a schedule has no learning rate to change."""
+    if self._learning_rate_schedule is None:
+      return
+    schedules.check('learning_rate_schedule', self._learning_rate_schedule)
+    if not self._keras_optimizer or isinstance(
+        self._optimizer._learning_rate,
+        tf.keras.optimizers.schedules.LearningRateSchedule,
+    ):
+      raise ValueError(
+          'learning_rate_schedule needs an optimizer of Keras with a constant '
+          f'learning rate, got {type(self._optimizer).__name__}: give it a '
+          'number, or leave the schedule to the optimizer.'
+      )
+    self._full_learning_rate = float(self.learning_rate.numpy())
 
   def _build_update(self, num_minibatches: int, shuffle: bool):
     """The update, with the host's numbers and the losses inherited from it."""
@@ -358,6 +387,37 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
 
   # ------------------------------------------------------- one iteration
 
+  def follow_schedules(self, env_steps: int) -> dict[str, float]:
+    """Sets what has a schedule, before an iteration.
+
+    Learning rate and coefficients depend on the steps alone, so that a resumed
+    run has the values of an uninterrupted one.
+
+    Args:
+      env_steps: agent steps of all environments so far.
+
+    Returns:
+      `extrinsic_coefficient` and `intrinsic_coefficient`, and `learning_rate`
+      of an optimizer that has one to read.
+    """
+    config, values = self._rnd_config, {}
+    if self._learning_rate_schedule is not None:
+      self.learning_rate.assign(self._full_learning_rate * schedules.factor(
+          self._learning_rate_schedule, env_steps
+      ))
+    if self.learning_rate is not None:
+      # As text, float32's 1e-4 is 0.0001 and not 0.000099999997.
+      values['learning_rate'] = float(str(self.learning_rate.numpy()))
+    for variable, (name, value, points) in zip(self._coefficients, (
+        ('extrinsic_coefficient', config.extrinsic_coefficient,
+         config.extrinsic_schedule),
+        ('intrinsic_coefficient', config.intrinsic_coefficient,
+         config.intrinsic_schedule),
+    )):
+      values[name] = value * schedules.factor(points, env_steps)
+      variable.assign(values[name])
+    return values
+
   def learn_from(
       self,
       rollout: rollout_lib.Rollout,
@@ -425,6 +485,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
       )
     return targets_lib.make_targets(
         rollout, rewards_ext, rewards_int, self._rnd_config,
+        coefficients=self._coefficients,
         discount_ext=self._discount_factor,
         # Monte Carlo advantages are those of lambda 1.
         gae_lambda=self._lambda if self._use_gae else 1.0,

@@ -120,6 +120,7 @@ class RandomNetworkDistillation(base.Bonus):
       select: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
       feature_dim: int = 512,
       predictor_hidden_units=(512, 512),
+      encoder: Optional[Callable[..., network.Network]] = None,
       stacked_frames: int = 1,
       frame_channels: Optional[int] = None,
       precision: str = 'float32',
@@ -131,13 +132,16 @@ class RandomNetworkDistillation(base.Bonus):
     Args:
       observation_spec: nest of TensorSpec, what the environment gives.
       config: the numbers; by default `RNDConfig()`, as gin binds it.
-      predictor: network from the selected observation to features; by default
-        an `RNDNetwork` with `predictor_hidden_units`.
+      predictor: network from the selected observation, normalized (and
+        encoded, where there is an encoder), to features; by default an
+        `RNDNetwork` with `predictor_hidden_units`.
       target: likewise; by default one without hidden units.
       select: picks from an observation `[..., spec]` the tensor that the bonus
         looks at; by default the newest frames, see `default_selection`.
       feature_dim: k, size of the networks' output.
       predictor_hidden_units: dense layers that the predictor has on top.
+      encoder: class of a fixed network before both, such as `RandomEncoder`,
+        made with (spec, precision=...); None for none.
       stacked_frames: how many of the newest frames the bonus looks at, where
         nothing is selected; the policy's are `EnvironmentConfig.stacked_frames`
         (paper, table 4: one frame for the bonus, four for the policy).
@@ -162,6 +166,13 @@ class RandomNetworkDistillation(base.Bonus):
     self._selected_spec = _spec_of_selected(observation_spec, self._pick)
     # What the networks see is normalized.
     spec = tf.TensorSpec(self._selected_spec.shape, tf.float32)
+    self.observation_normalizer = normalizers.ObservationNormalizer(
+        spec, self._config.observation_clip, self._config.variance_epsilon
+    )
+    self._encoder = encoder and encoder(spec, precision=precision)
+    if self._encoder is not None:
+      spec = tf.TensorSpec(self._encoder.create_variables(spec).shape)
+      self._encoder.trainable = False
     self._target = target or networks.RNDNetwork(
         spec, (), feature_dim, precision=precision, name='RNDTarget'
     )
@@ -179,9 +190,6 @@ class RandomNetworkDistillation(base.Bonus):
     # Keras would list the target's weights as trainable all the same.
     self._target.trainable = False
     self._feature_shape = outputs[1].shape
-    self.observation_normalizer = normalizers.ObservationNormalizer(
-        spec, self._config.observation_clip, self._config.variance_epsilon
-    )
 
   @property
   def selected_spec(self) -> tf.TensorSpec:
@@ -248,12 +256,15 @@ class RandomNetworkDistillation(base.Bonus):
     )
 
   def checkpoint_items(self):
-    return dict(
+    items = dict(
         predictor=self._predictor,
         target=self._target,
         rnd_observations=self.observation_normalizer,
         rnd_returns=self.return_normalizer,
     )
+    if self._encoder is not None:
+      items['encoder'] = self._encoder
+    return items
 
   def weight_items(self):
     return dict(
@@ -271,8 +282,7 @@ class RandomNetworkDistillation(base.Bonus):
     Returns:
       float32 `[N, k]`, constant for the gradient.
     """
-    normalized = self.observation_normalizer.normalized(selected)
-    return tf.stop_gradient(self._target(normalized)[0])
+    return self._target_of(self._prepared(selected))
 
   def loss(
       self,
@@ -290,11 +300,19 @@ class RandomNetworkDistillation(base.Bonus):
     Returns:
       float32 `[N]`.
     """
-    normalized = self.observation_normalizer.normalized(selected)
+    prepared = self._prepared(selected)
     if target_features is None:
-      target_features = tf.stop_gradient(self._target(normalized)[0])
-    prediction, _ = self._predictor(normalized, training=training)
+      target_features = self._target_of(prepared)
+    prediction, _ = self._predictor(prepared, training=training)
     return losses.distillation_error(prediction, target_features)
+
+  def _prepared(self, selected: tf.Tensor) -> tf.Tensor:
+    """What predictor and target see: normalized, then encoded if so chosen."""
+    normalized = self.observation_normalizer.normalized(selected)
+    return normalized if self._encoder is None else self._encoder(normalized)[0]
+
+  def _target_of(self, prepared: tf.Tensor) -> tf.Tensor:
+    return tf.stop_gradient(self._target(prepared)[0])
 
   def bonus(self, next_observations) -> tf.Tensor:
     """Raw intrinsic rewards i_t of the observations that followed the actions.

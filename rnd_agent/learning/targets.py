@@ -16,6 +16,7 @@ def make_targets(
     rewards_int: tf.Tensor,
     config: config_lib.RNDConfig,
     *,
+    coefficients: tuple[tf.Tensor, tf.Tensor],
     discount_ext: float,
     gae_lambda: float,
     td_lambda_returns: bool = True,
@@ -32,7 +33,8 @@ def make_targets(
     rollout: the rollout.
     rewards_ext: float32 `[B, T]`.
     rewards_int: float32 `[B, T]`, normalized bonuses of the steps.
-    config: coefficients and intrinsic discount.
+    config: intrinsic discount, and whether the intrinsic stream is cut.
+    coefficients: float32 `[]` each, extrinsic and intrinsic.
     discount_ext: gamma of the extrinsic stream.
     gae_lambda: lambda of both; 1 for Monte Carlo advantages.
     td_lambda_returns: whether returns are A + V; otherwise Monte Carlo's.
@@ -61,10 +63,8 @@ def make_targets(
       rewards_int, zeros + config.discount_int, rollout.values_int,
       ends if config.episodic_intrinsic else tf.zeros_like(ends), zeros,
   )
-  combined = (
-      config.extrinsic_coefficient * advantages_ext
-      + config.intrinsic_coefficient * advantages_int
-  )
+  coefficient_ext, coefficient_int = coefficients
+  combined = coefficient_ext * advantages_ext + coefficient_int * advantages_int
   if normalize:
     combined = _normalized(combined, rollout.mask)
   return rollout_lib.Targets(combined, returns_ext, returns_int, rollout.mask)

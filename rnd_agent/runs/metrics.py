@@ -314,6 +314,25 @@ METRICS = (
         'since the run began',
         healthy='0', measured='0',
     ),
+    Metric(
+        'learning_rate', since=3, tag='ppo/learning_rate',
+        title='learning rate', unit='-',
+        meaning='of policy, and of values and predictor where they have none '
+        'of their own, in this iteration; a schedule changes it',
+        healthy='1e-4', empty='an optimizer of your own without one',
+    ),
+    Metric(
+        'extrinsic_coefficient', since=3, tag='rnd/extrinsic_coefficient',
+        title='extrinsic coefficient', unit='-',
+        meaning='factor of A_ext in this iteration; a schedule changes it',
+        healthy='2',
+    ),
+    Metric(
+        'intrinsic_coefficient', since=3, tag='rnd/intrinsic_coefficient',
+        title='intrinsic coefficient', unit='-',
+        meaning='factor of A_int in this iteration; a schedule changes it',
+        healthy='1',
+    ),
     # Add new columns here. The metrics below are not in metrics.csv.
     Metric(
         'hours', column=False, title='hours of training', unit='h',

@@ -10,8 +10,8 @@ from rnd_agent.settings import operative_config
 
 # A change of any of their parameters makes another network or bonus.
 NETWORKS = (
-    'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork', 'GRUCell',
-    'LSTMCell', 'DNCCell',
+    'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork',
+    'RandomEncoder', 'GRUCell', 'LSTMCell', 'DNCCell',
 )
 
 

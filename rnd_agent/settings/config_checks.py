@@ -25,6 +25,8 @@ _LAYERS = {
     'RNDNetwork.feature_dim': 0,
     'RNDNetwork.fc_layer_params': 1,
     'RNDNetwork.conv_layer_params': 2,
+    'RandomEncoder.fc_layer_params': 1,
+    'RandomEncoder.conv_layer_params': 2,
     'RandomNetworkDistillation.feature_dim': 0,
     'RandomNetworkDistillation.predictor_hidden_units': 1,
     'GRUCell.units': 0,
@@ -54,6 +56,7 @@ _PASSED_BY_TRAINER = {
     'RandomNetworkDistillation.frame_channels':
         'EnvironmentConfig.stacked_frames',
     'RNDNetwork.precision': 'train_eval.precision',
+    'RandomEncoder.precision': 'train_eval.precision',
     'RNDNetwork.feature_dim': 'RandomNetworkDistillation.feature_dim',
     'RNDNetwork.hidden_units':
         'RandomNetworkDistillation.predictor_hidden_units',
@@ -66,12 +69,15 @@ _PASSED_BY_TRAINER = {
 }
 _LARGEST_GAIN = 1000
 _CLASSES_WITH_NAME = (
-    'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork', 'GRUCell',
-    'LSTMCell', 'DNCCell',
+    'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork',
+    'RandomEncoder', 'GRUCell', 'LSTMCell', 'DNCCell',
 )
 _NAME = re.compile(r'[A-Za-z0-9]\w*', re.ASCII)
-# Parameters of Keras' cells that take a function, or its name.
-_FUNCTIONS = tuple(
+# Parameters that take a function of Keras, or its name.
+_FUNCTIONS = (
+    'RNDNetwork.activation', 'RNDNetwork.output_activation',
+    'RandomEncoder.activation',
+) + tuple(
     f'{cell}.{name}' for cell in ('GRUCell', 'LSTMCell') for name in (
         'activation', 'recurrent_activation', 'kernel_initializer',
         'recurrent_initializer', 'bias_initializer', 'kernel_regularizer',

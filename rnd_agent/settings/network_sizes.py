@@ -73,14 +73,18 @@ def weights(shape: Sequence[int]) -> int:
   total += _dense([width, *final])
   width = [width, *final][-1]
   total += 2 * width * width  # The branches.
-  if _value('train_eval.bonus', None) is not None:
+  if _reference('train_eval.bonus') not in (None, 'RandomNetworkDistillation'):
     return total  # The size of another bonus is not known.
   features = _value('RandomNetworkDistillation.feature_dim', 512)
   hidden = _value(
       'RandomNetworkDistillation.predictor_hidden_units', (512, 512)
   )
-  encoder = [_flat(shape, 'RNDNetwork.conv_layer_params')]
-  if len(shape) == 1:
+  encoded = _reference('RandomNetworkDistillation.encoder') is not None
+  owner = 'RandomEncoder' if encoded else 'RNDNetwork'
+  encoder = [_flat(shape, f'{owner}.conv_layer_params')]
+  if encoded and len(shape) == 1:
+    encoder = _value('RandomEncoder.fc_layer_params', (256,))[-1:]
+  if encoded or len(shape) == 1:
     encoder += _value('RNDNetwork.fc_layer_params', (256,))
   for layers in ((), hidden):  # Target and predictor.
     total += _dense([*encoder, *layers, features])
@@ -140,6 +144,17 @@ def _flat(shape: Sequence[int], name: str) -> int:
 def _dense(sizes: Sequence[int]) -> int:
   """Weights of dense layers of these sizes, the first one the input."""
   return sum(a * b for a, b in zip(sizes, sizes[1:]))
+
+
+def _reference(name: str) -> Optional[str]:
+  """Name of the class that gin binds a parameter to; None for no class."""
+  try:
+    value = gin.query_parameter(name)
+  except ValueError:  # Gin raises it for a parameter that is not bound.
+    return None
+  if isinstance(value, gin.config.ConfigurableReference):
+    return value.configurable.name
+  return None
 
 
 def _value(name: str, default: Any) -> Optional[Any]:

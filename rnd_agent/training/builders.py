@@ -121,6 +121,7 @@ def _agent(
       generator=tf.random.Generator.from_seed(seed),
       epsilon_greedy=ppo.epsilon_greedy,
       compute_config=compute_config,
+      learning_rate_schedule=ppo.learning_rate_schedule,
       importance_ratio_clipping=ppo.importance_ratio_clipping,
       lambda_value=ppo.gae_lambda,
       discount_factor=config.discount_ext,

@@ -206,9 +206,10 @@ class Trainer:
     rollout = self._collector.collect()
     self._in_iteration = True
     clock.lap('collect')
+    scheduled = self._agent.follow_schedules(self._session.counters.env_steps)
     learned = self._agent.learn_from(rollout, clock.lap)
     self._check_finite(learned)
-    row = self._count(rollout, learned, clock)
+    row = self._count(rollout, learned, clock, scheduled)
     self._in_iteration = False
     self._recording.iteration(row, clock.laps, learned)
 
@@ -243,7 +244,7 @@ class Trainer:
         'PPOConfig.gradient_clipping = 0.5'
     )
 
-  def _count(self, rollout, learned, clock) -> dict[str, Any]:
+  def _count(self, rollout, learned, clock, scheduled) -> dict[str, Any]:
     """Ends the iteration; returns its numbers by name."""
     steps = int(tf.reduce_sum(rollout.mask).numpy())
     counters = self._session.counters
@@ -261,6 +262,7 @@ class Trainer:
         episodes_cut=self._collector.episodes_cut,
         **self._recording.window.statistics(),
         **summaries.training_figures(rollout, learned, self._agent.bonus),
+        **scheduled,
     )
     return self._last_row
 

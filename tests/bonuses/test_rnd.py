@@ -13,6 +13,7 @@ from rnd_agent import networks
 from rnd_agent import rnd_ppo_agent
 from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.learning import rollout as rollout_lib
+from rnd_agent.settings import gin_files
 
 VECTOR = tf.TensorSpec([3], tf.float32)
 STACK = tf.TensorSpec([12, 10, 4], tf.uint8)
@@ -284,11 +285,129 @@ def test_rewards_are_divided_by_the_new_deviation(compiled):
   )
 
 
+# ----------------------------------- networks that gin puts together
+
+
+def test_encoder_activation_and_layers_by_gin():
+  gin_files.parse([], [
+      'RandomNetworkDistillation.encoder = @RandomEncoder',
+      'RandomEncoder.conv_layer_params = ((6, 4, 2),)',
+      "RandomEncoder.activation = 'tanh'",
+      'RNDNetwork.fc_layer_params = (9, 8)',
+      "RNDNetwork.activation = 'tanh'", "RNDNetwork.output_activation = 'tanh'",
+      'RandomNetworkDistillation.feature_dim = 7',
+      'RandomNetworkDistillation.predictor_hidden_units = ()',
+  ])
+  rnd = rnd_lib.RandomNetworkDistillation(STACK)
+  encoder = rnd.checkpoint_items()['encoder']
+  shapes = [v.shape.as_list() for v in encoder.variables]
+  assert shapes == [[4, 4, 1, 6], [6]]
+  for net in (rnd.predictor, rnd.target):
+    assert [v.shape.as_list() for v in net.variables if v.shape.rank == 2] == [
+        [5 * 4 * 6, 9], [9, 8], [8, 7]
+    ]
+  observations = tf.cast(
+      tf.random.stateless_uniform([2, 3, 12, 10, 4], [1, 2], 0, 255, tf.int32),
+      tf.uint8,
+  )
+  rnd.update_observation_statistics(observations)
+  frames = observations[..., -1:]
+  features = rnd.target_features(tf.reshape(frames, [6, 12, 10, 1]))
+  # By hand: a convolution and three dense layers, tanh behind each.
+  x = rnd.observation_normalizer.normalized(frames)[:, :].numpy().reshape(
+      6, 12, 10, 1
+  )
+  kernel, bias = encoder.variables
+  x = np.tanh(tf.nn.conv2d(x, kernel, 2, 'VALID') + bias).reshape(6, -1)
+  for w, b in zip(rnd.target.variables[::2], rnd.target.variables[1::2]):
+    x = np.tanh(x @ w.numpy() + b.numpy())
+  np.testing.assert_allclose(features, x, rtol=1e-4, atol=1e-5)
+  # The bonus is of the encoded observation, in both uses.
+  by_hand = np.mean((features - rnd.predictor(
+      encoder(rnd.observation_normalizer.normalized(
+          tf.reshape(frames, [6, 12, 10, 1])
+      ))[0]
+  )[0]) ** 2, axis=-1).reshape(2, 3)
+  np.testing.assert_allclose(rnd.bonus(observations), by_hand, rtol=1e-4)
+
+
+def test_an_encoder_is_never_trained_and_is_saved(tmp_path):
+  gin_files.parse([], [
+      'RandomNetworkDistillation.encoder = @RandomEncoder',
+      'RNDNetwork.fc_layer_params = (8,)',
+  ])
+  agent = _agent_of(VECTOR, rnd_lib.RandomNetworkDistillation(VECTOR))
+  encoder = agent.bonus.checkpoint_items()['encoder']
+  before = [v.numpy() for v in encoder.variables]
+  agent.train_rollout(_rollout(np.asarray(_normal([4, 6, 3]))))
+  trained = {v.ref() for v in agent.trained_variables}
+  assert not trained & {v.ref() for v in encoder.variables}
+  for old, variable in zip(before, encoder.variables):
+    np.testing.assert_array_equal(variable, old)
+  # Another run can start from it: without the encoder its bonus means nothing.
+  assert agent.weight_items()['encoder'] is encoder
+  assert agent.checkpoint_items()['encoder'] is encoder
+
+
+# --------------------------------------------------------------- schedules
+
+
+def test_coefficients_follow_their_schedules():
+  rnd = _bonus(
+      STACK, 6, intrinsic_coefficient=3.0, extrinsic_coefficient=2.0,
+      intrinsic_schedule=((10, 1.0), (10, 0.5)),
+      extrinsic_schedule=((0, 1.0), (20, 0.0)),
+  )
+  agent = _agent_of(STACK, rnd)
+  rollout = _rollout(np.zeros([4, 6, 12, 10, 4], np.uint8))
+  rewards = _normal([4, 5], seed=3)
+
+  def advantages(env_steps=None):
+    if env_steps is not None:
+      agent.follow_schedules(env_steps)
+    return agent.make_targets(rollout, rewards).advantages.numpy()
+
+  # What each stream has by itself: two equations, at 0 and at 20 steps.
+  first, last = advantages(0), advantages(20)
+  ext, int_ = (first - 2 * last) / 2, last / 1.5
+  assert np.abs(ext).max() > .1 and np.abs(int_).max() > .1
+  np.testing.assert_allclose(advantages(5), 1.5 * ext + 3 * int_, rtol=1e-4)
+  np.testing.assert_allclose(advantages(10), ext + 1.5 * int_, rtol=1e-4)
+  assert agent.follow_schedules(10) == dict(
+      learning_rate=pytest.approx(.1), extrinsic_coefficient=1.0,
+      intrinsic_coefficient=1.5,
+  )
+  # Before any schedule is followed the coefficients are the config's.
+  fresh = _agent_of(STACK, rnd)
+  assert [float(c) for c in fresh._coefficients] == [2.0, 3.0]
+
+
+def test_a_learning_rate_that_is_the_optimizers_own_has_no_second_schedule():
+  decay = tf.keras.optimizers.schedules.ExponentialDecay(1e-3, 10, .9)
+  rnd = _bonus()
+  action = tensor_spec.BoundedTensorSpec([], tf.int64, 0, 2)
+
+  def agent(**kwargs):
+    return rnd_ppo_agent.RNDPPOAgent(
+        ts.time_step_spec(VECTOR), action, tf.keras.optimizers.Adam(decay),
+        actor_critic_net=networks.ActorCriticNetwork(VECTOR, action), rnd=rnd,
+        **kwargs,
+    )
+
+  assert agent().follow_schedules(0)['learning_rate'] == pytest.approx(1e-3)
+  with pytest.raises(ValueError, match='leave the schedule to the optimizer'):
+    agent(learning_rate_schedule=((0, 1.0),))
+
+
 # ------------------------------------- the order of an iteration, by stages
 
 
 def _agent(spec, learning_rate=0.0, **numbers):
   rnd = _bonus(spec, 6, predictor_proportion=1.0, **numbers)
+  return _agent_of(spec, rnd, learning_rate)
+
+
+def _agent_of(spec, rnd, learning_rate=0.1):
   action = tensor_spec.BoundedTensorSpec([], tf.int64, 0, 2)
   agent = rnd_ppo_agent.RNDPPOAgent(
       ts.time_step_spec(spec), action,

@@ -42,7 +42,8 @@ def test_default_columns_are_the_documented_ones():
       'intrinsic_reward_std, loss_policy, loss_value_ext, loss_value_int, '
       'loss_predictor, entropy, approx_kl, clip_fraction, '
       'explained_variance_ext, explained_variance_int, environment_restarts, '
-      'episodes_cut'
+      'episodes_cut, learning_rate, extrinsic_coefficient, '
+      'intrinsic_coefficient'
   )
   assert ', '.join(metrics_lib.COLUMNS) == documented
 
@@ -78,7 +79,7 @@ def test_a_bonus_has_rows_of_its_own(tmp_path):
   with tables.MetricsFile(path, rows) as file:
     file.write({'iteration': 1, **_Bonus().metrics()})
   header, row = path.read_text().splitlines()
-  assert header.endswith(',episodes_cut,views') and row.endswith(',3')
+  assert header.endswith(',intrinsic_coefficient,views') and row.endswith(',3')
   # A file that was begun without it goes on without it.
   path.unlink()
   tables.MetricsFile(path).close()
@@ -164,13 +165,14 @@ def test_other_columns_are_an_error_and_the_file_stays(tmp_path):
 
 def test_a_file_without_the_later_columns_goes_on_without_them(tmp_path):
   path = tmp_path / 'metrics.csv'
-  old = metrics_lib.COLUMNS[:-1]
+  version_1 = metrics_lib.COLUMNS.index('episodes_cut')
+  old = metrics_lib.COLUMNS[:version_1]
   rows = [metrics_lib.BY_NAME[name] for name in old]
   with tables.MetricsFile(path, rows) as metrics:
     metrics.write(dict.fromkeys(old, 1))
   tables.check_tables(tmp_path, 1)
   with tables.MetricsFile(path, last_iteration=1) as metrics:
-    assert metrics.left_out == ('episodes_cut',)
+    assert metrics.left_out == metrics_lib.COLUMNS[version_1:]
     metrics.write({'iteration': 2, 'episodes_cut': 7})
     with pytest.raises(ValueError, match='no column nonsense'):
       metrics.write({'iteration': 3, 'nonsense': 1})

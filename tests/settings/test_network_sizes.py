@@ -12,6 +12,7 @@ from rnd_agent.common import machine
 from rnd_agent.settings import gin_files
 from rnd_agent.settings import network_sizes
 from rnd_agent.training import builders  # noqa: F401, registers for gin
+from rnd_agent.training import train_eval  # noqa: F401, registers for gin
 
 _GRU = ('ActorCriticNetwork.core = @GRUCell()', 'GRUCell.units = 512')
 _LSTM = ('ActorCriticNetwork.core = [@LSTMCell(), @LSTMCell()]',
@@ -33,8 +34,14 @@ _VECTOR, _IMAGE = (40,), (84, 84, 4)
     (_IMAGE, (
         'ActorCriticNetwork.conv_layer_params = ((32, 8, 4), (16, 4, 2))',)),
     (_VECTOR, _GRU), (_VECTOR, _LSTM), (_VECTOR, _DNC),
+    (_VECTOR, ('RandomNetworkDistillation.encoder = @RandomEncoder',
+               'RandomEncoder.fc_layer_params = (3000,)',
+               'RNDNetwork.fc_layer_params = (900, 500)')),
+    (_IMAGE, ('RandomNetworkDistillation.encoder = @RandomEncoder',
+              'RandomEncoder.conv_layer_params = ((64, 5, 5), (64, 2, 2))',
+              'RNDNetwork.fc_layer_params = (300, 400)')),
 ], ids=['vector', 'image', 'dense', 'predictor', 'convolutions', 'gru', 'lstm',
-        'dnc'])
+        'dnc', 'encoded', 'encoded-image'])
 def test_the_estimate_is_near_what_is_built(shape, bindings):
   gin_files.parse([], bindings)
   dtype = tf.uint8 if len(shape) == 3 else tf.float32
@@ -47,6 +54,20 @@ def test_the_estimate_is_near_what_is_built(shape, bindings):
                *bonus.target.variables]
   built = sum(int(np.prod(variable.shape)) for variable in variables)
   assert 0.8 * built < network_sizes.weights(shape) < 2.2 * built
+
+
+@gin.configurable(module='test_network_sizes')
+class _Counts:
+  """A bonus without networks, for its name alone."""
+
+
+def test_only_distillation_has_networks_to_count():
+  both = network_sizes.weights(_VECTOR)
+  gin_files.parse([], ['train_eval.bonus = @RandomNetworkDistillation'])
+  assert network_sizes.weights(_VECTOR) == both
+  gin.clear_config()
+  gin_files.parse([], ['train_eval.bonus = @_Counts'])
+  assert network_sizes.weights(_VECTOR) < both / 2
 
 
 def test_what_finds_no_room_is_refused(monkeypatch):

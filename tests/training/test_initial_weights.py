@@ -223,6 +223,49 @@ def test_a_resumed_run_takes_the_configs_learning_rate(tmp_path):
   assert stored['optimizer/_iterations'] == 2
 
 
+_SCHEDULES = (
+    # Of 32 steps an iteration, 4 environments.
+    'PPOConfig.learning_rate_schedule = ((0, 1.0), (64, 0.5), (96, 0.0))',
+    'RNDConfig.intrinsic_schedule = ((64, 1.0), (64, 0.25))',
+    'RNDConfig.extrinsic_schedule = ((0, 0.0), (128, 1.0))',
+)
+
+
+def _rows(folder):
+  with open(folder / 'metrics.csv', newline='') as lines:
+    rows = list(csv.DictReader(lines))
+  for row in rows:
+    del row['wall_time_s'], row['steps_per_second']
+  return rows
+
+
+def test_schedules_are_followed_recorded_and_exact_on_resume(tmp_path):
+  for values in ((1,), ()):  # A rate of its own for the values, and none.
+    own = [f'PPOConfig.value_learning_rate = 0.0{v}' for v in values]
+    whole, parts = (tmp_path / f'{name}{len(own)}' for name in 'ab')
+    _train(whole, *own, *_SCHEDULES, iterations=5)
+    gin.clear_config()
+    for iterations in (2, 3, 5):
+      _train(parts, *own, *_SCHEDULES, iterations=iterations)
+      gin.clear_config()
+    rows = _rows(whole)
+    assert _rows(parts) == rows
+    for name, expected in (
+        ('learning_rate', [.01, .0075, .005, 0, 0]),
+        ('intrinsic_coefficient', [1, 1, .25, .25, .25]),
+        ('extrinsic_coefficient', [0, .5, 1, 1.5, 2]),
+    ):
+      values = [float(row[name]) for row in rows]
+      np.testing.assert_allclose(values, expected, rtol=1e-6, err_msg=name)
+    # The rates really are those: from the fourth iteration on nothing moves.
+    third, fifth = (
+        _stored(whole / 'checkpoints' / f'iteration-{i}') for i in (3, 5)
+    )
+    for name in third:
+      if name.startswith('actor_critic'):
+        np.testing.assert_array_equal(third[name], fifth[name], err_msg=name)
+
+
 def test_a_run_of_one_rate_is_resumed_with_several_and_back(tmp_path):
   _train(tmp_path, iterations=1)
   before = _stored(tmp_path / 'checkpoints' / 'iteration-1')
