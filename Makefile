@@ -3,6 +3,8 @@
 CONFIG ?= configs/montezuma.gin
 ROOT_DIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
+POLICY ?= pretrained/montezuma
+FILM ?= $(notdir $(POLICY)).mp4
 PYTEST_ARGS ?= -n 2 --dist loadfile
 # Files whose tests build no networks and train nothing.
 FAST_TESTS := tests/learning/test_returns.py tests/learning/test_losses.py \
@@ -17,12 +19,14 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-fast lint bench clean
+.PHONY: help train play test test-slow test-fast lint bench clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make train [CONFIG=configs/montezuma.gin] [ROOT_DIR=runs/montezuma]'
 	@echo '           [ARGS="..."]     train, or continue the run in ROOT_DIR'
+	@echo 'make play  [POLICY=pretrained/montezuma] [FILM=montezuma.mp4]'
+	@echo '           [ARGS="..."]     film an episode of a trained policy'
 	@echo 'make test  [PYTEST_ARGS=..] run the tests, some minutes'
 	@echo 'make test-slow              run those that take long: trainings,'
 	@echo '                            killed processes, recurrent cores'
@@ -36,6 +40,9 @@ help:
 train: $(VENV)/.installed
 	@$(BIN)/python train_eval.py --gin_file=$(CONFIG) --root_dir=$(ROOT_DIR) \
 	  $(ARGS)
+
+play: $(VENV)/.installed
+	@$(BIN)/python play.py --root_dir='$(POLICY)' --video='$(FILM)' $(ARGS)
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow' tests

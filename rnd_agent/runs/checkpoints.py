@@ -1,5 +1,8 @@
 """One checkpoint holds all state of a run, and is restored as a whole.
 
+One of `write_weights` holds networks and statistics alone, and the layers'
+kernels in 16 bits: play and initial weights need no more.
+
 A checkpoint is three files: TensorFlow's index and data, and a list of their
 checksums, which is written last. A checkpoint without an intact list is not
 used: after a process was killed while saving, after a full disk or a flipped
@@ -15,8 +18,10 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from typing import Any, Callable, Iterator, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from rnd_agent.common import atomic_files
@@ -33,6 +38,13 @@ _FRAGMENTS = re.compile(
 _LARGEST_LIST = 2**20
 # Bytes read at a time.
 _CHUNK = 2**22
+# Parts of a checkpoint that are neither networks nor statistics: they belong to
+# a run that goes on.
+_OF_THE_RUN = (
+    'optimizer', 'generator', 'train_step', 'adaptive_kl_beta', 'environments'
+)
+# Of Keras' layers: what `write_weights` writes in 16 bits.
+_KERNEL = re.compile(r'kernel/\.ATTRIBUTES/VARIABLE_VALUE$')
 
 
 class CheckpointError(ValueError):
@@ -216,13 +228,20 @@ class Checkpoints:
     self._damaged = []
 
   def _restore(self, prefix: str, whole: bool) -> None:
+    if whole and not _has_optimizer(prefix):
+      raise CheckpointError(
+          f'{prefix} holds networks and statistics alone, so that its run '
+          'cannot go on: start a new one in another --root_dir, with '
+          "train_eval.initial_weights = '...' for this folder"
+      )
     try:
-      status = self._root.read(prefix)
-      status.assert_existing_objects_matched()
-      if whole:
-        status.assert_consumed()
-      else:
-        status.expect_partial()
+      with _in_32_bits(prefix) as readable:
+        status = self._root.read(readable)
+        status.assert_existing_objects_matched()
+        if whole:
+          status.assert_consumed()
+        else:
+          status.expect_partial()
     except AssertionError as error:
       raise CheckpointError(
           f'{prefix} was saved by a run with other parts than this '
@@ -430,7 +449,10 @@ def load_weights(path: str, items: dict[str, Any]) -> None:
   """
   try:
     stored = [name for name, _ in tf.train.list_variables(path)]
-    tf.train.Checkpoint(**items).read(path).assert_existing_objects_matched()
+    with _in_32_bits(path) as readable:
+      tf.train.Checkpoint(**items).read(
+          readable
+      ).assert_existing_objects_matched()
   except (
       AssertionError, tf.errors.OpError, ValueError, LookupError, RuntimeError,
       OSError,
@@ -447,6 +469,65 @@ def load_weights(path: str, items: dict[str, Any]) -> None:
       raise _other_weights(
           path, f'{name} has {num_stored} variables there and {num_wanted} here'
       )
+
+
+def write_weights(path: str, root_dir: str) -> str:
+  """Writes the networks and statistics of a checkpoint as one of another run.
+
+  Args:
+    path: of the checkpoint.
+    root_dir: the other run's folder, which exists.
+
+  Returns:
+    Path of the new checkpoint, of the same name. What is computed with it
+    differs by the rounding of the layers' kernels to 16 bits.
+  """
+  reader = tf.train.load_checkpoint(path)
+  tensors = {
+      name: reader.get_tensor(name)
+      for name in reader.get_variable_to_shape_map()
+      if name.partition('/')[0] not in _OF_THE_RUN
+  }
+  for name in filter(_KERNEL.search, tensors):
+    tensors[name] = tensors[name].astype(np.float16)
+  prefix = os.path.join(root_dir, _FOLDER, os.path.basename(path))
+  os.makedirs(os.path.dirname(prefix), exist_ok=True)
+  _write_tensors(prefix, tensors)
+  _write_list(prefix)
+  return prefix
+
+
+def _has_optimizer(prefix: str) -> bool:
+  names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+  return any(name.startswith('optimizer/') for name in names)
+
+
+@contextlib.contextmanager
+def _in_32_bits(prefix: str) -> Iterator[str]:
+  """A checkpoint whose arrays have the networks' own type, while it is open."""
+  reader = tf.train.load_checkpoint(prefix)
+  types = reader.get_variable_to_dtype_map()
+  if tf.float16 not in types.values():
+    yield prefix
+    return
+  tensors = {
+      name: reader.get_tensor(name).astype(np.float32)
+      if dtype == tf.float16 else reader.get_tensor(name)
+      for name, dtype in types.items()
+  }
+  with tempfile.TemporaryDirectory() as folder:
+    copy = os.path.join(folder, os.path.basename(prefix))
+    _write_tensors(copy, tensors)
+    yield copy
+
+
+def _write_tensors(prefix: str, tensors: dict[str, Any]) -> None:
+  """Writes arrays by name as TensorFlow's index and data."""
+  names = list(tensors)
+  tf.raw_ops.SaveV2(
+      prefix=prefix, tensor_names=names, shape_and_slices=[''] * len(names),
+      tensors=[tf.constant(tensors[name]) for name in names],
+  )
 
 
 def _number_of_variables(item: Any) -> int:

@@ -324,10 +324,13 @@ def _restore(
 
   saved = checkpoints.Checkpoints(
       str(folder.path),
-      dict(
-          agent.checkpoint_items(),
-          progress=checkpoints.JsonState(dict, load_progress),
-      ),
+      {
+          **{
+              name: item for name, item in agent.checkpoint_items().items()
+              if name in agent.weight_items()  # The others only train.
+          },
+          'progress': checkpoints.JsonState(dict, load_progress),
+      },
       keep=1,
   )
   if saved.latest is not None:

@@ -195,7 +195,7 @@ def _versions(folder: run_folder.RunFolder) -> str:
   if not (folder.path / run_folder.DESCRIPTION).exists():
     return _note(f'The run has no {run_folder.DESCRIPTION}.')
   content = folder.description()
-  rows = [('command', content.get('command', '-'))]
+  rows = [('command', content['command'])] if 'command' in content else []
   source = content.get('source')
   if isinstance(source, dict):
     changed = ' with changes' if source.get('dirty') else ''
