@@ -34,7 +34,7 @@ help:
 	@echo 'make lint                   check the style'
 	@echo 'make bench [ARGS="--json"]  measure the training speed'
 	@echo 'make clean                  remove caches and builds, never runs'
-	@echo 'The first of these sets up $(VENV) with Python 3.10 or 3.11'
+	@echo 'The first of these sets up $(VENV) with Python 3.10 to 3.13'
 	@echo '(PYTHON=/path/to/python chooses one).'
 
 train: $(VENV)/.installed
@@ -64,9 +64,12 @@ clean:
 	@find . \( -path ./$(VENV) -o -path ./runs -o -path ./.git \) -prune -o \
 	  -name __pycache__ -type d -prune -exec rm -rf {} +
 
-CANDIDATES := python3.11 python3.10 python3 python /usr/bin/python3.11 \
-  /usr/bin/python3.10 /usr/bin/python3
-FITS := "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 12))"
+CANDIDATES := python3.11 python3.10 python3.13 python3.12 python3 python \
+  /usr/bin/python3.11 /usr/bin/python3.10 /usr/bin/python3.13 \
+  /usr/bin/python3.12 /usr/bin/python3
+FITS := "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))"
+# There TF-Agents is installed without its dependencies, see setup.py.
+IS_NEWER := "import sys; sys.exit(sys.version_info[:2] < (3, 12))"
 
 # Finds the first interpreter that fits. Each candidate is run, since a name on
 # the PATH may be a launcher without an interpreter behind it.
@@ -84,15 +87,15 @@ if [ -z "$$found" ] && [ -n "$$lacking" ]; then \
     "install its venv package (Debian and Ubuntu: python3-venv)" >&2; \
   exit 1; \
 elif [ -z "$$found" ]; then \
-  echo "error: no Python 3.10 or 3.11 among: $(or $(PYTHON),$(CANDIDATES)):" \
-    "install one, or name it with PYTHON=/path/to/python3.11" >&2; \
+  echo "error: no Python 3.10 to 3.13 among: $(or $(PYTHON),$(CANDIDATES)):" \
+    "install one, or name it with PYTHON=/path/to/python3.13" >&2; \
   exit 1; \
 fi
 endef
 
 # A stamp per set of requirements, redone when setup.py changes. The tool sets
 # build on the plain one, so that a change of target adds and never reinstalls.
-$(VENV)/.installed: setup.py
+$(VENV)/.installed: setup.py requirements-no-deps.txt
 	@if ! { $(BIN)/python -c $(FITS) && $(BIN)/python -m pip --version; } \
 	    >/dev/null 2>&1; then \
 	  found=; $(FIND_PYTHON); \
@@ -101,6 +104,9 @@ $(VENV)/.installed: setup.py
 	  $$found -m venv --clear $(VENV); \
 	fi
 	@$(PIP_INSTALL) -e .
+	@if $(BIN)/python -c $(IS_NEWER); then \
+	  $(PIP_INSTALL) --no-deps -r requirements-no-deps.txt; \
+	fi
 	@touch $@
 
 # Super Mario's emulator is built from source: its tests are skipped where it

@@ -6,6 +6,10 @@ environments can import the package without loading TensorFlow.
 
 import importlib
 
+from rnd_agent.common import keras_choice
+
+keras_choice.choose_keras_2()
+
 __version__ = '0.1.0'
 
 _MODULES = {

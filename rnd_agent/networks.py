@@ -19,6 +19,7 @@ from tf_agents.networks import utils as network_utils
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import nest_utils
 
+from rnd_agent.common import repairs  # noqa: F401, applies them
 from rnd_agent.layers import cores
 from rnd_agent.layers import heads
 from rnd_agent.layers import initializers

@@ -17,7 +17,7 @@ import gin
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-import train_eval  # noqa: E402
+from rnd_agent.commands import train  # noqa: E402
 
 # A run that is over in a moment.
 TINY = (
@@ -59,7 +59,7 @@ def main(arguments) -> Result:
       flags.FLAGS.unparse_flags()
       status = 0
       try:
-        train_eval.main(train_eval._parse_flags(['train_eval.py', *arguments]))
+        train.main(train._parse_flags(['train_eval.py', *arguments]))
       except SystemExit as exit_:
         status = exit_.code
   finally:
@@ -72,7 +72,9 @@ def main(arguments) -> Result:
 
 def script(name, arguments) -> Result:
   """Runs play.py or plot.py in this process."""
-  module = importlib.import_module(name.removesuffix('.py'))
+  module = importlib.import_module(
+      f'rnd_agent.commands.{name.removesuffix(".py")}'
+  )
   values = module._FLAGS
   values.mark_as_parsed()
   before = values.flag_values_dict()

@@ -263,6 +263,23 @@ def _resolve_suite_id(env_id: str) -> _Recipe | None:
   return None
 
 
+def names() -> dict[str, list[str]]:
+  """Names by suite, without importing optional packages."""
+  from rnd_agent.environments.games import atari  # Loads ale-py.
+
+  return {
+      'atari': [f'atari:{game}' for game in atari.game_names()],
+      'toy': [f'toy:{task}' for task in _TOYS],
+      'ple': [f'ple:{game}' for game in ple_suite.GAMES],
+      'minigrid': ['minigrid:MiniGrid-MultiRoom-N6-v0', 'and others of its'],
+      'mario': ['mario:SuperMarioBros-1-1-v0', 'and its other levels'],
+      'gymnasium and gym': [
+          'gymnasium:LunarLander-v3', 'gym:CartPole-v1',
+          'and any registered id',
+      ],
+  }
+
+
 def _all_names() -> list[str]:
   """Returns names to suggest, without importing optional packages."""
   from rnd_agent.environments.games import atari  # Loads ale-py.

@@ -227,11 +227,13 @@ def conclusion(
   folder = shlex.quote(os.fspath(root_dir))
   if interrupted:
     lines.append('the same command continues')
-  python = shlex.quote(_interpreter())
+  play, plot = 'rnd-play', 'rnd-plot'
+  if os.path.basename(sys.argv[0]) != 'rnd-train':  # Of a checkout.
+    python = shlex.quote(_interpreter())
+    play, plot = f'{python} play.py', f'{python} plot.py'
   lines += [
-      f'watch:  {python} play.py --root_dir={folder}'
-      + ' --video=episode.mp4' * films,
-      f'report: {python} plot.py report {folder}',
+      f'watch:  {play} --root_dir={folder}' + ' --video=episode.mp4' * films,
+      f'report: {plot} report {folder}',
   ]
   return '\n'.join(lines)
 

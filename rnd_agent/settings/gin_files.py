@@ -27,6 +27,7 @@ from gin import config_parser
 
 from rnd_agent.settings import gin_references
 from rnd_agent.settings import known_parameters
+from rnd_agent.settings import shipped_configs
 
 _PACKAGE = __name__.partition('.')[0]
 _MAX_SUGGESTIONS = 3
@@ -42,6 +43,7 @@ _TOO_DEEP = f'a value is nested more than {_DEEPEST_VALUE} deep'
 _ALLOWED_REFERENCES = (
     gin_references.MACRO, f'{_PACKAGE}.GRUCell', f'{_PACKAGE}.LSTMCell',
     f'{_PACKAGE}.DNCCell', f'{_PACKAGE}.RandomNetworkDistillation',
+    f'{_PACKAGE}.RandomEncoder',
 )
 
 
@@ -98,14 +100,16 @@ def parse(
 
   Later bindings override earlier ones. The modules that register configurables
   must have been imported. An `include` is looked for beside the including file
-  first, then in the working directory. An `import` may name modules of this
+  first, then in the working directory; a bare name that is in neither stands
+  for a config of the package. An `import` may name modules of this
   package only; a class of the user's own is named with its module, which is
   imported: `train_eval.bonus = @my_module.MyBonus`.
 
   A file may come from a stranger, as the operative config of a run does.
   Without `trust` a file may therefore bind numbers, texts and lists, and refer
-  to macros and to this package's recurrent cells and bonuses only. Bindings of
-  the command line may refer to anything, since the user has typed them.
+  to macros and to this package's recurrent cells, bonuses and encoder only.
+  Bindings of the command line may refer to anything, since the user has typed
+  them.
 
   Args:
     gin_files: Paths of gin files.
@@ -241,7 +245,7 @@ class _Reader:
       ):
         self._refuse(
             binding, f'it refers to @{leaf.selector}, not to a macro or to a '
-            'recurrent core or bonus of this package'
+            'recurrent core, bonus or encoder of this package'
         )
 
   def _check_values_of_macros(self, final):
@@ -414,6 +418,9 @@ def _locate(name: str, place: str, base: Optional[str]) -> str:
   for path in choices:
     if os.path.isfile(path):
       return path
+  shipped = shipped_configs.find(name)
+  if shipped is not None:
+    return shipped
   for path in choices:
     if os.path.isdir(path) and name:
       raise ConfigError(f'{place}: {path} is a folder, not a config file')
@@ -428,7 +435,11 @@ def _locate(name: str, place: str, base: Optional[str]) -> str:
       for entry in sorted(os.listdir(folder or '.')):
         if entry.endswith('.gin'):
           nearby[entry] = os.path.join(folder, entry)
-  near = [nearby[entry] for entry in _nearest(os.path.basename(name), nearby)]
+  shipped = {path.name: path.name for path in shipped_configs.paths()}
+  for names in (nearby, shipped):
+    near = [names[entry] for entry in _nearest(os.path.basename(name), names)]
+    if near:
+      break
   hint = f'; nearest: {", ".join(near)}' if near else ''
   raise ConfigError(f"{place}: no config file {name or repr('')}{hint}")
 

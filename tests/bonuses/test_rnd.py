@@ -288,8 +288,9 @@ def test_rewards_are_divided_by_the_new_deviation(compiled):
 # ----------------------------------- networks that gin puts together
 
 
-def test_encoder_activation_and_layers_by_gin():
-  gin_files.parse([], [
+def test_encoder_activation_and_layers_by_gin(tmp_path):
+  config_file = tmp_path / 'encoder.gin'  # As a run's operative config.
+  config_file.write_text('\n'.join([
       'RandomNetworkDistillation.encoder = @RandomEncoder',
       'RandomEncoder.conv_layer_params = ((6, 4, 2),)',
       "RandomEncoder.activation = 'tanh'",
@@ -297,7 +298,8 @@ def test_encoder_activation_and_layers_by_gin():
       "RNDNetwork.activation = 'tanh'", "RNDNetwork.output_activation = 'tanh'",
       'RandomNetworkDistillation.feature_dim = 7',
       'RandomNetworkDistillation.predictor_hidden_units = ()',
-  ])
+  ]))
+  gin_files.parse([str(config_file)])
   rnd = rnd_lib.RandomNetworkDistillation(STACK)
   encoder = rnd.checkpoint_items()['encoder']
   shapes = [v.shape.as_list() for v in encoder.variables]

@@ -410,7 +410,7 @@ def test_nor_can_the_name_of_a_folder(tmp_path):
 
 
 def test_plot_shows_what_is_there_and_nothing_else(tmp_path, capsys):
-  import plot
+  from rnd_agent.commands import plot
 
   for name, content in (
       ('none', _ESCAPES), ('pickle', pickle.dumps(_Bomb(tmp_path / 'mark'))),

@@ -12,9 +12,9 @@ import gin
 import numpy as np
 import pytest
 
-import play
-import plot
 from rnd_agent import config as config_lib
+from rnd_agent.commands import play
+from rnd_agent.commands import plot
 from rnd_agent.environments import environment_config
 from rnd_agent.environments import suites
 from rnd_agent.environments import wrappers

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-import plot
+from rnd_agent.commands import plot
 from rnd_agent.common import film_files
 from rnd_agent.environments import suites
 from rnd_agent.runs import run_folder
