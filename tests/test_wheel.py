@@ -119,12 +119,15 @@ def test_it_trains_plays_and_draws_from_another_folder(bin_folder, tmp_path):
 
 
 def test_a_file_of_the_working_directory_comes_first(bin_folder, tmp_path):
+  (tmp_path / 'empty').mkdir()
   (tmp_path / 'smoke.gin').write_text("include 'montezuma.gin'\nnonsense = 1")
   (tmp_path / 'other.gin').write_text("include 'atari.gin'\nnonsense = 1")
-  for name, line in (('smoke.gin', 'smoke.gin:2'), ('other.gin', 'other.gin:2'),
-                     ('montezume.gin', 'nearest: montezuma.gin')):
+  for folder, name, line in (
+      ('.', 'smoke.gin', 'smoke.gin:2'), ('.', 'other.gin', 'other.gin:2'),
+      ('empty', 'montezume.gin', 'nearest: montezuma.gin'),
+  ):
     result = subprocess.run(
-        [bin_folder / 'rnd-train', f'--gin_file={name}'], cwd=tmp_path,
+        [bin_folder / 'rnd-train', f'--gin_file={name}'], cwd=tmp_path / folder,
         capture_output=True, text=True, check=False,
     )
     assert result.returncode == 2 and line in result.stderr, result.stderr
