@@ -29,7 +29,8 @@ _TODAY = [
     'tf-keras>=2.21,<2.22',
     'tensorflow-probability>=0.25,<0.26',
     'tensorboard>=2.20',
-    'numpy>=2,<3',
+    # TF-Agents makes a number of an array of one, an error from NumPy 2.5 on.
+    'numpy>=2.1,<2.5',
     'opencv-python-headless>=4.12',
     # Of TF-Agents.
     'cloudpickle>=1.3', 'pillow', 'six', 'typing-extensions>=4.5',
@@ -47,8 +48,9 @@ _EXTRAS = {
     'lint': ['ruff>=0.4'],
     'minigrid': _MINIGRID,
     'box2d': _BOX2D,
-    # Its emulator, nes-py, is built from source: needs a C++ compiler.
-    'mario': ['gym-super-mario-bros>=7.4'],
+    # Its emulator, nes-py, is built from source: needs a C++ compiler. Its last
+    # release for gym fails with NumPy 2 (OverflowError: 1024 for uint8).
+    'mario': ['gym-super-mario-bros>=7.4,<8' + _OLDER],
     'reverb': ['dm-reverb~=0.14.0'],
 }
 

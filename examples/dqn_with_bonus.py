@@ -22,6 +22,7 @@ _UPDATES = 8  # Per iteration.
 def main(_):
   """Trains, and prints the mean return as it goes."""
   # After the flags: worker processes must not wait for TensorFlow.
+  import rnd_agent  # isort: skip  (before tf.keras is used)
   import tensorflow as tf
   from tf_agents.agents.dqn import dqn_agent
   from tf_agents.drivers import dynamic_step_driver
@@ -30,7 +31,6 @@ def main(_):
   from tf_agents.replay_buffers import tf_uniform_replay_buffer
   from tf_agents.utils import common
 
-  import rnd_agent
   from rnd_agent.environments import suites
 
   tf.keras.utils.set_random_seed(_SEED.value)

@@ -4,6 +4,12 @@
 forward, the others back. With the bonus the return goes to 1.
 """
 
+# ruff: noqa: I001
+# With TensorFlow from 2.16 on, this package comes before
+# tf.keras is used, since it chooses Keras 2, which TF-Agents needs.
+import rnd_agent
+from rnd_agent.environments.vector import sharded
+
 from absl import app
 from absl import flags
 import tensorflow as tf
@@ -14,9 +20,6 @@ from tf_agents.networks import actor_distribution_network
 from tf_agents.networks import value_network
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.utils import common
-
-import rnd_agent
-from rnd_agent.environments.vector import sharded
 
 _ITERATIONS = flags.DEFINE_integer('iterations', 60, 'Of 1024 steps each.')
 _SEED = flags.DEFINE_integer('seed', 1, 'Of everything random.')

@@ -2,6 +2,7 @@
 
   python examples/run_exported_policy.py --policy=runs/montezuma/policy/greedy
 
+With TensorFlow from 2.16 on, set TF_USE_LEGACY_KERAS=1: TF-Agents needs Keras 2
 Without an environment at hand it acts on random observations of the right
 shape; put your own environment's observations in their place.
 """

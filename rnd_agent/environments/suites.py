@@ -20,6 +20,7 @@ installed, an error of one line says how to install it.
 from collections.abc import Callable
 import dataclasses
 import re
+import sys
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -569,6 +570,10 @@ def _ple(game: str) -> _Recipe:
 
 def _mario(game: str) -> _Recipe:
   """Super Mario Bros. on an emulator of the console."""
+  if sys.version_info >= (3, 12):
+    raise errors.MissingPackageError(
+        f'{game} needs Python 3.10 or 3.11: its emulator fails with NumPy 2'
+    )
   errors.require_package('gym_super_mario_bros', _INSTALL_MARIO, game)
   _silence_gym()
   from rnd_agent.environments.games import mario_suite  # Optional.

@@ -37,8 +37,9 @@ class Core(tf.keras.layers.Layer):
         if not hasattr(cell, name)
     ]
     if missing:
+      shown = f'@{cells.__name__}' if isinstance(cells, type) else repr(cells)
       raise ValueError(
-          f'ActorCriticNetwork.core = {cells!r}: a core is a Keras cell such '
+          f'ActorCriticNetwork.core = {shown}: a core is a Keras cell such '
           f'as GRUCell, or a list of them; this lacks {", ".join(missing)}.'
       )
     self._cell = cell

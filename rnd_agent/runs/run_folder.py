@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import errno
 import io
 import math
 import os
@@ -140,11 +141,14 @@ class RunFolder:
     if not os.path.lexists(folder):
       return []
     try:
+      inside = folder.resolve(strict=True).is_relative_to(self._real)
+    except (OSError, RuntimeError) as error:
+      # Python 3.13 raises OSError where earlier ones raise RuntimeError.
+      if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
+        raise RunFolderError(
+            f'{printable(folder)} is a link that leads to itself'
+        ) from error
       inside = folder.resolve().is_relative_to(self._real)
-    except RuntimeError as error:
-      raise RunFolderError(
-          f'{printable(folder)} is a link that leads to itself'
-      ) from error
     if not inside:
       raise RunFolderError(
           f'{printable(folder)} leads out of the run: not opened'

@@ -37,6 +37,7 @@ _SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 _LARGEST_FILE = 2**20
 _MOST_INCLUDES = 20
 _DEEPEST_VALUE = 20
+_OPEN_QUOTE = 'a quote is left open'
 _TOO_DEEP = f'a value is nested more than {_DEEPEST_VALUE} deep'
 # What a file without --trust may refer to. Gin would let it call everything
 # that is registered, TF-Agents' functions included.
@@ -302,6 +303,8 @@ class _Reader:
       ) from error
     if len(text) > _LARGEST_FILE:
       raise ConfigError(f'{place}: {path} is too large for a config')
+    if '\0' in text:
+      raise ConfigError(f'{place}: {path} is not text (it has null bytes)')
     self._open_files.append(identity)
     self.read_text(text, _Origin(path, path))
     self._open_files.pop()
@@ -384,10 +387,14 @@ def _statements(text: str, origin: _Origin, delegate: _Delegate):
     ) from None
   except tokenize.TokenError as error:
     cause, (line, _) = error.args
-    raise ConfigError(
-        f'{origin.at(line)}: cannot be read ({cause}): is a bracket or a quote '
-        'left open?'
-    ) from None
+    if 'unterminated string' in cause:  # From Python 3.12 on.
+      line_of_text = text.splitlines()[line - 1].strip()
+      raise ConfigError(
+          f'{origin.at(line)}: {_OPEN_QUOTE}: {line_of_text}'
+      ) from None
+    if 'too many nested' in cause:  # Likewise.
+      raise ConfigError(f'{origin.at(line)}: {_TOO_DEEP}') from None
+    raise ConfigError(f'{origin.label}: a bracket is left open') from None
   except (RecursionError, MemoryError):  # Python's parser raises either.
     line = parser.current_token.start[0] if parser else None
     raise ConfigError(f'{origin.at(line)}: {_TOO_DEEP}') from None
@@ -408,6 +415,8 @@ def _syntax_cause(error: SyntaxError) -> str:
         "nor text in quotes, '...'"
     )
   line = (error.text or '').strip()
+  if any(line.count(quote) % 2 for quote in '\'"'):
+    return f'{_OPEN_QUOTE}: {line}'
   cause = ' '.join(error.msg.split()).rstrip('.')
   return f'{cause}: {line}' if line else cause
 

@@ -23,6 +23,8 @@ from rnd_agent.environments.vector.sharded import ShardedPyEnvironment
 def test_an_episode_is_repeated_exactly(name, episodes):
   if name.startswith('minigrid'):
     pytest.importorskip('minigrid')
+  if name == 'gym:Acrobot-v1' and np.__version__ >= '2':
+    pytest.skip('gym 0.23 itself uses np.float_, which NumPy 2 lacks')
   if name.startswith('Lunar'):
     pytest.importorskip('Box2D')
   env, copy = suites.make(name, seed=3), suites.make(name, seed=4)

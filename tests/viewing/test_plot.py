@@ -62,7 +62,7 @@ def _trace(length=50, **changes):
       intrinsic_reward=reward, value_ext=reward, value_int=-reward,
       score=np.where(steps > 20, 100.0, 0.0), place=steps // 20,
       action=steps % 2, probabilities=np.full((length, 2), 0.5, np.float32),
-      frames=tuple(episode_trace.encode(np.full((21, 31, 3), i, np.uint8))
+      frames=tuple(episode_trace.encode(np.full((21, 31, 3), i % 256, np.uint8))
                    for i in range(length)),
   )
   return episode_trace.EpisodeTrace(**{**values, **changes})
