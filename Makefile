@@ -16,7 +16,9 @@ PYTHON ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# On Python 3.12 and later TF-Agents would be said to conflict, see setup.py.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+  --no-warn-conflicts
 
 .DEFAULT_GOAL := help
 .PHONY: help train play test test-slow test-fast lint bench clean
