@@ -29,8 +29,8 @@ _TODAY = [
     'tf-keras>=2.21,<2.22',
     'tensorflow-probability>=0.25,<0.26',
     'tensorboard>=2.20',
-    # TF-Agents makes a number of an array of one, an error from NumPy 2.5 on.
-    'numpy>=2.1,<2.5',
+    # TF-Agents makes a number of an array of one, an error from NumPy 2.4 on.
+    'numpy>=2.1,<2.4',
     'opencv-python-headless>=4.12',
     # Of TF-Agents.
     'cloudpickle>=1.3', 'pillow', 'six', 'typing-extensions>=4.5',

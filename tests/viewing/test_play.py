@@ -612,7 +612,8 @@ def test_what_was_played_until_ctrl_c_is_written(
 @pytest.mark.parametrize('package, name, command_line', [
     ('ple', 'ple:PixelCopter', 'pip install git'),
     ('gym_super_mario_bros', 'SuperMarioBros-1-1-v0',
-     "pip install -e '.[mario]'"),
+     "pip install -e '.[mario]'" if sys.version_info < (3, 12)
+     else 'needs Python 3.10 or 3.11'),
 ])
 def test_a_run_whose_package_is_missing(
     trained, folder, tmp_path, monkeypatch, command, capsys, package, name,
