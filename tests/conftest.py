@@ -9,6 +9,8 @@ from unittest import mock
 import gin
 import pytest
 
+import rnd_agent  # noqa: F401, before TF-Agents: it chooses Keras 2
+
 _HERE = pathlib.Path(__file__).resolve().parent
 # The scripts, the benchmarks, and the toy environments, which the environments'
 # processes import as well.
