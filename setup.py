@@ -43,6 +43,8 @@ _BOX2D = ['gymnasium[box2d]>=1.3']
 _EXTRAS = {
     'test': [
         'pytest>=7.4', 'pytest-xdist>=3.3', 'import-linter>=2.0',
+        # IPython 8.20 and later need typing-extensions that TF-Agents forbids.
+        'nbclient>=0.8', 'nbformat>=5', 'ipykernel>=6', 'ipython<8.20' + _OLDER,
         *_MINIGRID, *_BOX2D,
     ],
     'lint': ['ruff>=0.4'],

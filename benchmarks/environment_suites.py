@@ -13,9 +13,9 @@ import time
 
 from absl import logging
 import numpy as np
+from rnd_agent.common import startup  # isort: skip  (it chooses Keras 2)
 from tf_agents.system import system_multiprocessing
 
-from rnd_agent.common import startup
 from rnd_agent.environments import errors
 from rnd_agent.environments import single
 from rnd_agent.environments import suites

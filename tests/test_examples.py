@@ -1,11 +1,15 @@
 """Every example runs to its end, with less to do than by default."""
 
+import csv
 import os
 import pathlib
 import re
 import subprocess
 import sys
+from unittest import mock
 
+import nbclient
+import nbformat
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -49,6 +53,30 @@ def test_the_scripts_differ_by_what_the_docs_show():
   added = set(after.splitlines()) - set(before.splitlines())
   code = [x for x in added if '=' in x and not x.startswith(('"', '#'))]
   assert code and all(x.strip() in manual for x in code), code
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path):
+  """Its curves and its film are shown; what is committed has no outputs."""
+  path = _ROOT / 'examples' / 'rnd_agent.ipynb'
+  notebook = nbformat.read(path, as_version=4)
+  nbformat.validate(notebook)
+  code = [cell for cell in notebook.cells if cell.cell_type == 'code']
+  assert not any(cell.outputs or cell.execution_count for cell in code)
+  with mock.patch.dict(os.environ, PYTHONPATH=str(_ROOT)):
+    nbclient.NotebookClient(
+        notebook, timeout=300, resources={'metadata': {'path': str(tmp_path)}},
+    ).execute()
+  shown = [
+      kind for cell in code for output in cell.outputs
+      for kind in output.get('data', ())
+  ]
+  assert 'image/png' in shown and 'text/html' in shown
+  with open(tmp_path / 'curves.csv', newline='') as lines:
+    assert len(list(csv.reader(lines))) > 2
+  for folder, solved in (('corridor', True), ('no_bonus', False)):
+    with open(tmp_path / 'runs' / folder / 'metrics.csv', newline='') as lines:
+      *_, last = csv.DictReader(lines)
+    assert (float(last['episode_return_mean']) > 0.9) == solved
 
 
 def test_dqn_with_the_bonus():
