@@ -13,6 +13,7 @@ import time
 
 from absl import logging
 import numpy as np
+
 from rnd_agent.common import startup  # isort: skip  (it chooses Keras 2)
 from tf_agents.system import system_multiprocessing
 

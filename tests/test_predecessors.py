@@ -160,9 +160,10 @@ def _is_binding_of(path, name):
 def _has_flag(command):
   """Whether `script.py --flag` exists; `--noflag` of a boolean does."""
   script, flag = command.split(' --')
-  path = _ROOT / script
-  if not path.exists():
+  if not (_ROOT / script).exists():
     return False
+  command = {'train_eval.py': 'train.py'}.get(script, script)
+  path = _ROOT / 'rnd_agent' / 'commands' / command
   defined = dict(
       (name, kind) for kind, name in re.findall(
           r"flags\.DEFINE_(\w+)\(\s*'(\w+)'", path.read_text('utf-8')
