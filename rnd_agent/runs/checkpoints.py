@@ -43,6 +43,8 @@ _CHUNK = 2**22
 _OF_THE_RUN = (
     'optimizer', 'generator', 'train_step', 'adaptive_kl_beta', 'environments'
 )
+# In paths that TensorFlow reads.
+_PATTERNS = set('*?[]\\')
 # Of Keras' layers: what `write_weights` writes in 16 bits.
 _KERNEL = re.compile(r'kernel/\.ATTRIBUTES/VARIABLE_VALUE$')
 
@@ -288,8 +290,9 @@ def read_json(root_dir: str, name: str) -> dict[str, Any]:
   if newest is None:
     return {}
   try:
-    reader = tf.train.load_checkpoint(newest.prefix)
-    state = plain_json.loads(reader.get_tensor(f'{name}/.ATTRIBUTES/py_state'))
+    with _reader(newest.prefix) as reader:
+      text = reader.get_tensor(f'{name}/.ATTRIBUTES/py_state')
+    state = plain_json.loads(text)
   except (tf.errors.OpError, ValueError, TypeError):
     return {}
   return state if isinstance(state, dict) else {}
@@ -448,7 +451,8 @@ def load_weights(path: str, items: dict[str, Any]) -> None:
       there; some of `items` may have changed by then.
   """
   try:
-    stored = [name for name, _ in tf.train.list_variables(path)]
+    with _reader(path) as reader:
+      stored = list(reader.get_variable_to_shape_map())
     with _in_32_bits(path) as readable:
       tf.train.Checkpoint(**items).read(
           readable
@@ -482,12 +486,12 @@ def write_weights(path: str, root_dir: str) -> str:
     Path of the new checkpoint, of the same name. What is computed with it
     differs by the rounding of the layers' kernels to 16 bits.
   """
-  reader = tf.train.load_checkpoint(path)
-  tensors = {
-      name: reader.get_tensor(name)
-      for name in reader.get_variable_to_shape_map()
-      if name.partition('/')[0] not in _OF_THE_RUN
-  }
+  with _reader(path) as reader:
+    tensors = {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name.partition('/')[0] not in _OF_THE_RUN
+    }
   for name in filter(_KERNEL.search, tensors):
     tensors[name] = tensors[name].astype(np.float16)
   prefix = os.path.join(root_dir, _FOLDER, os.path.basename(path))
@@ -498,23 +502,50 @@ def write_weights(path: str, root_dir: str) -> str:
 
 
 def _has_optimizer(prefix: str) -> bool:
-  names = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+  with _reader(prefix) as reader:
+    names = reader.get_variable_to_shape_map()
   return any(name.startswith('optimizer/') for name in names)
+
+
+@contextlib.contextmanager
+def _reader(prefix: str) -> Iterator[Any]:
+  """TensorFlow's reader of a checkpoint's arrays."""
+  with _without_patterns(prefix) as plain:
+    yield tf.train.load_checkpoint(plain)
+
+
+@contextlib.contextmanager
+def _without_patterns(prefix: str) -> Iterator[str]:
+  """A path of a checkpoint that TensorFlow takes as it is written.
+
+  When it reads, it takes `[`, `*` and `?` for patterns, and no path can say
+  otherwise: links with other names do.
+  """
+  if not _PATTERNS & set(prefix):
+    yield prefix
+    return
+  folder, name = os.path.split(os.path.abspath(prefix))
+  with tempfile.TemporaryDirectory() as links:
+    for file in os.listdir(folder):
+      if file.startswith(f'{name}.'):
+        os.symlink(os.path.join(folder, file), os.path.join(links, file))
+    yield os.path.join(links, name)
 
 
 @contextlib.contextmanager
 def _in_32_bits(prefix: str) -> Iterator[str]:
   """A checkpoint whose arrays have the networks' own type, while it is open."""
-  reader = tf.train.load_checkpoint(prefix)
-  types = reader.get_variable_to_dtype_map()
-  if tf.float16 not in types.values():
-    yield prefix
-    return
-  tensors = {
-      name: reader.get_tensor(name).astype(np.float32)
-      if dtype == tf.float16 else reader.get_tensor(name)
-      for name, dtype in types.items()
-  }
+  with _without_patterns(prefix) as plain:
+    reader = tf.train.load_checkpoint(plain)
+    types = reader.get_variable_to_dtype_map()
+    if tf.float16 not in types.values():
+      yield plain
+      return
+    tensors = {
+        name: reader.get_tensor(name).astype(np.float32)
+        if dtype == tf.float16 else reader.get_tensor(name)
+        for name, dtype in types.items()
+    }
   with tempfile.TemporaryDirectory() as folder:
     copy = os.path.join(folder, os.path.basename(prefix))
     _write_tensors(copy, tensors)

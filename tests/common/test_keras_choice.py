@@ -45,7 +45,9 @@ def test_keras_2_is_what_tf_agents_gets(first):
 
 @_NEWER
 def test_keras_3_in_use_is_one_line():
-  result = _run('import tensorflow as tf', 'tf.keras.layers', 'import rnd_agent')
+  result = _run(
+      'import tensorflow as tf', 'tf.keras.layers', 'import rnd_agent'
+  )
   line = result.stderr.strip().splitlines()[-1]
   assert result.returncode == 1
   assert line.startswith('ImportError: TensorFlow ')

@@ -11,9 +11,12 @@ import tensorflow as tf
 from rnd_agent import config as config_lib
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import progress as progress_lib
+from rnd_agent.runs import publishing
+from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files
 from rnd_agent.training import builders
 from rnd_agent.training import train_eval as train_eval_lib
+from rnd_agent.viewing import play_lib
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('no_export')]
 
@@ -204,6 +207,27 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path, other):
   with pytest.raises(checkpoints.CheckpointError, match='do not fit'):
     _train(tmp_path / 'run',
            f"train_eval.initial_weights = '{broken}/iteration-3'")
+
+
+@pytest.mark.parametrize('name', [
+    'x=[1,2]', 'exp[1]/x', '*?', 'a\\b', '~', "it's {a, é}",
+])
+def test_folders_of_any_name(tmp_path, name):
+  """TensorFlow takes some for patterns, where it reads and where it writes."""
+  (tmp_path / 'exp1' / 'x').mkdir(parents=True)  # What a pattern would match.
+  run, new = tmp_path / name, tmp_path / 'new' / name
+  _train(run, iterations=1)
+  gin.clear_config()
+  _train(run, iterations=2)
+  assert len(_rows(run)) == 2
+  assert checkpoints.read_json(str(run), 'progress')['iteration'] == 2
+  gin.clear_config()
+  _train(new, f'train_eval.initial_weights = {str(run)!r}', iterations=1)
+  player = play_lib.Player(run_folder.RunFolder(run))
+  assert player.iteration == 2
+  player.close()
+  gin.clear_config()
+  publishing.publish(run, tmp_path / 'new' / f'{name}2')
 
 
 def test_find_names_what_is_missing(tmp_path):
