@@ -213,7 +213,7 @@ def _collect_interrupts():
 def _novelty(arguments):
   output = _OUTPUT.value or 'novelty.png'
   figures.check_name(output)
-  figures.pyplot()  # Fails before an episode is played in vain.
+  figures.check_installed()  # Fails before an episode is played in vain.
   if _TRACE.value:
     trace = episode_trace.load(_TRACE.value)
   else:
@@ -256,7 +256,7 @@ def _report(arguments):
   if output.suffix.lower() not in ('.html', '.htm'):
     raise UsageError(f'{output}: reports end in .html')
   own_files.check(output)
-  figures.pyplot()  # Fails before an episode is played in vain.
+  figures.check_installed()  # Fails before an episode is played in vain.
   folder = _one_run(arguments)
   # Also fails before an episode is played in vain.
   width = suites.grid_width(curves.env_name(curves.read(folder)))

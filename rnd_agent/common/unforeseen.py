@@ -32,7 +32,7 @@ def line(error: Exception, where: str) -> str:
   frame = traceback.extract_tb(error.__traceback__)[-1]
   cause = ' '.join(str(error).split())[:160] or 'no cause is given'
   return (
-      f'{where} cannot be read: {type(error).__name__}: {cause} '
-      f'({pathlib.Path(frame.filename).name}:{frame.lineno}): a file is '
-      f'damaged, or this program at fault: {_TRACEBACK}=1 shows where'
+      f'{where}: {type(error).__name__}: {cause} '
+      f'({pathlib.Path(frame.filename).name}:{frame.lineno}): this program is '
+      f'at fault, or a file there is damaged: {_TRACEBACK}=1 shows where'
   )

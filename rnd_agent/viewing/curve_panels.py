@@ -35,7 +35,6 @@ def figure(
   Returns:
     A matplotlib figure.
   """
-  plt = figures.pyplot()
   metrics = list(panels)
   columns = min(_COLUMNS, len(metrics))
   rows = -(-len(metrics) // columns)
@@ -45,10 +44,11 @@ def figure(
   per_row = max(1, int(5.2 * columns * 15) // (max(map(len, names), default=0)
                                                 + 8))
   legend_rows = -(-len(names) // per_row)
-  drawing, axes = plt.subplots(
-      rows, columns, squeeze=False, sharex=True, layout='constrained',
+  drawing = figures.new_figure(
+      layout='constrained',
       figsize=(5.2 * columns, 2.3 * rows + 0.3 + 0.18 * (legend_rows + 1)),
   )
+  axes = drawing.subplots(rows, columns, squeeze=False, sharex=True)
   for axis, metric in zip(axes.flat, metrics):
     _draw_panel(axis, panels[metric], metric)
     axis.set_title(_title(metric, places), fontsize=9, loc='left')

@@ -15,22 +15,39 @@ class FigureError(ValueError):
   """A figure cannot be drawn or saved; the message is one line."""
 
 
-def pyplot():
-  """matplotlib's pyplot, without a display.
+def new_figure(**settings):
+  """An empty figure of matplotlib, drawn without a display.
+
+  It stands apart from pyplot, so that a notebook that draws keeps its backend.
+
+  Args:
+    **settings: of `matplotlib.figure.Figure`.
 
   Raises:
     FigureError: matplotlib is not installed.
   """
+  check_installed()
+  from matplotlib import figure
+  from matplotlib.backends import backend_agg
+
+  new = figure.Figure(**settings)
+  backend_agg.FigureCanvasAgg(new)
+  return new
+
+
+def check_installed() -> None:
+  """Raises FigureError where matplotlib is not installed."""
+  # Of another program: matplotlib refuses a backend that this process lacks.
+  backend = os.environ.pop('MPLBACKEND', None)
   try:
-    import matplotlib
+    import matplotlib  # noqa: F401
   except ImportError as error:
     raise FigureError(
         "figures need matplotlib: pip install -e ."
     ) from error
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
-
-  return plt
+  finally:
+    if backend is not None:
+      os.environ['MPLBACKEND'] = backend
 
 
 def check_name(path: Union[str, os.PathLike]) -> None:
@@ -67,14 +84,12 @@ def save(figure, path: Union[str, os.PathLike]) -> None:
     os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)
-    pyplot().close(figure)
 
 
 def png(figure) -> bytes:
   """A figure as a PNG file's bytes."""
   data = io.BytesIO()
   figure.savefig(data, format='png', dpi=_DOTS_PER_INCH)
-  pyplot().close(figure)
   return data.getvalue()
 
 

@@ -45,10 +45,9 @@ def novelty(trace: episode_trace.EpisodeTrace):
         'there is no novelty to draw: the run has no bonus '
         '(RNDConfig.intrinsic_coefficient = 0)'
     )
-  plt = figures.pyplot()
   peaks = episode_trace.peaks(rewards, _MOST_PEAKS)
   rows = (2, 3) if trace.frames else (3,)
-  drawing = plt.figure(
+  drawing = figures.new_figure(
       figsize=(10, 5.6 if trace.frames else 3.4), layout='constrained'
   )
   grid = drawing.add_gridspec(len(rows), len(peaks), height_ratios=rows)
@@ -112,7 +111,7 @@ def rooms(
     raise run_folder.RunFolderError(
         f'{len(places)} places are too many for a map: at most {_MOST_PLACES}'
     )
-  plt = figures.pyplot()
+  figures.check_installed()
   by_number = {place.place: place for place in places}
   if grid_width:
     cells = _grid_layout(sorted(by_number), grid_width)
@@ -122,14 +121,18 @@ def rooms(
   norm, colour_of = _colours(places, total)
   height, width = (1 + max(cell[i] for cell in cells.values()) for i in (0, 1))
   width = max(width, _PER_ROW)
-  drawing, axis = plt.subplots(
+  drawing = figures.new_figure(
       figsize=(10, _PER_ROW * height / width + 1.2), layout='constrained'
   )
+  from matplotlib import cm
+  from matplotlib import patches
+
+  axis = drawing.subplots()
   for number, (row, column) in cells.items():
     place = by_number.get(number)
     visited = place is not None and place.steps > 0
     colour = colour_of(norm(place.steps / total)) if visited else _UNVISITED
-    axis.add_patch(plt.Rectangle(
+    axis.add_patch(patches.Rectangle(
         (column + 0.03, -row - 0.97), 0.94, 0.94, facecolor=colour,
         edgecolor='#777777' if place else '#cccccc', linewidth=0.8,
     ))
@@ -147,7 +150,7 @@ def rooms(
   axis.set_title(_rooms_title(places, env_name, grid_width), fontsize=10,
                  loc='left')
   bar = drawing.colorbar(
-      plt.cm.ScalarMappable(norm, colour_of), ax=axis, shrink=0.7,
+      cm.ScalarMappable(norm, colour_of), ax=axis, shrink=0.7,
       label='share of all agent steps', aspect=30,
   )
   _label_shares(bar.ax.yaxis)
@@ -159,11 +162,12 @@ def _colours(places, total: int):
 
   The scale begins at the power of ten below the rarest place's share.
   """
+  import matplotlib
   from matplotlib import colors
 
   lowest = min([p.steps for p in places if p.steps] or [1]) / total
   norm = colors.LogNorm(10.0 ** min(-1, math.floor(math.log10(lowest))), 1)
-  return norm, figures.pyplot().get_cmap(_COLOUR_MAP)
+  return norm, matplotlib.colormaps[_COLOUR_MAP]
 
 
 def _label_shares(axis) -> None:

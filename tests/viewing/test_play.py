@@ -535,7 +535,7 @@ def test_the_unforeseen_is_one_line_but_for_developers(
   assert ended.value.code == 2
   error = capsys.readouterr().err
   assert error.count('\n') == 1
-  assert f'{folder} cannot be read: ZeroDivisionError: by zero' in error
+  assert f'{folder}: ZeroDivisionError: by zero' in error
   assert 'test_play.py:' in error and 'RND_AGENT_TRACEBACK=1' in error
   monkeypatch.setenv('RND_AGENT_TRACEBACK', '1')
   with pytest.raises(ZeroDivisionError):
