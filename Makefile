@@ -40,8 +40,8 @@ help:
 	@echo '(PYTHON=/path/to/python chooses one).'
 
 train: $(VENV)/.installed
-	@$(BIN)/python train_eval.py --gin_file=$(CONFIG) --root_dir=$(ROOT_DIR) \
-	  $(ARGS)
+	@$(BIN)/python train_eval.py --gin_file='$(CONFIG)' \
+	  --root_dir='$(ROOT_DIR)' $(ARGS)
 
 play: $(VENV)/.installed
 	@$(BIN)/python play.py --root_dir='$(POLICY)' --video='$(FILM)' $(ARGS)

@@ -15,12 +15,14 @@ import sys
 from absl import flags
 from absl import logging
 
+from rnd_agent.common import path_flags
+
 # Not absl's global flags: tests import several scripts into one process.
 _FLAGS = flags.FlagValues()
 _HELP = flags.DEFINE_bool(
     'help', False, 'Print this help.', short_name='h', flag_values=_FLAGS
 )
-_ROOT_DIR = flags.DEFINE_string(
+_ROOT_DIR = path_flags.DEFINE_path(
     'root_dir', None, 'Folder of the run.',
     flag_values=_FLAGS,
 )
@@ -28,7 +30,7 @@ _EPISODES = flags.DEFINE_integer(
     'episodes', 1, 'How many episodes to play.', lower_bound=1,
     flag_values=_FLAGS,
 )
-_VIDEO = flags.DEFINE_string(
+_VIDEO = path_flags.DEFINE_path(
     'video', None,
     'Film of all episodes: the game, and beside it the intrinsic reward, the '
     'values and the actions; .mp4 or .gif.',
@@ -39,7 +41,7 @@ _HIGHLIGHTS = flags.DEFINE_bool(
     'With --video: also clips around the three highest peaks of novelty.',
     flag_values=_FLAGS,
 )
-_TRACE = flags.DEFINE_string(
+_TRACE = path_flags.DEFINE_path(
     'trace', None,
     'Where to save the first episode, all its numbers and frames; .npz.',
     flag_values=_FLAGS,

@@ -19,6 +19,7 @@ import time
 from absl import flags
 
 from rnd_agent.common import film_files
+from rnd_agent.common import path_flags
 from rnd_agent.common import plain_text
 from rnd_agent.common import unforeseen
 from rnd_agent.environments import suites
@@ -38,7 +39,7 @@ _FLAGS = flags.FlagValues()
 _HELP = flags.DEFINE_bool(
     'help', False, 'Print this help.', short_name='h', flag_values=_FLAGS
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = path_flags.DEFINE_path(
     'output', None, 'Where to write; the ending is the format.',
     flag_values=_FLAGS,
 )
@@ -69,7 +70,7 @@ _INTERVAL = flags.DEFINE_float(
     lower_bound=0.1,
     flag_values=_FLAGS,
 )
-_TRACE = flags.DEFINE_string(
+_TRACE = path_flags.DEFINE_path(
     'trace', None,
     'For novelty and report: an episode saved by play.py --trace, instead of '
     'playing one.',

@@ -20,9 +20,10 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from rnd_agent.common import path_flags
 from rnd_agent.common import plain_text
 
-_ROOT_DIR = flags.DEFINE_string(
+_ROOT_DIR = path_flags.DEFINE_path(
     'root_dir', None, 'Folder of the run; by default runs/<config name>.'
 )
 _GIN_FILE = flags.DEFINE_multi_string(

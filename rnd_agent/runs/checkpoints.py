@@ -427,6 +427,7 @@ def find(path: str) -> str:
   Raises:
     CheckpointError: there is no intact checkpoint.
   """
+  path = os.path.expanduser(path)
   if os.path.isfile(path + '.index'):
     return path
   newest = _newest_intact(os.path.join(path, _FOLDER))

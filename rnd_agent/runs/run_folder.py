@@ -78,7 +78,7 @@ class RunFolder:
     Raises:
       RunFolderError: there is no such folder, or no run in it.
     """
-    self._path = pathlib.Path(path)
+    self._path = pathlib.Path(path).expanduser()
     if not self._path.is_dir():
       raise RunFolderError(f'{printable(path)}: there is no such folder')
     self._real = self._path.resolve()

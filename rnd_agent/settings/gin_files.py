@@ -423,6 +423,7 @@ def _syntax_cause(error: SyntaxError) -> str:
 
 def _locate(name: str, place: str, base: Optional[str]) -> str:
   """Returns the path of a config file, or raises with the nearest ones."""
+  name = os.path.expanduser(name)
   choices = [name] if base is None else [os.path.join(base, name), name]
   for path in choices:
     if os.path.isfile(path):

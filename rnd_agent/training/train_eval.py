@@ -168,7 +168,8 @@ def check_initial_weights(path: str):
   Raises:
     ConfigError: There is none.
   """
-  if os.path.isfile(path + _INDEX_OF_CHECKPOINT) or _holds_checkpoints(path):
+  there = os.path.expanduser(path)
+  if os.path.isfile(there + _INDEX_OF_CHECKPOINT) or _holds_checkpoints(there):
     return
   raise _wrong(
       'initial_weights', path,
