@@ -4,7 +4,7 @@ python train_eval.py --root_dir=runs/x --gin_file=configs/montezuma.gin \
   --gin_bindings='train_eval.num_iterations=10'
 
 A mistake in flags, config or folder is one line on standard error and exit
-status 2; a failed environment is status 1, a NaN in training status 3. In each
+status 2; a failed environment is status 1, a NaN or infinity status 3. In each
 case what has been saved of the run is kept.
 """
 
@@ -155,6 +155,8 @@ def main(_):
         checkpoints.CheckpointError,
     ) as error:
       _fail(error)
+    except errors.EnvironmentNotFiniteError as error:
+      _fail(error, status=3)
     except (
         errors.EnvironmentWorkerError, checkpoints.SavingFailedError
     ) as error:

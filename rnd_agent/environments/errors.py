@@ -49,6 +49,10 @@ class EnvironmentWorkerError(RuntimeError):
     self.died = died
 
 
+class EnvironmentNotFiniteError(EnvironmentWorkerError):
+  """An environment returned NaN or an infinity; one line says where."""
+
+
 def unknown_name(
     kind: str, name: str, known: Iterable[str]
 ) -> UnknownEnvironmentError:

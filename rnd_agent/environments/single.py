@@ -13,6 +13,7 @@ from tf_agents.system.default import multiprocessing_core
 from tf_agents.trajectories import time_step as ts
 
 from rnd_agent.environments import errors
+from rnd_agent.environments import returned
 from rnd_agent.environments import specs
 from rnd_agent.environments import suites
 from rnd_agent.environments.vector import shares
@@ -39,6 +40,7 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
     super().__init__()
     self._env = env
     self._info: dict[str, Any] = {}
+    self._steps = 0
     self._observation_spec = specs.observation_spec(env.observation_space)
     self._action_spec = specs.action_spec(env.action_space)
 
@@ -71,7 +73,8 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
     self._env.close()
 
   def _reset(self) -> ts.TimeStep:
-    observation, self._info = self._env.reset()
+    observation, self._info = returned.of_reset(*self._env.reset())
+    self._steps = 0
     return ts.restart(self._observation(observation))
 
   def _step(self, action: np.ndarray) -> ts.TimeStep:
@@ -83,8 +86,9 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
       action = int(action)
     else:
       action = action.astype(space.dtype)
-    observation, reward, terminated, truncated, self._info = self._env.step(
-        action
+    self._steps += 1
+    observation, reward, terminated, truncated, self._info = returned.of_step(
+        self._env.step(action), self._steps
     )
     observation = self._observation(observation)
     reward = np.float32(reward)

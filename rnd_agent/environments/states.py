@@ -19,6 +19,7 @@ import gymnasium
 import numpy as np
 
 from rnd_agent.common import plain_json
+from rnd_agent.environments import returned
 
 # Limits on the decompressed size, bytes, since the data may come from a
 # stranger: the state of one environment (Montezuma's Revenge has 57 kB, a
@@ -99,6 +100,8 @@ class Replay(gymnasium.Wrapper):
   observation and the random state with the saved ones, so that an environment
   whose steps depend on anything else raises NotExactError.
 
+  What the environment returns goes through `returned`.
+
   An episode of more than `LONGEST` steps cannot be restored: its actions would
   be saved before every rollout, and repeating them would take too long.
   """
@@ -110,19 +113,24 @@ class Replay(gymnasium.Wrapper):
     self._seed = None
     self._random_before = None
     self._actions = _Actions(env.action_space)
+    self._steps = 0
     self._observation = None
 
   def reset(self, *, seed: int | None = None, options=None):
     self._seed = seed
     self._random_before = _random_state(self.unwrapped)
     self._actions.clear()
-    self._observation, info = self.env.reset(seed=seed, options=options)
+    self._steps = 0
+    self._observation, info = returned.of_reset(
+        *self.env.reset(seed=seed, options=options)
+    )
     return self._observation, info
 
   def step(self, action):
     if len(self._actions) <= self.LONGEST:
       self._actions.append(action)
-    result = self.env.step(action)
+    self._steps += 1
+    result = returned.of_step(self.env.step(action), self._steps)
     self._observation = result[0]
     return result
 

@@ -126,7 +126,10 @@ class SafeCollector:
     """Says what happened; raises it if it cannot be survived any more."""
     key = (error.worker, error.environment)
     self._failures[key] = self._failures.get(key, 0) + 1
-    if not self._can_restore or self._failures[key] >= _MAX_FAILURES:
+    repeats_itself = isinstance(error, errors.EnvironmentNotFiniteError)
+    if repeats_itself or not self._can_restore or (
+        self._failures[key] >= _MAX_FAILURES
+    ):
       # The workers are gone: the state saved when the rollout began is used.
       self._mid_rollout = True
       raise error

@@ -58,6 +58,44 @@ def script(seed):
   return Script(seed)
 
 
+class Returns(gymnasium.Env):
+  """Counts in one buffer that it returns every time; otherwise as told.
+
+  `what` maps a step to what is returned there instead: `reward`, `observation`
+  or `info`.
+  """
+
+  action_space = gymnasium.spaces.Discrete(2)
+
+  def __init__(self, shape=(2,), dtype=np.float32, what=None, length=12):
+    self.observation_space = gymnasium.spaces.Box(0, 100, shape, dtype)
+    self._buffer = np.zeros(shape, dtype)
+    self._info = {'place': 0}
+    self._what = what or {}
+    self._length = length
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._time = 0
+    self._buffer[...] = 0
+    self._info['place'] = 0
+    return self._buffer, self._info
+
+  def step(self, action):
+    self._time += 1
+    self._buffer[...] = self._time
+    self._info['place'] = self._time
+    told = self._what.get(self._time, {})
+    return (
+        told.get('observation', self._buffer), told.get('reward', 1.0),
+        self._time == self._length, False, told.get('info', self._info),
+    )
+
+
+def returns(shape, dtype, what, seed):
+  return Returns(shape, dtype, what)
+
+
 class Saboteur(Walk):
   """Action 1 raises, action 2 sleeps, for those whose seed says so."""
 
@@ -258,3 +296,6 @@ def fragile(folder, failures, seed):
 # For configs: 'gymnasium:toy_environments:Unrepeatable-v0'.
 for _class in (Unrepeatable, Undrawable, FatalToDraw):
   gymnasium.register(f'{_class.__name__}-v0', _class)
+gymnasium.register(
+    'NotFinite-v0', lambda: Returns(what={10: {'reward': np.nan}})
+)

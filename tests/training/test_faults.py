@@ -97,6 +97,27 @@ def _places(folder):
   return steps
 
 
+def test_a_reward_that_is_no_number_ends_the_run_and_keeps_it(tmp_path):
+  """Status 3 at once: the same actions would lead there again."""
+  result = command_line.main([
+      f'--root_dir={tmp_path}/run', *(
+          f'--gin_bindings={binding}' for binding in (
+              *command_line.TINY, 'train_eval.num_iterations = 3',
+              "train_eval.env_name = 'gymnasium:toy_environments:NotFinite-v0'",
+          )
+      ),
+  ])
+  assert result.status == 3
+  lines = result.error.splitlines()
+  assert len(lines) == 1 and lines[0].startswith(
+      'train_eval: error: environment 0 of gymnasium:toy_environments:NotFinite'
+      '-v0: step 10 of its episode gave the reward nan: mend the environment'
+  ), lines
+  with open(tmp_path / 'run' / 'metrics.csv', newline='') as file:
+    assert [row['iteration'] for row in csv.DictReader(file)] == ['1']
+  assert checkpoints.latest_iteration(str(tmp_path / 'run')) == 1
+
+
 def test_files_that_cannot_grow(tmp_path):
   """As with a quota: the kernel refuses, for whoever runs it.
 

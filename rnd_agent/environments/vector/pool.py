@@ -15,10 +15,12 @@ from typing import Any, NoReturn
 import numpy as np
 
 from rnd_agent.environments import errors
+from rnd_agent.environments import returned
 from rnd_agent.environments import suites
 from rnd_agent.environments.vector import memory
 from rnd_agent.environments.vector import worker
 
+_NOT_FINITE = f'{returned.__name__}.{returned.NotFiniteError.__name__}'
 _POLL = 0.5  # seconds between checks that the workers are alive
 _GRACE = 5.0  # seconds that environments have to close
 _MIN_START = 60.0  # seconds that workers have at least to start
@@ -261,6 +263,13 @@ class WorkerPool:
     _, environment, text = answer
     where = '' if environment is None else f'environment {environment} of '
     cause = text.strip().splitlines()[-1]
+    kind, _, message = cause.partition(': ')
+    if kind == _NOT_FINITE:
+      self.close(f'after an error: {message}', grace=0.0)
+      raise errors.EnvironmentNotFiniteError(
+          f'{where}{self._name}: {message}: mend the environment; what has '
+          'been saved is kept', process.share.worker, environment,
+      )
     self._fail(
         process,
         f'{where}{self._name} failed in {process}: {cause}. All environments '
