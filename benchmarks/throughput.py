@@ -108,8 +108,8 @@ def measure_training(env_name, num_environments, precision, iterations, core):
       self.statistics_s = time.monotonic() - start
       return result
 
-    def _count(self, rollout, learned, clock):
-      row = super()._count(rollout, learned, clock)
+    def _count(self, rollout, learned, clock, scheduled):
+      row = super()._count(rollout, learned, clock, scheduled)
       self.laps = (self.laps or []) + [dict(clock.laps, total=clock.total)]
       if self.first is None:
         age = time.time() - psutil.Process().create_time()
