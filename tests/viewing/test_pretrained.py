@@ -57,5 +57,7 @@ def test_a_run_that_starts_from_it_starts_at_its_score(tmp_path):
   gin.clear_config()
   with open(tmp_path / 'metrics.csv', newline='') as lines:
     *_, last = csv.DictReader(lines)
-  assert int(last['episodes']) >= 4
-  assert float(last['episode_return_mean']) >= 100
+  # An untrained agent ends its episodes within some 150 steps, without a
+  # point and in the first room.
+  assert float(last['episode_return_max']) >= 300
+  assert int(last['rooms_discovered']) >= 3
