@@ -155,7 +155,7 @@ def main(_):
         checkpoints.CheckpointError,
     ) as error:
       _fail(error)
-    except errors.EnvironmentNotFiniteError as error:
+    except errors.EnvironmentReturnedError as error:
       _fail(error, status=3)
     except (
         errors.EnvironmentWorkerError, checkpoints.SavingFailedError

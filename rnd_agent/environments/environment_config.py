@@ -43,6 +43,8 @@ class EnvironmentConfig:
     max_episode_steps: Largest length of an episode, agent steps; 0: no limit.
     time_limit_is_termination: Whether that limit ends the episode with discount
       0 (as in the authors' code) instead of truncating it with discount 1.
+    channels_first: Whether images are [channels, height, width], which networks
+      read with the channels last; None: only where their shape leaves no doubt.
     scale_observation: Whether bounded vectors are mapped from the space's
       bounds to [-1, 1], so that all their entries have the same range.
     reward_clip: Largest magnitude of a reward; 0: no clipping. Statistics of
@@ -71,6 +73,7 @@ class EnvironmentConfig:
       at_least=0, zero='no limit', unit='agent steps'
   )
   time_limit_is_termination: bool | None = _field()
+  channels_first: bool | None = _field()
   scale_observation: bool | None = _field()
   reward_clip: float | None = _field(at_least=0, zero='no clipping')
   extrinsic_reward: bool | None = _field()

@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import pathlib
 import traceback
-from typing import Iterable, Iterator, Optional
+from typing import Any, Iterable, Iterator, Optional
+
+import gymnasium
 
 
 class UnknownEnvironmentError(ValueError):
@@ -49,8 +51,11 @@ class EnvironmentWorkerError(RuntimeError):
     self.died = died
 
 
-class EnvironmentNotFiniteError(EnvironmentWorkerError):
-  """An environment returned NaN or an infinity; one line says where."""
+class EnvironmentReturnedError(EnvironmentWorkerError):
+  """An environment returned what cannot be trained on; one line says what.
+
+  NaN, for example, or a value that its space forbids.
+  """
 
 
 def unknown_name(
@@ -113,6 +118,33 @@ def import_module(module: str, name: str):
         f"{name}: the module '{module}' cannot be imported, "
         f'{in_one_line(error)}{hint}'
     ) from error
+
+
+def check_is_one_environment(env: Any):
+  """Checks that an object is one environment with gymnasium's interface.
+
+  Args:
+    env: What somebody gave for one.
+
+  Raises:
+    ValueError: It is something else; one line that says what to give.
+  """
+  if isinstance(env, (list, tuple)):
+    mend = 'give one environment, or its maker to ShardedPyEnvironment'
+  elif isinstance(env, gymnasium.vector.VectorEnv):
+    mend = 'give one of its environments: ShardedPyEnvironment makes many'
+  elif not isinstance(
+      getattr(env, 'observation_space', None), gymnasium.Space
+  ):
+    mend = (
+        'an environment of the old gym is wrapped with '
+        'rnd_agent.environments.games.gym_suite.OldGymEnv'
+    )
+  else:
+    return
+  raise ValueError(
+      f"{type(env).__name__} is no environment of gymnasium's: {mend}"
+  )
 
 
 @contextlib.contextmanager

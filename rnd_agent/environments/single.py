@@ -35,12 +35,15 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
       env: With spaces as in `specs`.
 
     Raises:
-      ValueError: A space is not supported.
+      ValueError: A space is not supported, or it is no environment of
+        gymnasium's.
     """
     super().__init__()
+    errors.check_is_one_environment(env)
     self._env = env
     self._info: dict[str, Any] = {}
     self._steps = 0
+    self._seed = None
     self._observation_spec = specs.observation_spec(env.observation_space)
     self._action_spec = specs.action_spec(env.action_space)
 
@@ -68,12 +71,19 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
       )
     return self._env.render()
 
+  def seed(self, seed: int | None = None):
+    """Sets the seed of the next reset, and with it of what follows."""
+    self._seed = seed
+
   def close(self):
     """Closes the environment."""
     self._env.close()
 
   def _reset(self) -> ts.TimeStep:
-    observation, self._info = returned.of_reset(*self._env.reset())
+    observation, self._info = returned.of_reset(
+        self._env.observation_space, self._env.reset(seed=self._seed)
+    )
+    self._seed = None
     self._steps = 0
     return ts.restart(self._observation(observation))
 
@@ -88,7 +98,7 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
       action = action.astype(space.dtype)
     self._steps += 1
     observation, reward, terminated, truncated, self._info = returned.of_step(
-        self._env.step(action), self._steps
+        self._env.observation_space, self._env.step(action), self._steps
     )
     observation = self._observation(observation)
     reward = np.float32(reward)

@@ -40,7 +40,10 @@ def check_actions(
     num_environments: int,
     first: int = 0,
 ) -> np.ndarray:
-  """Checks a batch of actions.
+  """Checks a batch of actions and clips continuous ones to their bounds.
+
+  A Gaussian policy samples beyond the bounds: the environment gets the nearest
+  action within them, and whoever trains on the sample keeps it as it is.
 
   Args:
     actions: [num_environments, ...], whole numbers if the spec is int64.
@@ -52,7 +55,8 @@ def check_actions(
     The actions as an array of the spec's dtype.
 
   Raises:
-    ValueError: Wrong shape, type or range; says which action.
+    ValueError: Wrong shape or type, a choice that does not exist, or a number
+      that is not finite; says which action.
   """
   actions = np.asarray(actions)
   shape = (num_environments, *spec.shape)
@@ -66,7 +70,7 @@ def check_actions(
   if actions.dtype.kind not in kinds:
     raise ValueError(f'actions are {actions.dtype}, not {spec.dtype}')
   actions = actions.astype(spec.dtype, copy=False)
-  if isinstance(spec, array_spec.BoundedArraySpec):
+  if spec.dtype == np.int64:
     valid = (actions >= spec.minimum) & (actions <= spec.maximum)
   else:
     valid = np.isfinite(actions)
@@ -76,6 +80,10 @@ def check_actions(
         f'action {actions[i].tolist()} of environment {first + i} is not '
         f'within {spec}'
     )
+  if actions.dtype.kind == 'f' and isinstance(
+      spec, array_spec.BoundedArraySpec
+  ):
+    return np.clip(actions, spec.minimum, spec.maximum)
   return actions
 
 

@@ -15,10 +15,12 @@ import json
 from typing import Any, Callable
 import zlib
 
+from absl import logging
 import gymnasium
 import numpy as np
 
 from rnd_agent.common import plain_json
+from rnd_agent.environments import errors
 from rnd_agent.environments import returned
 
 # Limits on the decompressed size, bytes, since the data may come from a
@@ -122,7 +124,7 @@ class Replay(gymnasium.Wrapper):
     self._actions.clear()
     self._steps = 0
     self._observation, info = returned.of_reset(
-        *self.env.reset(seed=seed, options=options)
+        self.env.observation_space, self.env.reset(seed=seed, options=options)
     )
     return self._observation, info
 
@@ -130,9 +132,21 @@ class Replay(gymnasium.Wrapper):
     if len(self._actions) <= self.LONGEST:
       self._actions.append(action)
     self._steps += 1
-    result = returned.of_step(self.env.step(action), self._steps)
+    result = returned.of_step(
+        self.env.observation_space, self.env.step(action), self._steps
+    )
     self._observation = result[0]
     return result
+
+  def close(self):
+    """Closes the environment; what its code raises then is only logged."""
+    try:
+      self.env.close()
+    except Exception as error:  # noqa: BLE001, it has given all that it had.
+      logging.log_first_n(
+          logging.WARNING, 'closing an environment failed: %s', 1,
+          errors.in_one_line(error),
+      )
 
   def saved_state(self) -> dict[str, Any]:
     """Returns the episode's seed, random state and actions, and its outcome."""

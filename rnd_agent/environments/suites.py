@@ -19,6 +19,7 @@ installed, an error of one line says how to install it.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 import re
 import sys
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ import numpy as np
 
 from rnd_agent.environments import environment_config
 from rnd_agent.environments import errors
+from rnd_agent.environments import readable
 from rnd_agent.environments import states
 from rnd_agent.environments import wrappers
 from rnd_agent.environments.games import corridor
@@ -352,8 +354,8 @@ def _check_observations(space: gymnasium.Space):
   """Raises ValueError for observations that the networks cannot read."""
   if not isinstance(space, gymnasium.spaces.Box):
     raise ValueError(
-        f'its observations are {_in_one_line(space)}: networks read one array; '
-        'choose or flatten its parts with a gymnasium wrapper'
+        f'its observations are {_in_one_line(space)}: networks read numbers '
+        'and choices; turn them into such with a gymnasium wrapper'
     )
   if 0 in space.shape:
     raise ValueError(
@@ -419,7 +421,7 @@ def _preprocess(
       observations.
   """
   if not hasattr(env, 'saved_state'):
-    env = states.Replay(env)
+    env = states.Replay(readable.readable(env, config.channels_first))
   if config.layout_seed is not None:
     env = wrappers.SameLayout(env, config.layout_seed)
   if config.sticky_action_probability:
@@ -490,28 +492,18 @@ def _gymnasium(game: str) -> _Recipe:
     # as a termination or truncation.
     with errors.one_line_of_any():
       try:
-        env = gymnasium.make(
-            env_id, max_episode_steps=-1, disable_env_checker=True,
-            **_render_mode(spec),
-        )
+        env = _make_registered(spec)
       except (
           gymnasium.error.DependencyNotInstalled, ModuleNotFoundError
       ) as error:
         raise errors.MissingPackageError(
             f'{env_id} needs a package that is not installed: {error}'
         ) from error
-    return _preprocess(_one_hot_if_discrete(env), config, seed)
+    return _preprocess(env, config, seed)
 
   return _Recipe(
       {'max_episode_steps': spec.max_episode_steps}, build, 'gymnasium'
   )
-
-
-def _one_hot_if_discrete(env: gymnasium.Env) -> gymnasium.Env:
-  """Turns Discrete observations into vectors; leaves all others."""
-  if isinstance(env.observation_space, gymnasium.spaces.Discrete):
-    return wrappers.OneHot(env)
-  return env
 
 
 def _gym(game: str) -> _Recipe:
@@ -528,7 +520,7 @@ def _gym(game: str) -> _Recipe:
     with errors.one_line_of_any():
       old_env = gym_suite.make(env_id)
     env = gym_suite.OldGymEnv(old_env)
-    return _preprocess(_one_hot_if_discrete(env), config, seed)
+    return _preprocess(env, config, seed)
 
   return _Recipe({'max_episode_steps': limit}, build, 'gym')
 
@@ -599,13 +591,21 @@ _TOYS = {
 }
 
 
-def _render_mode(spec) -> dict[str, str]:
-  """The argument of `gymnasium.make` for images, if the environment has any."""
+def _make_registered(spec: gymnasium.envs.registration.EnvSpec):
+  """Makes an environment without its limit, with images if it has any."""
+  make = functools.partial(
+      gymnasium.make, spec.id, max_episode_steps=-1, disable_env_checker=True
+  )
   creator = spec.entry_point
   if isinstance(creator, str):
     creator = gymnasium.envs.registration.load_env_creator(creator)
   modes = getattr(creator, 'metadata', {}).get('render_modes', ())
-  return {'render_mode': 'rgb_array'} if 'rgb_array' in modes else {}
+  if 'rgb_array' not in modes:
+    return make()
+  try:
+    return make(render_mode='rgb_array')
+  except TypeError:  # It promises pictures and cannot be asked for them.
+    return make()
 
 
 def _toy(game: str) -> _Recipe:
@@ -626,6 +626,7 @@ def _from_callable(make_env: Callable[[int], gymnasium.Env]) -> _Recipe:
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
     with errors.one_line_of_any():
       env = make_env(seed)
+      errors.check_is_one_environment(env)
     return _preprocess(env, config, seed)
 
   return _Recipe({}, build)

@@ -229,29 +229,6 @@ class GrayResize(gymnasium.ObservationWrapper):
     return image.reshape(self._shape)  # OpenCV drops a single channel.
 
 
-class OneHot(gymnasium.ObservationWrapper):
-  """Turns a number out of n into a one-hot vector, which networks can read."""
-
-  def __init__(self, env: gymnasium.Env):
-    """Wraps an environment whose observations are Discrete.
-
-    Args:
-      env: Environment with a `Discrete` observation space.
-    """
-    super().__init__(env)
-    self._start = int(env.observation_space.start)
-    self._size = int(env.observation_space.n)
-    self.observation_space = gymnasium.spaces.Box(
-        0, 1, (self._size,), np.float32
-    )
-
-  def observation(self, observation: int) -> np.ndarray:
-    """Returns the vector, float32 [n]."""
-    vector = np.zeros(self._size, np.float32)
-    vector[int(observation) - self._start] = 1.0
-    return vector
-
-
 class StackFrames(gymnasium.Wrapper):
   """Stacks the last observations along the last axis, the newest last.
 

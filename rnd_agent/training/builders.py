@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+from absl import logging
 import numpy as np
 import tensorflow as tf
 from tf_agents.specs import tensor_spec
@@ -326,6 +327,11 @@ def _film_speed(env_name: str) -> Optional[float]:
   environment = suites.make(env_name)
   environment.close()
   if environment.render_mode != 'rgb_array':
+    if 'rgb_array' in environment.metadata.get('render_modes', ()):
+      logging.warning(
+          '%s says that it gives pictures but takes no render_mode: there will '
+          'be no films', env_name,
+      )
     return None
   return film_files.frames_per_second(
       environment.metadata, _frames_per_step(env_name)

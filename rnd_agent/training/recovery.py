@@ -126,7 +126,7 @@ class SafeCollector:
     """Says what happened; raises it if it cannot be survived any more."""
     key = (error.worker, error.environment)
     self._failures[key] = self._failures.get(key, 0) + 1
-    repeats_itself = isinstance(error, errors.EnvironmentNotFiniteError)
+    repeats_itself = isinstance(error, errors.EnvironmentReturnedError)
     if repeats_itself or not self._can_restore or (
         self._failures[key] >= _MAX_FAILURES
     ):

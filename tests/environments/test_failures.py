@@ -175,7 +175,7 @@ def test_environment_that_raises():
          'environment [02] of .*OSError: no such cartridge'),
         (toy_environments.dies, errors.EnvironmentWorkerError,
          'exited with status 3'),
-        (toy_environments.unsupported, ValueError, 'Dict.*not supported'),
+        (toy_environments.unsupported, ValueError, 'Text.*not supported'),
         (toy_environments.mixed, ValueError, 'different spaces'),
         (lambda seed: None, ValueError, 'importable module'),
     ],
@@ -186,9 +186,8 @@ def test_failures_at_the_start(source, error, message):
 
 
 def test_observation_that_does_not_fit_its_space():
-  env = ShardedPyEnvironment(toy_environments.misfit, 2, 1)
   with pytest.raises(errors.EnvironmentWorkerError, match=r'shape \(1,\)'):
-    env.reset()
+    ShardedPyEnvironment(toy_environments.misfit, 2, 1)
 
 
 @pytest.fixture

@@ -121,8 +121,11 @@ def test_spaces():
   assert converted(gym.spaces.MultiDiscrete([2, 3])) == spaces.MultiDiscrete(
       [2, 3]
   )
-  with pytest.raises(ValueError, match='Dict.*not supported'):
-    converted(gym.spaces.Dict(x=box))
+  assert converted(gym.spaces.MultiBinary(3)) == spaces.MultiBinary(3)
+  assert converted(gym.spaces.Dict(x=box)) == spaces.Dict(x=converted(box))
+  assert converted(gym.spaces.Tuple([box])) == spaces.Tuple([converted(box)])
+  with pytest.raises(ValueError, match='not supported'):
+    converted(gym.Space())
 
 
 def test_it_does_not_say_that_it_is_old(capfd):

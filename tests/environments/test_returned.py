@@ -2,6 +2,7 @@
 
 import functools
 
+import gymnasium
 import numpy as np
 import pytest
 import toy_environments
@@ -129,7 +130,9 @@ def test_places_that_can_be_recorded(place):
 
 
 def test_no_info_is_an_empty_one():
-  assert returned.of_reset(np.zeros(2), None)[1] == {}
+  assert returned.of_reset(
+      gymnasium.spaces.Box(0, 1, (2,)), (np.zeros(2), None)
+  )[1] == {}
 
 
 @pytest.mark.parametrize('what, line', [
@@ -145,7 +148,7 @@ def test_what_is_not_finite_names_environment_step_and_place(what, line):
       _source(_VECTOR, {3: what}), 3, num_workers=1, config=Config()
   )
   sharded.reset()
-  with pytest.raises(errors.EnvironmentNotFiniteError, match=line) as error:
+  with pytest.raises(errors.EnvironmentReturnedError, match=line) as error:
     for _ in range(4):
       sharded.step(np.zeros(3, np.int64))
   text = str(error.value)
@@ -160,5 +163,5 @@ def test_the_first_observation_is_checked_as_well():
     def reset(self, **kwargs):
       return np.full(2, np.nan, np.float32), {}
 
-  with pytest.raises(returned.NotFiniteError, match='its reset gave an obs'):
+  with pytest.raises(returned.ReturnedError, match='its reset gave an obs'):
     GymnasiumPyEnvironment(Starts()).reset()

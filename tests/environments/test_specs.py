@@ -7,6 +7,7 @@ from tf_agents.specs import array_spec
 import toy_environments
 
 from rnd_agent.environments import specs
+from rnd_agent.environments.single import GymnasiumPyEnvironment
 from rnd_agent.environments.vector import shares
 from rnd_agent.environments.vector.sharded import ShardedPyEnvironment
 
@@ -53,7 +54,6 @@ def test_kinds_of_actions(source, spec, actions, observed):
         (toy_environments.walk, [0, 3, 1], 'action 3 of environment 1'),
         (toy_environments.walk, [0, 1, -1], 'action -1 of environment 2'),
         (toy_environments.walk, [0.0, 1.0, 2.0], 'float64, not'),
-        (toy_environments.echo_box, np.full((3, 2), 3.5), 'environment 0'),
         (toy_environments.echo_box, np.full((3, 2), np.nan), 'environment 0'),
         (toy_environments.echo_multi_discrete, [[0, 5]] * 3, 'environment 0'),
     ],
@@ -69,6 +69,22 @@ def test_wrong_actions_are_refused_before_anything_is_sent(
     after = env.current_time_step()
     np.testing.assert_array_equal(after.observation, start.observation)
     assert after.is_first().all()
+
+
+def test_continuous_actions_beyond_the_bounds_are_clipped():
+  beyond = np.array([[-9.0, 0.5], [3.5, np.inf]], np.float32)
+  within = [[-2.0, 0.5], [3.0, 3.0]]
+  with ShardedPyEnvironment(toy_environments.echo_box, 2, 1) as env:
+    env.reset()
+    # `inf` is no action that a policy samples: it is refused.
+    with pytest.raises(ValueError, match='environment 1'):
+      env.step(beyond)
+    beyond[1, 1] = 1e9
+    assert env.step(beyond).observation.tolist() == within
+    assert env.step_and_reset(beyond).observations.tolist() == within
+  one = GymnasiumPyEnvironment(toy_environments.echo_box(0))
+  one.reset()
+  assert one.step(beyond[0]).observation.tolist() == within[0]
 
 
 def test_observation_specs():

@@ -338,9 +338,13 @@ _SPACES = gymnasium.spaces
 
 
 @pytest.mark.parametrize('spaces, message', [
-    ({'observation': _SPACES.Dict(x=_SPACES.Discrete(2))},
-     'observations are Dict.*choose or flatten'),
-    ({'observation': _SPACES.Discrete(2)}, 'observations are Discrete'),
+    ({'observation': _SPACES.Text(3)}, 'observations are Text'),
+    ({'observation': _SPACES.Dict(
+        x=_SPACES.Sequence(_SPACES.Discrete(2)), y=_SPACES.Discrete(2))},
+     'observations are Dict.*numbers and choices'),
+    ({'observation': _SPACES.Dict(
+        x=_SPACES.Discrete(2), y=_SPACES.Box(0, 1, (8, 8, 3)))},
+     "an image, 'y' of shape .8, 8, 3., beside"),
     ({'observation': _SPACES.Box(0, 1, (3, 4))}, r'shape \(3, 4\)'),
     ({'observation': _SPACES.Box(0, 1, ())}, r'shape \(\)'),
     ({'observation': _SPACES.Box(0, 1, (1, 2, 3, 4))}, 'a vector or an image'),

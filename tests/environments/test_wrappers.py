@@ -134,19 +134,6 @@ def test_what_is_no_picture_is_held_too(length):
   assert reward == min(length, 3)
 
 
-def test_one_hot():
-  env = Echo(gymnasium.spaces.Discrete(2))
-  env.observation_space = gymnasium.spaces.Discrete(4, start=-1)
-  one_hot = wrappers.OneHot(env)
-  assert one_hot.observation_space == gymnasium.spaces.Box(
-      0, 1, (4,), np.float32
-  )
-  for number in range(-1, 3):
-    vector = one_hot.observation(number)
-    assert vector.tolist() == np.eye(4)[number + 1].tolist()
-    assert one_hot.observation_space.contains(vector)
-
-
 def test_grey_comes_before_the_size():
   env = Pictures()
   resize = wrappers.GrayResize(env, 12)

@@ -214,9 +214,7 @@ def misfit(seed):
 
 
 class Unsupported(Walk):
-  observation_space = gymnasium.spaces.Dict(
-      x=gymnasium.spaces.Discrete(2), y=gymnasium.spaces.Discrete(2)
-  )
+  observation_space = gymnasium.spaces.Text(4)
 
 
 def unsupported(seed):

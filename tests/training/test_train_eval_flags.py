@@ -334,8 +334,6 @@ def test_spaces_that_no_network_takes(tmp_path, monkeypatch, spaces, part):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('bindings, parts', [
-    (["train_eval.env_name='gymnasium:Blackjack-v1'"],
-     ['observations are Tuple']),
     (["train_eval.env_name='ple:PixelCoptr'"], ['PixelCopter']),
     (["train_eval.env_name='CartPole-v1'", 'EnvironmentConfig.frame_size=84'],
      ['frame_size', 'must be None here']),

@@ -52,7 +52,8 @@ class OldGymEnv(gymnasium.Env):
     """Adapts an environment.
 
     Args:
-      env: With spaces Box, Discrete or MultiDiscrete.
+      env: With spaces Box, Discrete, MultiDiscrete, MultiBinary, or Dict and
+        Tuple of them.
 
     Raises:
       ValueError: A space is of another kind.
@@ -102,7 +103,7 @@ def _converted(space: gym.Space, kind: str) -> gymnasium.Space:
     kind: 'observations' or 'actions', for errors.
 
   Raises:
-    ValueError: The space is of another kind than Box, Discrete, MultiDiscrete.
+    ValueError: The space is of a kind that no network reads.
   """
   if isinstance(space, gym.spaces.Box):
     dtype = np.dtype(space.dtype)
@@ -111,7 +112,17 @@ def _converted(space: gym.Space, kind: str) -> gymnasium.Space:
     return gymnasium.spaces.Discrete(space.n, start=space.start)
   if isinstance(space, gym.spaces.MultiDiscrete):
     return gymnasium.spaces.MultiDiscrete(space.nvec)
+  if isinstance(space, gym.spaces.MultiBinary):
+    return gymnasium.spaces.MultiBinary(space.n)
+  if isinstance(space, gym.spaces.Dict):
+    return gymnasium.spaces.Dict({
+        name: _converted(part, kind) for name, part in space.spaces.items()
+    })
+  if isinstance(space, gym.spaces.Tuple):
+    return gymnasium.spaces.Tuple(
+        [_converted(part, kind) for part in space.spaces]
+    )
   raise ValueError(
-      f'{kind} in {space} are not supported, only Box, Discrete and '
-      'MultiDiscrete: flatten them with a gym wrapper'
+      f'{kind} in {space} are not supported: turn them into numbers and '
+      'choices with a gym wrapper'
   )

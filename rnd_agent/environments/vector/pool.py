@@ -20,7 +20,7 @@ from rnd_agent.environments import suites
 from rnd_agent.environments.vector import memory
 from rnd_agent.environments.vector import worker
 
-_NOT_FINITE = f'{returned.__name__}.{returned.NotFiniteError.__name__}'
+_RETURNED = f'{returned.__name__}.{returned.ReturnedError.__name__}'
 _POLL = 0.5  # seconds between checks that the workers are alive
 _GRACE = 5.0  # seconds that environments have to close
 _MIN_START = 60.0  # seconds that workers have at least to start
@@ -260,13 +260,12 @@ class WorkerPool:
       self._fail_dead(process)
     if answer[0] == 'done':
       return answer[1]
-    _, environment, text = answer
+    _, environment, text, cause = answer
     where = '' if environment is None else f'environment {environment} of '
-    cause = text.strip().splitlines()[-1]
     kind, _, message = cause.partition(': ')
-    if kind == _NOT_FINITE:
+    if kind == _RETURNED:
       self.close(f'after an error: {message}', grace=0.0)
-      raise errors.EnvironmentNotFiniteError(
+      raise errors.EnvironmentReturnedError(
           f'{where}{self._name}: {message}: mend the environment; what has '
           'been saved is kept', process.share.worker, environment,
       )

@@ -261,7 +261,8 @@ def serve(
   """Answers requests until the parent closes the connection.
 
   A request is (name of a method, arguments); the answer ('done', result), or
-  ('failed', index of the environment or None, text of the traceback).
+  ('failed', index of the environment or None, text of the traceback, its
+  error in one line).
   """
   while True:
     try:
@@ -270,8 +271,9 @@ def serve(
       return
     try:
       answer = ('done', getattr(worker, name)(*arguments))
-    except Exception:  # noqa: BLE001, whatever it is goes to the parent.
-      answer = ('failed', worker.environment, traceback.format_exc())
+    except Exception as error:  # noqa: BLE001, it goes to the parent.
+      cause = ' '.join(''.join(traceback.format_exception_only(error)).split())
+      answer = ('failed', worker.environment, traceback.format_exc(), cause)
     try:
       connection.send(answer)
     except (BrokenPipeError, ConnectionResetError):

@@ -1,0 +1,86 @@
+"""A fuzz of the door: what 300 environments of other people do to a run.
+
+Each either trains two iterations on exactly what it returned, or ends with one
+line and the status of its kind. `ODD_ENVIRONMENTS=300` trains all of them;
+without it every tenth is trained, and all are stepped.
+"""
+
+import os
+
+import command_line
+from gymnasium import spaces
+import numpy as np
+import odd_environments
+import pytest
+
+from rnd_agent.environments import suites
+
+_TRAINED = int(os.environ.get('ODD_ENVIRONMENTS', 30))
+
+def _name(number):
+  return f'gymnasium:odd_environments:Odd{number}-v0'
+
+
+def _plain(observation, space):
+  """What networks should read of an observation, written independently."""
+  while isinstance(space, (spaces.Dict, spaces.Tuple)) and len(space) == 1:
+    key = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
+    observation, space = observation[key], space[key]
+  if not isinstance(space, spaces.Box):
+    return spaces.flatten(space, observation)
+  if space.shape == (4, 84, 84):
+    return np.transpose(observation, (1, 2, 0))
+  return observation
+
+
+@pytest.mark.parametrize('number', range(odd_environments.COUNT))
+def test_it_gives_what_it_gave_or_one_line(number):
+  try:
+    suites.check_environment(_name(number))
+    env = suites.make(_name(number), seed=1)
+  except ValueError as error:
+    assert '\n' not in str(error)
+    return
+  odd = env.unwrapped
+  env.action_space.seed(0)
+  try:
+    for _ in range(3):
+      odd.given.clear()
+      steps = [env.reset()[0]]
+      ended = False
+      while not ended:
+        observation, _, terminated, truncated, _ = env.step(
+            env.action_space.sample())
+        steps.append(observation)
+        ended = terminated or truncated
+      expected = [_plain(x, odd.observation_space) for x in odd.given]
+      np.testing.assert_array_equal(np.float64(steps), np.float64(
+          np.asarray(expected, steps[0].dtype)))
+  except (ValueError, RuntimeError) as error:
+    assert '\n' not in str(error) or 'out of' in str(error)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('no_export')
+@pytest.mark.parametrize(
+    'number', range(0, odd_environments.COUNT,
+                    odd_environments.COUNT // _TRAINED))
+def test_it_trains_or_ends_with_one_line(number, tmp_path):
+  result = command_line.main([
+      f'--root_dir={tmp_path / "run"}',
+      *(f'--gin_bindings={binding}' for binding in (
+          *command_line.TINY, f"train_eval.env_name = '{_name(number)}'")),
+  ])
+  if result.status == 0:
+    assert 'finished after iteration 2' in result.output
+    return
+  told = [
+      line for line in result.error.splitlines()
+      if line.startswith('train_eval: error: ')
+  ]
+  assert len(told) == 1 and result.status in (1, 2, 3)
+  # Status 1, with its traceback, is for what the environment's code raised.
+  if result.status == 1:
+    assert 'RuntimeError: out of memory' in told[0]
+  else:
+    assert 'Traceback' not in result.error
