@@ -1,9 +1,10 @@
 """Running statistics of observations and of intrinsic returns.
 
 Both stand on TF-Agents' `StreamingTensorNormalizer`, whose variables
-(count, mean, sum of squared deviations) are kept in float32 and merged by
-Chan's parallel formula, so that whole rollouts are added at a time: a float32
-count would stall at 2^24 if samples came one by one.
+(count, mean, sum of squared deviations) are kept in float32. Whole rollouts are
+added at a time, by Chan's parallel formula in float64: a float32 count would
+stall at 2^24 if samples came one by one, and a float32 sum of rows whose mean
+is 1e6 times their deviation would lose the latter.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tf_agents.utils import tensor_normalizer
 
 from rnd_agent.learning import returns as returns_lib
 
-# Count of no rows; 0 would divide by itself.
+# The host's count of no rows; 0 would divide by itself.
 _NOTHING = 1e-8
 
 
@@ -26,7 +27,7 @@ class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
     """Adds the rows that the mask keeps.
 
     The leading dimension is worked through one slice at a time, so that a
-    rollout of uint8 images is never held as float32 as a whole.
+    rollout of uint8 images is never held as float64 as a whole.
 
     Args:
       tensor: `[B, T] + spec.shape`, any numeric dtype.
@@ -50,34 +51,47 @@ class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
     """
     spec = self._flat_variable_spec[0]
     tensor.shape[2:].assert_is_compatible_with(spec.shape)
+    mask = tf.cast(mask, tf.float64)
 
     def add_slice(i, *statistics):
-      rows, weights = tf.cast(tensor[i], tf.float32), mask[i]
+      weights = mask[i]
+      kept = tf.reshape(weights > 0, [-1] + [1] * spec.shape.rank)
+      # Whatever is left out, NaN too, is 0: a weight of 0 would not do.
+      rows = tf.where(kept, tf.cast(tensor[i], tf.float64), 0.0)
       count = tf.reduce_sum(weights)
-      weights = tf.reshape(weights, [-1] + [1] * spec.shape.rank)
-      mean = tf.math.divide_no_nan(
-          tf.reduce_sum(tf.math.multiply_no_nan(rows, weights), axis=0), count
+      mean = tf.math.divide_no_nan(tf.tensordot(weights, rows, 1), count)
+      deviations = tf.tensordot(
+          weights, tf.math.squared_difference(rows, mean), 1
       )
-      deviations = tf.reduce_sum(tf.math.multiply_no_nan(
-          tf.math.squared_difference(rows, mean), weights
-      ), axis=0)
-      # A slice of which nothing counts (count 0) changes nothing.
-      return i + 1, *tensor_normalizer.parallel_variance_calculation(
-          count, mean, deviations, *statistics
-      )
+      return i + 1, *_union(count, mean, deviations, *statistics)
 
-    known = [variable.value() for variable in self._statistics()]
-    zeros = [tf.zeros_like(statistic) for statistic in known]
-    _, count, mean, deviations, _ = tf.while_loop(
-        lambda i, *_: i < tf.shape(tensor)[0],
-        add_slice,
-        (0, zeros[0] + _NOTHING, *zeros[1:]),
+    count, mean, deviations, carry = [
+        tf.cast(variable, tf.float64) for variable in self._statistics()
+    ]
+    zeros = tf.zeros_like(mean)
+    # The rollout's own statistics first, then one merge, with nothing left of
+    # the count that stands for none: it would be rows of 0.
+    _, *rollout = tf.while_loop(
+        lambda i, *_: i < tf.shape(tensor)[0], add_slice, (0,) + (zeros,) * 3
     )
-    # The rollout's own statistics first, then one merge: slice by slice, a
-    # rollout would vanish in the rounding of a long run's.
-    return list(tensor_normalizer.parallel_variance_calculation(
-        count, mean, deviations, *known
-    ))
+    count, mean, exact = _union(
+        *rollout,
+        tf.where(count > _NOTHING, count, 0.0), mean, deviations - carry,
+    )
+    deviations = tf.cast(exact, tf.float32)
+    return [
+        tf.cast(tf.maximum(count, _NOTHING), tf.float32),
+        tf.cast(mean, tf.float32),
+        deviations,
+        tf.cast(tf.cast(deviations, tf.float64) - exact, tf.float32),
+    ]
+
+  def _update_ops(self, tensor, outer_dims):
+    """`update`, which the host calls with all outer dimensions, likewise."""
+    del outer_dims
+    rows = tf.reshape(tensor, [1, -1, *self._flat_variable_spec[0].shape])
+    self.update_masked(rows, tf.ones(tf.shape(rows)[:2]))
+    return []
 
   def _statistics(self) -> tuple[tf.Variable, ...]:
     return (self._count[0], self._avg[0], self._m2[0], self._m2_carry[0])
@@ -253,6 +267,20 @@ class DiscountedReturnNormalizer(tf.Module):
   def standard_deviation(self) -> tf.Tensor:
     """What rewards are divided by, float32 scalar."""
     return tf.sqrt(self.variance + self._epsilon)
+
+
+def _union(count_a, mean_a, deviations_a, count_b, mean_b, deviations_b):
+  """Count, mean, squared deviations of two sets of rows (Chan et al., 1979).
+
+  Either may be empty: its count and deviations are 0.
+  """
+  count = count_a + count_b
+  difference = mean_b - mean_a
+  step = difference * tf.math.divide_no_nan(count_b, count)
+  return (
+      count, mean_a + step,
+      deviations_a + deviations_b + difference * count_a * step,
+  )
 
 
 def _as_one_slice(running, boundaries) -> tuple[tf.Tensor, tf.Tensor]:
