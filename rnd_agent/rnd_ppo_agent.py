@@ -121,7 +121,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
         the T steps of a rollout. None, or more than T: T, a sequence is an
         environment's part of the rollout.
       generator: source of sampled actions, subsets and minibatches; by default
-        one seeded by the system.
+        one that TensorFlow seeds (`tf.random.set_seed`).
       epsilon_greedy: share of uniformly random actions in collection, [0, 1);
         see `RNDPPOPolicy`.
       compute_config: devices and sizes of what is computed at once; as gin
@@ -176,9 +176,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     self._lanes = compute.Lanes(compute_config)
     self._normalize_advantages = normalize_advantages
     self._sequence_length = sequence_length
-    self._generator = (
-        generator or tf.random.Generator.from_non_deterministic_state()
-    )
+    self._generator = generator or _seeded_generator()
     super().__init__(**arguments)
     self._build_policies(arguments['greedy_eval'], epsilon_greedy)
     self._update = self._build_update(num_minibatches, shuffle_minibatches)
@@ -821,4 +819,15 @@ def _mean_weights(mask: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
   """Weights that turn the host's plain mean into one over real steps."""
   return mask * tf.math.divide_no_nan(
       tf.cast(tf.size(mask), tf.float32), count
+  )
+
+
+def _seeded_generator() -> tf.random.Generator:
+  """A generator whose seed TensorFlow draws.
+
+  With op determinism it follows `tf.random.set_seed`, and TensorFlow asks for
+  that where it is missing.
+  """
+  return tf.random.Generator.from_seed(
+      tf.random.uniform([], maxval=tf.int64.max, dtype=tf.int64)
   )

@@ -16,6 +16,7 @@ from absl import flags
 from absl import logging
 
 from rnd_agent.common import path_flags
+from rnd_agent.common import terminal
 
 # Not absl's global flags: tests import several scripts into one process.
 _FLAGS = flags.FlagValues()
@@ -334,4 +335,5 @@ def main(argv):
 
 def run():
   """The command `rnd-play`, and play.py."""
+  terminal.prepare('play')
   main(sys.argv)

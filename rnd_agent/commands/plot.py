@@ -21,6 +21,7 @@ from absl import flags
 from rnd_agent.common import film_files
 from rnd_agent.common import path_flags
 from rnd_agent.common import plain_text
+from rnd_agent.common import terminal
 from rnd_agent.common import unforeseen
 from rnd_agent.environments import suites
 from rnd_agent.runs import metrics as metrics_lib
@@ -402,4 +403,5 @@ def main(argv):
 
 def run():
   """The command `rnd-plot`, and plot.py."""
+  terminal.prepare('plot')
   main(sys.argv)

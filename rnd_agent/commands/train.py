@@ -22,6 +22,7 @@ from absl import logging
 
 from rnd_agent.common import path_flags
 from rnd_agent.common import plain_text
+from rnd_agent.common import terminal
 
 _ROOT_DIR = path_flags.DEFINE_path(
     'root_dir', None, 'Folder of the run; by default runs/<config name>.'
@@ -174,6 +175,7 @@ def main(_):
 
 def run():
   """The command `rnd-train`, and train_eval.py."""
+  terminal.prepare('train_eval')
   if {'--help', '-h'} & set(sys.argv[1:]):
     print(_help())
   else:

@@ -3,7 +3,8 @@
 A name is 'suite:game', or an id that people know from gym and gymnasium:
 
   atari:MontezumaRevenge, MontezumaRevengeNoFrameskip-v4,
-  MontezumaRevenge-v4, ALE/MontezumaRevenge-v5
+  MontezumaRevengeDeterministic-v4, MontezumaRevenge-v4,
+  ALE/MontezumaRevenge-v5
   gymnasium:CartPole-v1, CartPole-v1, gymnasium:package.module:Own-v0
   gym:CartPole-v1, gym:package.module:Own-v0 (the old gym, 0.23)
   minigrid:MiniGrid-MultiRoom-N6-v0, MiniGrid-MultiRoom-N6-v0
@@ -43,7 +44,7 @@ EnvironmentSource = str | Callable[[int], gymnasium.Env]
 
 # Ids are read in upper or lower case.
 _ATARI_IDS = re.compile(
-    r'(?:ALE/)?(\w+?)(?:NoFrameskip)?-v[045]', re.IGNORECASE
+    r'(?:ALE/)?(\w+?)(?:NoFrameskip|Deterministic)?-v[045]', re.IGNORECASE
 )
 _PLE_IDS = re.compile(r'(\w+)-v0', re.IGNORECASE)
 _MINIGRID_PREFIXES = ('minigrid-', 'babyai-')

@@ -211,9 +211,34 @@ class _Reader:
           f'{final[key].place}: @{name}() needs {name}.{parameter}: bind it '
           f'too, or name the class alone: @{name}'
       )
+    self._check_scopes(final)
     self._check_values_of_macros(final)
     self._check_environment(final)
     return self._bindings
+
+  def _check_scopes(self, final):
+    """Refuses a binding in a scope that no reference enters: it does nothing.
+
+    `foo/Name.x = 1` holds for `@foo/Name`, and for what that refers to.
+    """
+    entered = {
+        scope
+        for binding in final.values()
+        for leaf in gin_references.leaves(binding.value)
+        if isinstance(leaf, gin_config.ConfigurableReference)
+        and gin_references.macro_name(leaf) is None
+        for scope in leaf.config_key[0].split('/')
+    }
+    for key, binding in final.items():
+      outermost = key.scope.partition('/')[0]
+      if key.selector == gin_references.MACRO or not key.scope:
+        continue
+      if outermost not in entered:
+        name = f'{binding.selector}.{binding.parameter}'
+        raise ConfigError(
+            f'{binding.place}: {key.scope}/{name} does nothing, since nothing '
+            f'refers to @{outermost}/...: write {name}'
+        )
 
   def _check_environment(self, final):
     """Refuses a file's env_name that makes gymnasium import a user's module."""
@@ -290,7 +315,8 @@ class _Reader:
           f'{place}: more than {_MOST_INCLUDES} files include each other'
       )
     try:
-      with open(path, encoding='utf-8') as file:
+      # Some editors begin a file with a byte-order mark.
+      with open(path, encoding='utf-8-sig') as file:
         text = file.read(_LARGEST_FILE + 1)
     except OSError as error:
       raise ConfigError(

@@ -34,6 +34,8 @@ def chain(env):
     [
         'atari:MontezumaRevenge',
         'MontezumaRevengeNoFrameskip-v4',
+        'MontezumaRevengeDeterministic-v4',
+        'MontezumaRevengeDeterministic-v0',
         'MontezumaRevenge-v0',
         'MontezumaRevenge-v4',
         'ALE/MontezumaRevenge-v5',

@@ -1,6 +1,7 @@
 """The agent inside stock TF-Agents code: drivers, buffers, learner, saver."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -31,6 +32,7 @@ from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.config import RNDConfig
 from rnd_agent.environments import single
 
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _OBSERVATION = tf.TensorSpec([3], tf.float32)
 _DISCRETE = tensor_spec.BoundedTensorSpec([], tf.int64, 0, 3)
 
@@ -599,3 +601,39 @@ def test_summaries(tmp_path):
   assert 'Losses/predictor_loss' in tags and 'Losses/value_loss_int' in tags
   assert 'Targets/returns_int' in tags
   assert any(t.startswith('Variables/') and 'kernel' in t for t in tags)
+
+
+_DETERMINISTIC = '''
+import gymnasium
+import rnd_agent
+from rnd_agent import ActorCriticNetwork, RNDPPOAgent
+from rnd_agent.environments import single
+import tensorflow as tf
+from tf_agents.environments import tf_py_environment
+
+tf.config.experimental.enable_op_determinism()
+if {seed}:
+  tf.random.set_seed({seed})
+cart = single.GymnasiumPyEnvironment(gymnasium.make('CartPole-v1'))
+env = tf_py_environment.TFPyEnvironment(cart)
+network = ActorCriticNetwork(env.observation_spec(), env.action_spec())
+agent = RNDPPOAgent(
+    env.time_step_spec(), env.action_spec(), actor_critic_net=network,
+    optimizer=tf.keras.optimizers.Adam(1e-3))
+step = env.current_time_step()
+print([int(agent.collect_policy.action(step).action[0]) for _ in range(40)])
+'''
+
+
+@pytest.mark.slow
+def test_op_determinism_follows_the_seed_of_tensorflow():
+  def run(seed):
+    return subprocess.run(
+        [sys.executable, '-c', _DETERMINISTIC.format(seed=seed)], text=True,
+        capture_output=True, timeout=120, cwd=_ROOT,
+    )
+
+  one, same, other = run(1), run(1), run(2)
+  assert one.returncode == 0, one.stderr
+  assert one.stdout == same.stdout != other.stdout
+  assert 'e.g. by calling tf.random.set_seed' in run(0).stderr

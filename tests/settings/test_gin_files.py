@@ -77,12 +77,53 @@ def test_files_come_first_and_later_bindings_win(tmp_path):
 def test_dataclass_scope_reference_and_macro():
   gin_files.parse([], [
       'strength = 3', 'Motor.power = %strength', 'fast/Motor.power = 9.5',
-      'Motor.part = @robot()',
+      'Motor.part = @fast/Motor()', 'fast/Motor.part = @robot()',
   ])
   assert Motor().power == 3
-  assert Motor().part == (2, 'bolt', (1,))
-  with gin.config_scope('fast'):
-    assert Motor().power == 9.5
+  assert Motor().part.power == 9.5
+  assert Motor().part.part == (2, 'bolt', (1,))
+
+
+@pytest.mark.parametrize('line, scope', [
+    ('fast/Motor.power = 9.5', 'fast'),
+    ('fast/very/Motor.power = 9.5', 'fast/very'),
+    ('slow/fast/Motor:\n  power = 9.5', 'slow/fast'),
+    ('robot.gaits = [@slow/Motor]\nfast/Motor.power = 9.5', 'fast'),
+])
+def test_a_scope_that_nothing_enters(tmp_path, line, scope):
+  (tmp_path / 'a.gin').write_text(line)
+  with pytest.raises(gin_files.ConfigError) as caught:
+    gin_files.parse([str(tmp_path / 'a.gin')], trust=True)
+  message = str(caught.value)
+  outermost = scope.partition('/')[0]
+  assert (
+      f'{scope}/Motor.power does nothing, since nothing refers to '
+      f'@{outermost}/...: write Motor.power'
+  ) in message
+  assert 'a.gin:' in message
+  if '\n' not in line:
+    assert '--gin_bindings' in _error(line)
+
+
+def test_scopes_within_a_scope_that_is_entered():
+  gin_files.parse([], [
+      'robot.gaits = [@slow/Motor()]', 'slow/Motor.part = @steady/Motor',
+      'slow/steady/Motor.power = 0.5', 'slow/Motor.power = 2',
+      'steady/Motor.limit = 3',
+  ])
+  motor, = robot()[2]
+  assert motor.power == 2
+
+
+@pytest.mark.parametrize('name', ['top.gin', 'base.gin'])
+def test_a_byte_order_mark_is_skipped(tmp_path, name):
+  (tmp_path / 'base.gin').write_text('robot.legs = 8\n')
+  (tmp_path / 'top.gin').write_text("include 'base.gin'\n")
+  file = tmp_path / name
+  file.write_text(file.read_text(), encoding='utf-8-sig')
+  assert file.read_bytes().startswith(b'\xef\xbb\xbf')
+  gin_files.parse([str(tmp_path / 'top.gin')])
+  assert robot()[0] == 8
 
 
 def test_include_beside_the_including_file(tmp_path, monkeypatch):
