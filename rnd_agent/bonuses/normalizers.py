@@ -9,6 +9,7 @@ is 1e6 times their deviation would lose the latter.
 
 from __future__ import annotations
 
+import functools
 from typing import Optional
 
 import tensorflow as tf
@@ -75,7 +76,7 @@ class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
         lambda i, *_: i < tf.shape(tensor)[0], add_slice, (0,) + (zeros,) * 3
     )
     count, mean, exact = _union(
-        *rollout,
+        *_of_all_replicas(*rollout),
         tf.where(count > _NOTHING, count, 0.0), mean, deviations - carry,
     )
     deviations = tf.cast(exact, tf.float32)
@@ -281,6 +282,21 @@ def _union(count_a, mean_a, deviations_a, count_b, mean_b, deviations_b):
       count, mean_a + step,
       deviations_a + deviations_b + difference * count_a * step,
   )
+
+
+def _of_all_replicas(count, mean, deviations):
+  """Those of the rows of all replicas, where `tf.distribute` has several."""
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return count, mean, deviations
+  gathered = [
+      tf.unstack(
+          context.all_gather(statistic[tf.newaxis], axis=0),
+          context.num_replicas_in_sync,
+      )
+      for statistic in (count, mean, deviations)
+  ]
+  return functools.reduce(lambda a, b: _union(*a, *b), zip(*gathered))
 
 
 def _as_one_slice(running, boundaries) -> tuple[tf.Tensor, tf.Tensor]:

@@ -152,10 +152,10 @@ class Update:
     order = self._micro_batch_order(batch)
     batches = self._lanes.replicas(batch)
     # An optimizer that is not Keras' makes its slots at its first step, which
-    # a compiled loop does not allow.
+    # a compiled loop does not allow, nor the sum of replicas' gradients.
     sums = micro_batches.summed(
         [lambda i: self._minibatch(batches, order[i])], order.shape[0],
-        unroll=not self._keras_optimizer,
+        unroll=not self._keras_optimizer or tf.distribute.has_strategy(),
     )
     means = {k: v / order.shape[0] for k, v in sums.items()}
     for name in ('nonfinite_updates', 'nonfinite_gradients'):

@@ -637,3 +637,62 @@ def test_op_determinism_follows_the_seed_of_tensorflow():
   assert one.returncode == 0, one.stderr
   assert one.stdout == same.stdout != other.stdout
   assert 'e.g. by calling tf.random.set_seed' in run(0).stderr
+
+
+_ON_TWO_DEVICES = '''
+import numpy as np
+import rnd_agent
+from rnd_agent import ActorCriticNetwork, RandomNetworkDistillation
+from rnd_agent import RNDConfig, RNDPPOAgent
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices('CPU')[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(['/cpu:0', '/cpu:1'])
+observation = tf.TensorSpec([3], tf.float32)
+action = tensor_spec.BoundedTensorSpec([], tf.int64, 0, 3)
+with strategy.scope():
+  agent = RNDPPOAgent(
+      ts.time_step_spec(observation), action,
+      actor_critic_net=ActorCriticNetwork(observation, action),
+      bonus=RandomNetworkDistillation(observation, RNDConfig()),
+      rnd_config=RNDConfig(), optimizer=tf.keras.optimizers.Adam(1e-3),
+      num_epochs=2, train_step_counter=tf.Variable(0, dtype=tf.int64))
+agent.initialize()
+before = [v.numpy() for v in agent.trained_variables]
+sampled = tensor_spec.sample_spec_nest(agent.collect_data_spec, outer_dims=(4, 6))
+seen = [tf.random.normal([4, 6, 3], mean, 1 + mean) for mean in (0.0, 5.0)]
+steps = [sampled._replace(
+    observation=x, reward=tf.random.normal([4, 6]), discount=tf.ones([4, 6]),
+    step_type=tf.ones([4, 6], tf.int32),
+    next_step_type=tf.ones([4, 6], tf.int32)) for x in seen]
+each = strategy.experimental_distribute_values_from_function(
+    lambda context: steps[context.replica_id_in_sync_group])
+tf.function(lambda x: strategy.run(agent.train, args=(x,)))(each)
+
+changed = 0
+for variable, old in zip(agent.trained_variables, before):
+  first, second = (part.numpy() for part in variable.values)
+  np.testing.assert_array_equal(first, second)
+  changed += not np.array_equal(first, old)
+assert changed > 10, changed
+rows = tf.concat([x[:, 1:] for x in seen], 0).numpy().reshape(-1, 3)
+statistics = agent.bonus.observation_normalizer
+np.testing.assert_allclose(statistics.count, len(rows))
+np.testing.assert_allclose(statistics.mean, rows.mean(0), rtol=1e-5)
+for variable in statistics.variables:
+  np.testing.assert_array_equal(*(part.numpy() for part in variable.values))
+'''
+
+
+@pytest.mark.slow
+def test_it_trains_on_two_devices_as_one():
+  """`MirroredStrategy`: equal weights, statistics of both devices' rows."""
+  result = subprocess.run(
+      [sys.executable, '-c', _ON_TWO_DEVICES], text=True, capture_output=True,
+      timeout=180, cwd=_ROOT,
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
