@@ -28,6 +28,9 @@ from rnd_agent.learning import rollout as rollout_lib
 # stay in its cache.
 _CHUNK = {'CPU': 256, 'GPU': 8192}
 
+# Channels of a colour image.
+_RGB = 3
+
 
 def newest_frame(observation: tf.Tensor) -> tf.Tensor:
   """What the bonus looks at: a stack's newest frame, `[..., 1]`.
@@ -51,9 +54,10 @@ def default_selection(
   Args:
     observation_spec: of one observation.
     stacked_frames: how many of the newest frames.
-    frame_channels: size of one frame along the last axis. None: 1 for uint8
-      images, which are taken for a stack of grey ones, and all of anything
-      else.
+    frame_channels: size of one frame along the last axis. None: for uint8
+      images 3 if there are 3 (RGB), otherwise 1 (a stack of grey frames), and
+      all of anything else. RGB frames in a stack need the 3, three grey frames
+      in a stack the 1.
 
   Returns:
     A function of observations `[..., spec]`.
@@ -66,7 +70,8 @@ def default_selection(
     return tf.identity
   if frame_channels is None:
     is_picture = shape.rank == 3 and observation_spec.dtype == tf.uint8
-    frame_channels = 1 if is_picture else shape[-1]
+    is_stack = is_picture and shape[-1] != _RGB
+    frame_channels = 1 if is_stack else shape[-1]
   if not 1 <= stacked_frames <= shape[-1] // frame_channels:
     raise ValueError(
         f'RandomNetworkDistillation.stacked_frames = {stacked_frames}: an '
@@ -146,7 +151,8 @@ class RandomNetworkDistillation(base.Bonus):
         nothing is selected; the policy's are `EnvironmentConfig.stacked_frames`
         (paper, table 4: one frame for the bonus, four for the policy).
       frame_channels: size of one frame along the observation's last axis; None:
-        1 for uint8 images (grey frames), otherwise all of it.
+        1 for uint8 images (grey frames) unless there are 3 channels (RGB),
+        otherwise all of it.
       precision: 'float32' or 'mixed_bfloat16', of the default networks.
       action_spec: not used: the bonus is one of observations.
       name: name of the module.

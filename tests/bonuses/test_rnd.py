@@ -17,6 +17,7 @@ from rnd_agent.settings import gin_files
 
 VECTOR = tf.TensorSpec([3], tf.float32)
 STACK = tf.TensorSpec([12, 10, 4], tf.uint8)
+RGB = tf.TensorSpec([12, 10, 3], tf.uint8)
 
 
 @pytest.fixture(params=['eager', 'compiled'])
@@ -74,6 +75,10 @@ def _weights(net):
     (STACK, 4, None, [0, 1, 2, 3]),
     (STACK, 1, 2, [2, 3]),                       # Two frames of two channels.
     (STACK, 1, 4, [0, 1, 2, 3]),                 # One picture.
+    (RGB, 1, None, [0, 1, 2]),                   # All colours, not blue alone.
+    (RGB, 1, 1, [2]),                            # Three grey frames.
+    (tf.TensorSpec([12, 10, 6], tf.uint8), 1, 3, [3, 4, 5]),   # Two of RGB.
+    (tf.TensorSpec([12, 10, 6], tf.uint8), 1, None, [5]),
     (tf.TensorSpec([5, 5, 6], tf.float32), 1, None, list(range(6))),
     (tf.TensorSpec([5, 5, 6], tf.float32), 1, 2, [4, 5]),
     (VECTOR, 1, None, [0, 1, 2]),
