@@ -2,9 +2,9 @@
 
 Networks read a vector, or an image [height, width, channels], of uint8, int32,
 int64 or floats. Other dtypes are cast, images with their channels first are
-transposed, and everything else becomes a vector (`gymnasium.spaces.flatten`):
-choices (Discrete, MultiDiscrete) as one-hot vectors, the parts of a Dict or
-Tuple one after the other, a Dict's in the order of its space.
+transposed, and everything else becomes a vector (`gymnasium.spaces.flatten`): a
+number of one entry, choices (Discrete, MultiDiscrete) one-hot, the parts of a
+Dict or Tuple one after the other, a Dict's in the order of its space.
 """
 
 from __future__ import annotations
@@ -51,14 +51,15 @@ def readable(
     name = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
     part = functools.partial(_part, space, name)
     return readable(_changed(env, part, space[name]), channels_first)
-  if isinstance(space, _NESTED + _FLAT) and _is_flat(space):
+  is_number = isinstance(space, spaces.Box) and not space.shape
+  if is_number or isinstance(space, _NESTED + _FLAT) and _is_flat(space):
     _check_no_image(space)
     flat = spaces.flatten_space(space)
     return _changed(
         env, functools.partial(_as_vector, space),
         spaces.Box(flat.low, flat.high, dtype=np.float32),
     )
-  if not isinstance(space, spaces.Box):
+  if not isinstance(space, spaces.Box) or 0 in space.shape:
     return env
   if space.dtype not in _READ:
     env = _cast(env)
@@ -159,10 +160,12 @@ def _has_channels_first(space: spaces.Box, told: bool | None) -> bool:
   if last <= _MOST_CHANNELS:
     # 3 x 7 x 7 may be three channels, but 2 x 3 x 3 may have three colours.
     in_doubt = first < middle == last and last > 4
+  elif first == middle:
+    in_doubt = False  # A square picture.
+  elif first <= 4 or first <= _MOST_CHANNELS < middle:
+    return True
   else:
-    in_doubt = first != middle
-    if first <= 4 or first <= _MOST_CHANNELS < middle:
-      return in_doubt
+    in_doubt = True
   if in_doubt:
     raise ValueError(
         f'its observations have shape {space.shape}: set '

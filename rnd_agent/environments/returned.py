@@ -8,6 +8,7 @@ forbids. `states.Replay`, which wraps each of them next to its code, and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import copy
 import math
 import numbers
@@ -124,7 +125,10 @@ def conforming(value: Any, space: gymnasium.Space, what: str) -> Any:
 
 def _array(value: Any, space: gymnasium.Space, what: str) -> np.ndarray:
   """A copy, of the space's shape and kind of numbers."""
-  array = np.array(value)
+  try:
+    array = np.array(value)
+  except ValueError as error:  # Lists of different lengths.
+    raise _forbidden(value, space, what) from error
   if array.shape != space.shape:
     raise ReturnedError(
         f'{what} gave an observation of shape {array.shape}, its space says '
@@ -186,7 +190,7 @@ def _reward(reward: Any, what: str) -> float:
 
 def _info(info: Any) -> dict[str, Any]:
   """A copy of an info whose place, if it has one, can be recorded."""
-  if info is not None and not isinstance(info, dict):
+  if not isinstance(info, (Mapping, type(None))):
     raise ReturnedError(f'its info is {_brief(info)}: it must be a dict')
   info = dict(info or {})
   place = info.get('place')

@@ -423,6 +423,11 @@ def _preprocess(
   """
   if not hasattr(env, 'saved_state'):
     env = states.Replay(readable.readable(env, config.channels_first))
+  elif config.channels_first is not None:
+    raise ValueError(
+        f'EnvironmentConfig.channels_first = {config.channels_first} does '
+        'nothing here: the images are known; leave it None'
+    )
   if config.layout_seed is not None:
     env = wrappers.SameLayout(env, config.layout_seed)
   if config.sticky_action_probability:

@@ -89,6 +89,7 @@ _NESTED = spaces.Dict(
 
 @pytest.mark.parametrize('space', [
     spaces.Discrete(5, start=2), spaces.MultiDiscrete([2, 3]),
+    spaces.Box(-3, 3, ()), spaces.Box(0, 9, (), np.int64),
     spaces.MultiBinary(4), spaces.MultiBinary([2, 3]),
     spaces.Tuple([spaces.Discrete(3), spaces.Box(-1, 1, (2,))]), _NESTED,
     spaces.Dict(only=_NESTED),
@@ -153,6 +154,12 @@ def test_stacks_and_sizes_follow_the_transposition():
   np.testing.assert_array_equal(seen[1], np.stack(frames[:2], -1))
 
 
+def test_atari_s_images_are_known():
+  config = suites.EnvironmentConfig(channels_first=True)
+  with pytest.raises(ValueError, match='channels_first = True does nothing'):
+    suites.make('atari:Pong', config)
+
+
 def test_a_vector_has_no_channels():
   with pytest.raises(ValueError, match='channels_first = True.*leave it None'):
     _through_the_door(Samples(_box('float32')), channels_first=True)
@@ -180,6 +187,7 @@ _UINT8 = _box('uint8', (8, 8, 3))
      "{'a': 1}.*forbids"),
     (spaces.Tuple([spaces.Discrete(2)] * 2), (1,), 'forbids'),
     (_box('float32'), np.array(['a', 'b', 'c']), 'forbids'),
+    (_box('float32'), [[1.0], [1.0, 2.0], 3.0], 'forbids'),
 ])
 def test_what_its_space_forbids_is_one_line(adapter, space, told, line):
   nested = isinstance(space, (spaces.Dict, spaces.Tuple))
