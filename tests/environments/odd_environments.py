@@ -1,8 +1,8 @@
 """Environments as other people may write them, one for every number.
 
 `gymnasium:odd_environments:Odd17-v0` is number 17. What it is made of follows
-from the number alone: spaces, dtypes, layouts, rewards, infos, endings, a buffer
-that is returned every time, values that its space forbids.
+from the number alone: spaces, dtypes, layouts, rewards, infos, endings, a
+buffer that is returned every time, values that its space forbids.
 """
 
 import copy

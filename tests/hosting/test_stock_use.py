@@ -663,7 +663,8 @@ with strategy.scope():
       num_epochs=2, train_step_counter=tf.Variable(0, dtype=tf.int64))
 agent.initialize()
 before = [v.numpy() for v in agent.trained_variables]
-sampled = tensor_spec.sample_spec_nest(agent.collect_data_spec, outer_dims=(4, 6))
+sampled = tensor_spec.sample_spec_nest(
+    agent.collect_data_spec, outer_dims=(4, 6))
 seen = [tf.random.normal([4, 6, 3], mean, 1 + mean) for mean in (0.0, 5.0)]
 steps = [sampled._replace(
     observation=x, reward=tf.random.normal([4, 6]), discount=tf.ones([4, 6]),
