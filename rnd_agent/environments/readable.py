@@ -9,7 +9,9 @@ Dict or Tuple one after the other, a Dict's in the order of its space.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import functools
+import operator
 from typing import Any
 
 import gymnasium
@@ -49,13 +51,13 @@ def readable(
   space = env.observation_space
   if isinstance(space, _NESTED) and len(space.spaces) == 1:
     name = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
-    part = functools.partial(_part, space, name)
-    return readable(_changed(env, part, space[name]), channels_first)
+    part = _Changed(env, operator.itemgetter(name), space[name])
+    return readable(part, channels_first)
   is_number = isinstance(space, spaces.Box) and not space.shape
   if is_number or isinstance(space, _NESTED + _FLAT) and _is_flat(space):
     _check_no_image(space)
     flat = spaces.flatten_space(space)
-    return _changed(
+    return _Changed(
         env, functools.partial(_as_vector, space),
         spaces.Box(flat.low, flat.high, dtype=np.float32),
     )
@@ -68,16 +70,43 @@ def readable(
   return env
 
 
-def _changed(env, function, space) -> gymnasium.Env:
-  return gymnasium.wrappers.TransformObservation(env, function, space)
+class _Changed(gymnasium.Wrapper):
+  """Changes observations once `returned` has checked them."""
 
+  def __init__(
+      self,
+      env: gymnasium.Env,
+      change: Callable[[Any], Any],
+      space: gymnasium.Space,
+  ):
+    """Wraps an environment.
 
-def _part(space: gymnasium.Space, name: Any, observation: Any) -> Any:
-  return returned.conforming(observation, space, 'it')[name]
+    Args:
+      env: an environment of any interface that `returned` can name.
+      change: what is made of an observation.
+      space: of what it makes.
+    """
+    super().__init__(env)
+    self._change = change
+    self._steps = 0
+    self.observation_space = space
+
+  def reset(self, *, seed: int | None = None, options=None):
+    self._steps = 0
+    observation, info = returned.of_reset(
+        self.env.observation_space, self.env.reset(seed=seed, options=options)
+    )
+    return self._change(observation), info
+
+  def step(self, action):
+    self._steps += 1
+    observation, *others = returned.of_step(
+        self.env.observation_space, self.env.step(action), self._steps
+    )
+    return self._change(observation), *others
 
 
 def _as_vector(space: gymnasium.Space, observation: Any) -> np.ndarray:
-  observation = returned.conforming(observation, space, 'it')
   return spaces.flatten(space, observation).astype(np.float32)
 
 
@@ -116,29 +145,24 @@ def _cast(env: gymnasium.Env) -> gymnasium.Env:
           f'its observations are {space.dtype} from {space.low.min()} to '
           f'{space.high.max()}: cast them to float32 with a gymnasium wrapper'
       )
-  return _changed(
-      env, functools.partial(_as_dtype, space, dtype),
+  return _Changed(
+      env, lambda observation: observation.astype(dtype),
       spaces.Box(space.low.astype(dtype), space.high.astype(dtype),
                  dtype=dtype),
   )
 
 
-def _as_dtype(space: spaces.Box, dtype: np.dtype, observation: Any):
-  return returned.conforming(observation, space, 'it').astype(dtype)
-
-
 def _with_channels_last(env: gymnasium.Env) -> gymnasium.Env:
   space = env.observation_space
   low, high = (np.moveaxis(bound, 0, -1) for bound in (space.low, space.high))
-  return _changed(
-      env, functools.partial(_channels_last, space),
+  return _Changed(
+      env, _channels_last,
       spaces.Box(low, high, dtype=space.dtype),
   )
 
 
-def _channels_last(space: spaces.Box, observation: Any) -> np.ndarray:
-  observation = returned.conforming(observation, space, 'it')
-  return np.ascontiguousarray(np.moveaxis(observation, 0, -1))
+def _channels_last(image: np.ndarray) -> np.ndarray:
+  return np.ascontiguousarray(np.moveaxis(image, 0, -1))
 
 
 def _has_channels_first(space: spaces.Box, told: bool | None) -> bool:

@@ -265,8 +265,10 @@ def test_what_is_no_environment_is_one_line(what, line, door):
      r'step 1 of its episode gave .*instead of.*old gym'),
     ((np.zeros(2, np.float32), 'info'), None, "its info is 'info'"),
 ])
-def test_the_old_interface_is_one_line(reset, step, line):
+@pytest.mark.parametrize('dtype', ['float32', 'int8'])  # One is cast.
+def test_the_old_interface_is_one_line(reset, step, line, dtype):
   class Old(toy_environments.Walk):
+    observation_space = _box(dtype, (2,))
 
     def reset(self, *, seed=None, options=None):
       return reset
