@@ -57,10 +57,11 @@ def readable(
   if is_number or isinstance(space, _NESTED + _FLAT) and _is_flat(space):
     _check_no_image(space)
     flat = spaces.flatten_space(space)
-    return _Changed(
+    env = _Changed(
         env, functools.partial(_as_vector, space),
         spaces.Box(flat.low, flat.high, dtype=np.float32),
     )
+  space = env.observation_space
   if not isinstance(space, spaces.Box) or 0 in space.shape:
     return env
   if space.dtype not in _READ:

@@ -160,9 +160,10 @@ def test_atari_s_images_are_known():
     suites.make('atari:Pong', config)
 
 
-def test_a_vector_has_no_channels():
+@pytest.mark.parametrize('space', [_box('float32'), spaces.Discrete(3)])
+def test_a_vector_has_no_channels(space):
   with pytest.raises(ValueError, match='channels_first = True.*leave it None'):
-    _through_the_door(Samples(_box('float32')), channels_first=True)
+    _through_the_door(Samples(space), channels_first=True)
 
 
 _UINT8 = _box('uint8', (8, 8, 3))

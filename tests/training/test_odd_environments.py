@@ -65,7 +65,7 @@ def test_it_gives_what_it_gave_or_one_line(number):
 @pytest.mark.parametrize(
     'number', sorted({
         *range(0, odd_environments.COUNT, odd_environments.COUNT // _TRAINED),
-        66, 265,  # The old interface in an environment whose spaces are changed.
+        66, 265,  # The old interface, and observations that are changed.
     }))
 def test_it_trains_or_ends_with_one_line(number, tmp_path):
   result = command_line.main([
