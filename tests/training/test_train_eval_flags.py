@@ -318,8 +318,7 @@ class _Odd(gymnasium.Env):
 
 
 @pytest.mark.parametrize('spaces, part', [
-    ({'observation_space': gymnasium.spaces.Dict(
-        x=gymnasium.spaces.Discrete(2))}, 'observations are Dict'),
+    ({'observation_space': gymnasium.spaces.Text(3)}, 'observations are Text'),
     ({'observation_space': gymnasium.spaces.Box(0, 1, (3, 4))},
      'observations have shape (3, 4)'),
     ({'action_space': gymnasium.spaces.MultiBinary(2)},
