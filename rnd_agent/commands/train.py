@@ -67,7 +67,7 @@ def _list():
 
   lines = ['Configs (--gin_file=montezuma.gin):']
   for path in shipped_configs.paths():
-    first = path.read_text(encoding='utf-8').partition('\n')[0]
+    first = path.read_text(encoding='utf-8-sig').partition('\n')[0]
     lines.append(f'  {path.name:28}{first.lstrip("# ")}')
   lines.append("Environments (train_eval.env_name = 'atari:MontezumaRevenge'):")
   for suite, names in suites.names().items():

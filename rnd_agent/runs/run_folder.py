@@ -167,7 +167,7 @@ class RunFolder:
     try:
       if path.stat().st_size > _LARGEST_TEXT[name]:
         raise RunFolderError(f'{printable(path)} is too large for a {name}')
-      return path.read_text(encoding='utf-8')
+      return path.read_text(encoding='utf-8-sig')
     except OSError as error:
       raise RunFolderError(
           f'{printable(path)} cannot be read ({error.strerror})'

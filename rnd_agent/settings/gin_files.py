@@ -221,24 +221,17 @@ class _Reader:
 
     `foo/Name.x = 1` holds for `@foo/Name`, and for what that refers to.
     """
-    entered = {
-        scope
-        for binding in final.values()
-        for leaf in gin_references.leaves(binding.value)
-        if isinstance(leaf, gin_config.ConfigurableReference)
-        and gin_references.macro_name(leaf) is None
-        for scope in leaf.config_key[0].split('/')
-    }
+    entered = gin_references.entered_scopes(
+        {key: binding.value for key, binding in final.items()}
+    )
     for key, binding in final.items():
-      outermost = key.scope.partition('/')[0]
-      if key.selector == gin_references.MACRO or not key.scope:
+      if key.selector == gin_references.MACRO or key.scope in ('', *entered):
         continue
-      if outermost not in entered:
-        name = f'{binding.selector}.{binding.parameter}'
-        raise ConfigError(
-            f'{binding.place}: {key.scope}/{name} does nothing, since nothing '
-            f'refers to @{outermost}/...: write {name}'
-        )
+      name = f'{binding.selector}.{binding.parameter}'
+      raise ConfigError(
+          f'{binding.place}: {key.scope}/{name} does nothing, since nothing '
+          f'refers to @{key.scope}/...: write {name}'
+      )
 
   def _check_environment(self, final):
     """Refuses a file's env_name that makes gymnasium import a user's module."""

@@ -133,6 +133,22 @@ def _macro_keys(value: Any) -> list[Key]:
   return [Key(name, MACRO, 'value') for name in names if name is not None]
 
 
+def entered_scopes(values: Mapping[Key, Any]) -> set[str]:
+  """The scopes in which references are evaluated.
+
+  Args:
+    values: all that are bound.
+
+  Returns:
+    Of `@a/b/Name()` the scopes 'a' and 'a/b', of `%macro` the macro's name.
+  """
+  return {
+      '/'.join(reference.scopes[: n + 1])
+      for value in values.values() for reference in _references(value)
+      for n in range(len(reference.scopes))
+  }
+
+
 def missing(
     values: Mapping[Key, Any], required: Callable[[Any], Iterable[str]]
 ) -> Optional[tuple[Key, str, str]]:

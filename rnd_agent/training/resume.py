@@ -31,7 +31,7 @@ def compare_config(
   if not checkpoints.latest_iteration(str(root)) or not path.exists():
     return
   differences = config_changes.changes(
-      path.read_text(encoding='utf-8'), config
+      path.read_text(encoding='utf-8-sig'), config
   )
   other = config_changes.of_another_run(differences)
   if other and not allow_change:

@@ -1,7 +1,9 @@
 """What a run was started with, compared with what it is resumed with."""
 
+from rnd_agent.runs import checkpoints
 from rnd_agent.settings import config_changes
 from rnd_agent.settings import operative_config
+from rnd_agent.training import resume
 
 _THEN = """
 # Parameters for train_eval:
@@ -55,6 +57,18 @@ def test_a_parameter_under_its_former_name_has_not_changed():
   assert config_changes.changes(then, now.replace('2', '3')) == {
       'train_eval.random_rollouts': ('2', '3')
   }
+
+
+def test_a_byte_order_mark_is_no_change(tmp_path, monkeypatch):
+  monkeypatch.setattr(checkpoints, 'latest_iteration', lambda root: 1)
+  text = 'train_eval.seed = 1\n'
+  path = tmp_path / 'operative_config.gin'
+  path.write_text(text, encoding='utf-8-sig')
+  notes = []
+  resume.compare_config(tmp_path, text, False, notes.append)
+  assert not notes
+  resume.compare_config(tmp_path, text.replace('1', '2'), False, notes.append)
+  assert notes == ['the configuration has changed: train_eval.seed = 2 (was 1)']
 
 
 def test_what_each_parameter_s_change_means():

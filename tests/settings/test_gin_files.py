@@ -95,24 +95,40 @@ def test_a_scope_that_nothing_enters(tmp_path, line, scope):
   with pytest.raises(gin_files.ConfigError) as caught:
     gin_files.parse([str(tmp_path / 'a.gin')], trust=True)
   message = str(caught.value)
-  outermost = scope.partition('/')[0]
   assert (
       f'{scope}/Motor.power does nothing, since nothing refers to '
-      f'@{outermost}/...: write Motor.power'
+      f'@{scope}/...: write Motor.power'
   ) in message
   assert 'a.gin:' in message
   if '\n' not in line:
     assert '--gin_bindings' in _error(line)
 
 
-def test_scopes_within_a_scope_that_is_entered():
+def test_a_reference_leaves_the_scope_in_which_it_stands():
+  bindings = [
+      'robot.gaits = [@slow/Motor()]', 'slow/Motor.power = 2',
+      'slow/Motor.part = @very/fast/Motor()',
+  ]
   gin_files.parse([], [
-      'robot.gaits = [@slow/Motor()]', 'slow/Motor.part = @steady/Motor',
-      'slow/steady/Motor.power = 0.5', 'slow/Motor.power = 2',
-      'steady/Motor.limit = 3',
+      *bindings, 'very/Motor.limit = 3', 'very/fast/Motor.power = 5',
+      'very/fast/Motor.part = None',
   ])
   motor, = robot()[2]
-  assert motor.power == 2
+  assert motor == Motor(2, None, Motor(5, 3, None))
+  for scope in ('slow/very', 'slow/very/fast', 'fast', 'very/slow'):
+    assert f'@{scope}/...' in _error(*bindings, f'{scope}/Motor.power = 1')
+
+
+def test_a_macro_is_evaluated_in_the_scope_of_its_name(tmp_path):
+  gin_files.parse([], [
+      'tall = @robot()', 'tall/robot.legs = 9', 'Motor.part = %tall',
+  ])
+  assert Motor().part == (9, 'bolt', (1,))
+  path = tmp_path / 'operative_config.gin'
+  path.write_text(gin.operative_config_str())
+  gin.clear_config()
+  gin_files.parse([str(path)], trust=True)
+  assert Motor().part == (9, 'bolt', (1,))
 
 
 @pytest.mark.parametrize('name', ['top.gin', 'base.gin'])

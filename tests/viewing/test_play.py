@@ -419,6 +419,12 @@ def test_configs_that_ask_for_too_much(folder, line, kind, match):
   assert 'planted' not in sys.modules
 
 
+def test_an_include_behind_a_byte_order_mark(folder):
+  text = "include 'base.gin'\ntrain_eval.env_name = 'toy:Corridor'\n"
+  (folder / 'operative_config.gin').write_text(text, encoding='utf-8-sig')
+  _refused(folder, run_config.RefusedConfigError, 'includes another file')
+
+
 def test_what_is_planted_there_would_run(folder):
   """So that the test above can fail."""
   with open(folder / 'operative_config.gin', 'a', encoding='utf-8') as file:
