@@ -31,6 +31,7 @@ from rnd_agent.common import schedules
 from rnd_agent.hosting import policy as policy_lib
 from rnd_agent.hosting import trajectories
 from rnd_agent.learning import compute
+from rnd_agent.learning import replicas
 from rnd_agent.learning import returns
 from rnd_agent.learning import rollout as rollout_lib
 from rnd_agent.learning import targets as targets_lib
@@ -753,6 +754,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     divergence = self._kl_divergence(
         time_steps, batch.dist_params, distribution
     )
+    divergence, mask = map(replicas.gathered, (divergence, mask))
     self.update_adaptive_kl_beta(
         divergence * _mean_weights(mask, tf.reduce_sum(mask))
     )
@@ -773,14 +775,16 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
   def _update_host_normalizers(self, rollout: rollout_lib.Rollout) -> None:
     """PPO's own statistics of observations and rewards, from real steps."""
     real = rollout.mask > 0
+
+    def rows(x):
+      return replicas.gathered(tf.boolean_mask(x, real))
+
     if self._observation_normalizer is not None:
       self._observation_normalizer.update(tf.nest.map_structure(
-          lambda x: tf.boolean_mask(x[:, :-1], real), rollout.observations
+          lambda x: rows(x[:, :-1]), rollout.observations
       ), outer_dims=[0])
     if self._reward_normalizer is not None:
-      self._reward_normalizer.update(
-          tf.boolean_mask(rollout.rewards, real), outer_dims=[0]
-      )
+      self._reward_normalizer.update(rows(rollout.rewards), outer_dims=[0])
 
   def _summarize(
       self, loss_info: tf_agent.LossInfo, batch: rollout_lib.TrainingBatch

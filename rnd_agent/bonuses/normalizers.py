@@ -15,6 +15,7 @@ from typing import Optional
 import tensorflow as tf
 from tf_agents.utils import tensor_normalizer
 
+from rnd_agent.learning import replicas
 from rnd_agent.learning import returns as returns_lib
 
 # The host's count of no rows; 0 would divide by itself.
@@ -75,8 +76,9 @@ class MaskedTensorNormalizer(tensor_normalizer.StreamingTensorNormalizer):
     _, *rollout = tf.while_loop(
         lambda i, *_: i < tf.shape(tensor)[0], add_slice, (0,) + (zeros,) * 3
     )
+    rollouts = zip(*map(replicas.each, rollout))
     count, mean, exact = _union(
-        *_of_all_replicas(*rollout),
+        *functools.reduce(lambda a, b: _union(*a, *b), rollouts),
         tf.where(count > _NOTHING, count, 0.0), mean, deviations - carry,
     )
     deviations = tf.cast(exact, tf.float32)
@@ -282,21 +284,6 @@ def _union(count_a, mean_a, deviations_a, count_b, mean_b, deviations_b):
       count, mean_a + step,
       deviations_a + deviations_b + difference * count_a * step,
   )
-
-
-def _of_all_replicas(count, mean, deviations):
-  """Those of the rows of all replicas, where `tf.distribute` has several."""
-  context = tf.distribute.get_replica_context()
-  if context is None or context.num_replicas_in_sync == 1:
-    return count, mean, deviations
-  gathered = [
-      tf.unstack(
-          context.all_gather(statistic[tf.newaxis], axis=0),
-          context.num_replicas_in_sync,
-      )
-      for statistic in (count, mean, deviations)
-  ]
-  return functools.reduce(lambda a, b: _union(*a, *b), zip(*gathered))
 
 
 def _as_one_slice(running, boundaries) -> tuple[tf.Tensor, tf.Tensor]:

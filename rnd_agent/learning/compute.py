@@ -14,6 +14,7 @@ from tf_agents.utils import common
 from rnd_agent import config as config_lib
 from rnd_agent.common import machine
 from rnd_agent.learning import micro_batches
+from rnd_agent.learning import replicas
 
 # Steps per forward and backward pass on a processor: activations stay in the
 # cache (measured: docs/performance.md).
@@ -76,6 +77,8 @@ class Lanes:
     gpus = [name for name in names if name.startswith('GPU')]
     chosen = tuple(config.devices or gpus)
     self._on_cpu = not any(name.startswith('GPU') for name in chosen)
+    if tf.distribute.has_strategy() and not config.devices:
+      chosen = ()  # A replica computes on its own device.
     self._devices = chosen or (None,)
     if self._on_cpu and len(self._devices) == 1:
       threads = tf.config.threading.get_inter_op_parallelism_threads()
@@ -105,6 +108,8 @@ class Lanes:
     graph = common.function(function)
 
     def call(*args):
+      if replicas.number() > 1:  # They cannot wait inside another graph.
+        return function(*args)
       with self.on_device():
         return graph(*args)
 

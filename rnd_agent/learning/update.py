@@ -27,6 +27,7 @@ from tf_agents.utils import common
 from rnd_agent.learning import compute
 from rnd_agent.learning import losses
 from rnd_agent.learning import micro_batches
+from rnd_agent.learning import replicas
 from rnd_agent.learning import rollout as rollout_lib
 
 RNDPPOLossInfo = collections.namedtuple(
@@ -151,12 +152,14 @@ class Update:
     """Epochs x minibatches; scalars are means over all of them."""
     order = self._micro_batch_order(batch)
     batches = self._lanes.replicas(batch)
-    # An optimizer that is not Keras' makes its slots at its first step, which
-    # a compiled loop does not allow, nor the sum of replicas' gradients.
+    # In a compiled loop replicas cannot wait for each other, nor can an
+    # optimizer that is not Keras' make its slots, as it does at its first step.
     sums = micro_batches.summed(
         [lambda i: self._minibatch(batches, order[i])], order.shape[0],
-        unroll=not self._keras_optimizer or tf.distribute.has_strategy(),
+        unroll=not self._keras_optimizer or replicas.number() > 1,
     )
+    # A replica's share: whoever logs them adds those of all, as the host's.
+    sums = {k: v / replicas.number() for k, v in sums.items()}
     means = {k: v / order.shape[0] for k, v in sums.items()}
     for name in ('nonfinite_updates', 'nonfinite_gradients'):
       means[name] = sums[name]
@@ -289,7 +292,7 @@ class Update:
       What to log: scalars, and of `nonfinite_gradients` 1 for every variable
       whose gradient is not finite.
     """
-    unclipped = gradients
+    gradients = unclipped = replicas.mean(gradients)
     norm = tf.linalg.global_norm(gradients)
     finite = tf.math.is_finite(norm)
     nonfinite = tf.cond(
@@ -305,12 +308,13 @@ class Update:
       )
 
     def step():
-      self._optimizer.apply_gradients(
-          tuple(zip(gradients, self.trained_variables))
-      )
+      # The optimizer adds up those of all replicas, which are equal.
+      self._optimizer.apply_gradients(tuple(zip(
+          [g / replicas.number() for g in gradients], self.trained_variables
+      )))
       return tf.constant(1, self._step_counter.dtype)
 
-    if self._keras_optimizer and not tf.distribute.has_strategy():
+    if self._keras_optimizer and replicas.number() == 1:
       none = tf.constant(0, self._step_counter.dtype)
       steps = tf.cond(finite, step, lambda: none)
     else:

@@ -19,6 +19,7 @@ import sys
 
 from rnd_agent.common import plain_text
 from rnd_agent.common import startup
+from rnd_agent.common import terminal
 from rnd_agent.runs import run_folder
 
 
@@ -73,6 +74,7 @@ def _rows_until(table: str, iteration: int) -> str:
 
 def main(argv: list[str]) -> None:
   """Publishes the run that the command line names."""
+  terminal.prepare('publishing')
   parser = argparse.ArgumentParser(
       prog='publishing', description=__doc__.partition('\n')[0]
   )
