@@ -40,6 +40,30 @@ def _dense(units, gain, dtype, name=None, activation='relu'):
   )
 
 
+def _torso(spec, conv_layer_params, units, policy) -> list:
+  """Layers next to one part of an observation, the last one dense."""
+  gain = math.sqrt(2)
+  layers = []
+  if trunk.is_image(spec):
+    layers = [
+        tf.keras.layers.Conv2D(
+            filters, kernel, stride, activation='relu', dtype=policy,
+            kernel_initializer=initializers.Orthogonal(gain),
+        )
+        for filters, kernel, stride in trunk.checked_conv_layers(
+            spec, conv_layer_params
+        )
+    ]
+    layers.append(tf.keras.layers.Flatten(dtype=policy))
+  return [*layers, _dense(units, gain, policy)]
+
+
+def _through(layers, x: tf.Tensor) -> tf.Tensor:
+  for layer in layers:
+    x = layer(x)
+  return x
+
+
 @gin.configurable(module='rnd_agent')
 class ActorCriticNetwork(network.Network):
   """Policy, extrinsic and intrinsic value on one trunk, in one forward pass.
@@ -68,7 +92,9 @@ class ActorCriticNetwork(network.Network):
 
     Args:
       observation_spec: TensorSpec, an image `[height, width, channels]` (uint8
-        is scaled to [0, 1]) or a vector.
+        is scaled to [0, 1]) or a vector; or a nest of such. Each part of a nest
+        has its own convolutions and first dense layer, whose outputs are
+        concatenated.
       action_spec: nest of BoundedTensorSpec: discrete or continuous.
       conv_layer_params: (filters, kernel, stride) per layer, for images only;
         None: `conv_layers_for` the image's size.
@@ -87,40 +113,39 @@ class ActorCriticNetwork(network.Network):
       name: name of the network.
 
     Raises:
-      ValueError: for an observation that is neither image nor vector, for
-        convolutions that don't fit, for unsupported actions, for a core that
-        is no cell.
+      ValueError: for a part of an observation that is neither image nor
+        vector, for convolutions that don't fit, for unsupported actions, for a
+        core that is no cell.
     """
     core = None if core is None else cores.Core(core)
     super().__init__(
         observation_spec, state_spec=core.state_spec if core else (), name=name
     )
     self._core = core
-    spec = self._input_tensor_spec
-    if not isinstance(spec, tf.TensorSpec) or spec.shape.rank not in (1, 3):
-      raise ValueError(
-          'ActorCriticNetwork takes one image [height, width, channels] or one '
-          f'vector; got {spec}. Give RNDPPOAgent your own actor_net and '
-          'value_net for other observations.'
-      )
+    specs = tf.nest.flatten(self._input_tensor_spec)
+    for spec in specs:
+      if spec.shape.rank not in (1, 3):
+        raise ValueError(
+            'ActorCriticNetwork takes images [height, width, channels] and '
+            f'vectors; got {spec}. Give RNDPPOAgent your own actor_net and '
+            'value_net for other observations.'
+        )
     if not fc_layer_params:
       raise ValueError('ActorCriticNetwork.fc_layer_params must not be empty.')
     policy = trunk.layer_policy(precision)
     gain = math.sqrt(2)
     self._action_spec = action_spec
-    self._trunk = []
-    if trunk.is_image(spec):
-      for filters, kernel, stride in trunk.checked_conv_layers(
-          spec, conv_layer_params
-      ):
-        self._trunk.append(tf.keras.layers.Conv2D(
-            filters, kernel, stride, activation='relu', dtype=policy,
-            kernel_initializer=initializers.Orthogonal(gain),
-        ))
-      self._trunk.append(tf.keras.layers.Flatten(dtype=policy))
-    self._trunk.extend(_dense(n, gain, policy) for n in fc_layer_params)
+    first, *others = fc_layer_params
+    torsos = [
+        _torso(spec, conv_layer_params, first, policy) for spec in specs
+    ]
+    shared = [_dense(n, gain, policy) for n in others]
+    if len(specs) == 1:  # All in one list, as checkpoints know them.
+      torsos, shared = [[]], [*torsos[0], *shared]
+    self._torsos, self._trunk = torsos, shared
+    units = others[-1] if others else len(specs) * first
     self._final = [_dense(n, gain, policy) for n in final_layer_params]
-    branch_units = core.output_units if core else fc_layer_params[-1]
+    branch_units = core.output_units if core else units
     if final_layer_params:
       branch_units = final_layer_params[-1]
     self._policy_branch, self._value_branch = (
@@ -156,16 +181,18 @@ class ActorCriticNetwork(network.Network):
     del training
     outer_rank = nest_utils.get_outer_rank(observation, self.input_tensor_spec)
     squash = network_utils.BatchSquash(outer_rank)
-    x = trunk.to_float(squash.flatten(observation))
-    for layer in self._trunk:
-      x = layer(x)
+    parts = [
+        _through(torso, trunk.to_float(squash.flatten(part)))
+        for torso, part in zip(self._torsos, tf.nest.flatten(observation))
+    ]
+    x = parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)
+    x = _through(self._trunk, x)
     if self._core is not None:
       x, network_state = self._apply_core(
           squash.unflatten(x), step_type, network_state, outer_rank
       )
       x = squash.flatten(x)
-    for layer in self._final:
-      x = layer(x)
+    x = _through(self._final, x)
     for_policy, for_values = (
         tf.cast(x, tf.float32) + tf.cast(branch(x), tf.float32)
         for branch in (self._policy_branch, self._value_branch)

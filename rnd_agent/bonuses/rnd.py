@@ -10,7 +10,7 @@ statistics; it knows nothing of PPO, and any TF-Agents agent can use it.
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 import gin
 import tensorflow as tf
@@ -87,9 +87,28 @@ def default_selection(
   return lambda observation: observation[..., -channels:]
 
 
-def _check_spec(observation_spec, select) -> None:
-  """Raises ValueError for what the default selection cannot handle."""
-  if select is None and not isinstance(observation_spec, tf.TensorSpec):
+def _selection(
+    observation_spec,
+    select: Optional[Union[str, Callable[[Any], tf.Tensor]]],
+    stacked_frames: int,
+    frame_channels: Optional[int],
+) -> Callable[[Any], tf.Tensor]:
+  """What `select` stands for; see `RandomNetworkDistillation`."""
+  if callable(select):
+    return select
+  if isinstance(observation_spec, dict):
+    name = _name_of_part(observation_spec, select)
+    part = observation_spec[name]
+    if frame_channels is None and part.shape.rank:
+      frame_channels = part.shape[-1]  # Nothing says that it is a stack.
+    newest = default_selection(part, stacked_frames, frame_channels)
+    return lambda observation: newest(observation[name])
+  if select is not None:
+    raise ValueError(
+        f'RandomNetworkDistillation.select = {select!r}: the observation has '
+        'no named parts; leave it None.'
+    )
+  if not isinstance(observation_spec, tf.TensorSpec):
     raise ValueError(
         'RandomNetworkDistillation takes the TensorSpec of one observation, '
         f'got {type(observation_spec).__name__}: convert array specs with '
@@ -97,6 +116,31 @@ def _check_spec(observation_spec, select) -> None:
         'time_step_spec, and for nests choose a part with '
         "select=lambda observation: observation['part']."
     )
+  return default_selection(observation_spec, stacked_frames, frame_channels)
+
+
+def _name_of_part(specs: dict, select: Optional[str]) -> str:
+  """The part that the bonus looks at: the one selected, or the only image."""
+  known = f'its parts are {", ".join(map(repr, sorted(specs)))}'
+  if select is not None:
+    if not isinstance(specs.get(select), tf.TensorSpec):
+      raise ValueError(
+          f'RandomNetworkDistillation.select = {select!r}: the observation has '
+          f'no such part, {known}.'
+      )
+    return select
+  candidates = [
+      name for name, spec in specs.items()
+      if isinstance(spec, tf.TensorSpec) and (
+          spec.shape.rank == 3 or len(specs) == 1
+      )
+  ]
+  if len(candidates) != 1:
+    raise ValueError(
+        'the observation has several parts: choose the one that the bonus '
+        f'looks at with RandomNetworkDistillation.select; {known}.'
+    )
+  return candidates[0]
 
 
 def _spec_of_selected(observation_spec, select) -> tf.TensorSpec:
@@ -122,7 +166,7 @@ class RandomNetworkDistillation(base.Bonus):
       config: Optional[config_lib.RNDConfig] = None,
       predictor: Optional[network.Network] = None,
       target: Optional[network.Network] = None,
-      select: Optional[Callable[[tf.Tensor], tf.Tensor]] = None,
+      select: Optional[Union[str, Callable[[Any], tf.Tensor]]] = None,
       feature_dim: int = 512,
       predictor_hidden_units=(512, 512),
       encoder: Optional[Callable[..., network.Network]] = None,
@@ -141,8 +185,10 @@ class RandomNetworkDistillation(base.Bonus):
         encoded, where there is an encoder), to features; by default an
         `RNDNetwork` with `predictor_hidden_units`.
       target: likewise; by default one without hidden units.
-      select: picks from an observation `[..., spec]` the tensor that the bonus
-        looks at; by default the newest frames, see `default_selection`.
+      select: what the bonus looks at: the name of a part of a dict, or a
+        function that picks a tensor from an observation `[..., spec]`; by
+        default the newest frames, see `default_selection`, and of a dict its
+        only image.
       feature_dim: k, size of the networks' output.
       predictor_hidden_units: dense layers that the predictor has on top.
       encoder: class of a fixed network before both, such as `RandomEncoder`,
@@ -152,22 +198,21 @@ class RandomNetworkDistillation(base.Bonus):
         (paper, table 4: one frame for the bonus, four for the policy).
       frame_channels: size of one frame along the observation's last axis; None:
         1 for uint8 images (grey frames) unless there are 3 channels (RGB),
-        otherwise all of it.
+        otherwise, and of a dict's parts, all of it.
       precision: 'float32' or 'mixed_bfloat16', of the default networks.
       action_spec: not used: the bonus is one of observations.
       name: name of the module.
 
     Raises:
-      ValueError: if the networks' outputs differ in shape, the observation is
-        a nest and nothing is selected, or it holds too few frames.
+      ValueError: if the networks' outputs differ in shape, it is not said which
+        part of a nest the bonus looks at, or it holds too few frames.
     """
     super().__init__(
         observation_spec, config, action_spec=action_spec,
         frame_channels=frame_channels, precision=precision, name=name,
     )
-    _check_spec(observation_spec, select)
-    self._pick = select or default_selection(
-        observation_spec, stacked_frames, frame_channels
+    self._pick = _selection(
+        observation_spec, select, stacked_frames, frame_channels
     )
     self._selected_spec = _spec_of_selected(observation_spec, self._pick)
     # What the networks see is normalized.

@@ -1,18 +1,20 @@
-"""Observations of any space as one array that networks read.
+"""Observations of any space as arrays that networks read.
 
-Networks read a vector, or an image [height, width, channels], of uint8, int32,
-int64 or floats. Other dtypes are cast, images with their channels first are
-transposed, and everything else becomes a vector (`gymnasium.spaces.flatten`): a
-number of one entry, choices (Discrete, MultiDiscrete) one-hot, the parts of a
-Dict or Tuple one after the other, a Dict's in the order of its space.
+Networks read a vector, an image [height, width, channels], or a dict of such,
+of uint8, int32, int64 or floats. Other dtypes are cast, images with their
+channels first are transposed, and everything else becomes a vector
+(`gymnasium.spaces.flatten`): a number of one entry, choices (Discrete,
+MultiDiscrete) one-hot, the parts of a Dict or Tuple one after the other, a
+Dict's in the order of its space. Images stay apart: where there are other
+parts, each image keeps its name, and the others are the vector 'vector'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import functools
 import operator
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 from gymnasium import spaces
@@ -22,12 +24,15 @@ from rnd_agent.environments import returned
 
 # More channels than this are not taken for channels without being told.
 _MOST_CHANNELS = 16
-_FLAT = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+_FLAT = (
+    spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary
+)
 _NESTED = (spaces.Dict, spaces.Tuple)
 # What TensorFlow's convolutions and Keras' layers take.
 _READ = tuple(map(np.dtype, (
     np.uint8, np.int32, np.int64, np.float16, np.float32, np.float64
 )))
+_VECTOR = 'vector'
 
 
 def readable(
@@ -41,34 +46,43 @@ def readable(
       where their shape leaves no doubt.
 
   Returns:
-    The environment, with a Box as its space of observations where there is a
-    way to make one; otherwise with the space that it has.
+    The environment, with a Box or a Dict of Boxes as its space of observations
+    where there is a way to make one; otherwise with the space that it has.
 
   Raises:
     ValueError: the parts of an observation do not fit together, or it is in
       doubt which axis of an image holds the channels; one line.
   """
-  space = env.observation_space
-  if isinstance(space, _NESTED) and len(space.spaces) == 1:
-    name = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
-    part = _Changed(env, operator.itemgetter(name), space[name])
-    return readable(part, channels_first)
-  is_number = isinstance(space, spaces.Box) and not space.shape
-  if is_number or isinstance(space, _NESTED + _FLAT) and _is_flat(space):
-    _check_no_image(space)
-    flat = spaces.flatten_space(space)
-    env = _Changed(
-        env, functools.partial(_as_vector, space),
-        spaces.Box(flat.low, flat.high, dtype=np.float32),
-    )
-  space = env.observation_space
-  if not isinstance(space, spaces.Box) or 0 in space.shape:
+  reading = _reading(env.observation_space, channels_first)
+  if reading.space is env.observation_space:
     return env
-  if space.dtype not in _READ:
-    env = _cast(env)
-  if _has_channels_first(env.observation_space, channels_first):
-    env = _with_channels_last(env)
-  return env
+  return _Changed(env, reading.read, reading.space)
+
+
+class _Reading(NamedTuple):
+  """What networks read of an observation.
+
+  Attributes:
+    space: of what they read.
+    read: makes that of an observation.
+  """
+
+  space: gymnasium.Space
+  read: Callable[[Any], Any]
+
+  def then(
+      self, change: Callable[[Any], Any], space: gymnasium.Space
+  ) -> '_Reading':
+    """With one more change."""
+    return _Reading(
+        space, lambda observation: change(self.read(observation))
+    )
+
+  def of_part(self, *path) -> '_Reading':
+    """Of an observation that has this one as a part."""
+    return _Reading(self.space, lambda observation: self.read(
+        functools.reduce(operator.getitem, path, observation)
+    ))
 
 
 class _Changed(gymnasium.Wrapper):
@@ -107,37 +121,103 @@ class _Changed(gymnasium.Wrapper):
     return self._change(observation), *others
 
 
-def _as_vector(space: gymnasium.Space, observation: Any) -> np.ndarray:
-  return spaces.flatten(space, observation).astype(np.float32)
-
-
-def _is_flat(space: gymnasium.Space) -> bool:
-  """Whether it has nothing but numbers and choices, of a fixed length."""
-  if isinstance(space, spaces.Dict):
-    return all(map(_is_flat, space.spaces.values()))
-  if isinstance(space, spaces.Tuple):
-    return all(map(_is_flat, space.spaces))
-  return isinstance(space, _FLAT + (spaces.Box,))
-
-
-def _check_no_image(space: gymnasium.Space):
-  """Raises ValueError if a part is an image: a vector would hide its shape."""
-  parts = space.spaces if isinstance(space, _NESTED) else {}
-  if not isinstance(parts, dict):
-    parts = dict(enumerate(parts))
-  for name, part in parts.items():
-    if isinstance(part, spaces.Box) and len(part.shape) >= 3:
+def _reading(
+    space: gymnasium.Space, channels_first: bool | None
+) -> _Reading:
+  """How networks read a space; unchanged where they cannot."""
+  if isinstance(space, spaces.Box) and space.shape:
+    return _reading_of_array(_unchanged(space), channels_first)
+  if isinstance(space, _NESTED) and len(space.spaces) == 1:
+    (name, part), = _children(space)
+    return _reading(part, channels_first).of_part(name)
+  leaves = list(_leaves(space))
+  if not leaves or not all(isinstance(leaf, _FLAT) for _, leaf in leaves):
+    return _unchanged(space)
+  parts = {}
+  for path, leaf in leaves:
+    if _is_image(leaf):
+      parts[_name(path)] = _reading_of_array(
+          _unchanged(leaf), channels_first
+      ).of_part(*path)
+  others = [(path, leaf) for path, leaf in leaves if not _is_image(leaf)]
+  if not parts:
+    return _reading_of_array(_as_vector(others), channels_first)
+  if others:
+    if _VECTOR in parts:
       raise ValueError(
-          f'its observations have an image, {name!r} of shape {part.shape}, '
-          'beside other parts: networks read one array; choose the image or '
-          'the others with a gymnasium wrapper'
+          f'its observations have an image named {_VECTOR!r}, which is the name '
+          'of all that is no image: rename it with a gymnasium wrapper'
       )
-    _check_no_image(part)
+    parts[_VECTOR] = _as_vector(others)
+  return _Reading(
+      spaces.Dict({name: part.space for name, part in parts.items()}),
+      lambda observation: {
+          name: part.read(observation) for name, part in parts.items()
+      },
+  )
 
 
-def _cast(env: gymnasium.Env) -> gymnasium.Env:
+def _unchanged(space: gymnasium.Space) -> _Reading:
+  return _Reading(space, lambda observation: observation)
+
+
+def _children(space: gymnasium.Space) -> list[tuple[Any, gymnasium.Space]]:
+  """The parts of a Dict or Tuple, each with its key or number."""
+  if isinstance(space, spaces.Dict):
+    return list(space.spaces.items())
+  return list(enumerate(space.spaces))
+
+
+def _leaves(
+    space: gymnasium.Space, path: tuple = ()
+) -> Iterator[tuple[tuple, gymnasium.Space]]:
+  """All parts that have none themselves, each with the way to it."""
+  if not isinstance(space, _NESTED):
+    yield path, space
+    return
+  for name, part in _children(space):
+    yield from _leaves(part, (*path, name))
+
+
+def _name(path: tuple) -> str:
+  return '/'.join(map(str, path))
+
+
+def _is_image(space: gymnasium.Space) -> bool:
+  """Whether a vector would hide its shape."""
+  return isinstance(space, spaces.Box) and len(space.shape) >= 3
+
+
+def _as_vector(leaves: list[tuple[tuple, gymnasium.Space]]) -> _Reading:
+  """Numbers and choices, one after the other, as float32."""
+  flat = spaces.flatten_space(spaces.Tuple([leaf for _, leaf in leaves]))
+
+  def read(observation: Any) -> np.ndarray:
+    return np.concatenate([
+        spaces.flatten(leaf, functools.reduce(
+            operator.getitem, path, observation
+        )) for path, leaf in leaves
+    ], dtype=np.float32, casting='unsafe')
+
+  return _Reading(spaces.Box(flat.low, flat.high, dtype=np.float32), read)
+
+
+def _reading_of_array(
+    reading: _Reading, channels_first: bool | None
+) -> _Reading:
+  """In a dtype and with axes that networks read."""
+  if 0 in reading.space.shape:
+    return reading
+  if reading.space.dtype not in _READ:
+    reading = _cast(reading)
+  if _has_channels_first(reading.space, channels_first):
+    reading = _with_channels_last(reading)
+  return reading
+
+
+def _cast(reading: _Reading) -> _Reading:
   """Casts numbers to float32 where it holds them, else to int64."""
-  space = env.observation_space
+  space = reading.space
   dtype = np.dtype(np.float32)
   if not np.can_cast(space.dtype, dtype):
     dtype = np.dtype(np.int64)
@@ -146,24 +226,21 @@ def _cast(env: gymnasium.Env) -> gymnasium.Env:
           f'its observations are {space.dtype} from {space.low.min()} to '
           f'{space.high.max()}: cast them to float32 with a gymnasium wrapper'
       )
-  return _Changed(
-      env, lambda observation: observation.astype(dtype),
-      spaces.Box(space.low.astype(dtype), space.high.astype(dtype),
-                 dtype=dtype),
+  return reading.then(
+      lambda observation: observation.astype(dtype),
+      spaces.Box(
+          space.low.astype(dtype), space.high.astype(dtype), dtype=dtype
+      ),
   )
 
 
-def _with_channels_last(env: gymnasium.Env) -> gymnasium.Env:
-  space = env.observation_space
+def _with_channels_last(reading: _Reading) -> _Reading:
+  space = reading.space
   low, high = (np.moveaxis(bound, 0, -1) for bound in (space.low, space.high))
-  return _Changed(
-      env, _channels_last,
+  return reading.then(
+      lambda image: np.ascontiguousarray(np.moveaxis(image, 0, -1)),
       spaces.Box(low, high, dtype=space.dtype),
   )
-
-
-def _channels_last(image: np.ndarray) -> np.ndarray:
-  return np.ascontiguousarray(np.moveaxis(image, 0, -1))
 
 
 def _has_channels_first(space: spaces.Box, told: bool | None) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import tensorflow as tf
 from tf_agents.environments import parallel_py_environment
 from tf_agents.environments import py_environment
 from tf_agents.specs import array_spec
@@ -47,8 +48,8 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
     self._observation_spec = specs.observation_spec(env.observation_space)
     self._action_spec = specs.action_spec(env.action_space)
 
-  def observation_spec(self) -> array_spec.ArraySpec:
-    """Returns the spec of observations."""
+  def observation_spec(self):
+    """Returns the spec of observations, or a nest of specs."""
     return self._observation_spec
 
   def action_spec(self) -> array_spec.ArraySpec:
@@ -108,8 +109,11 @@ class GymnasiumPyEnvironment(py_environment.PyEnvironment):
       return ts.truncation(observation, reward)
     return ts.transition(observation, reward)
 
-  def _observation(self, observation: Any) -> np.ndarray:
-    return np.asarray(observation, self._observation_spec.dtype)
+  def _observation(self, observation: Any) -> Any:
+    return tf.nest.map_structure(
+        lambda spec, part: np.asarray(part, spec.dtype),
+        self._observation_spec, observation,
+    )
 
 
 class CountingParallelPyEnvironment(

@@ -1,19 +1,31 @@
 """Turns gymnasium's spaces into TF-Agents' specs, and checks actions."""
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 from tf_agents.specs import array_spec
 
 
-def observation_spec(space: gymnasium.Space) -> array_spec.ArraySpec:
+def observation_spec(
+    space: gymnasium.Space,
+) -> array_spec.ArraySpec | dict[str, Any] | tuple:
   """Returns the spec of observations; the dtype is kept.
 
   Args:
-    space: Box, Discrete (int64 scalar) or MultiDiscrete (int64 vector).
+    space: Box, Discrete (int64 scalar) or MultiDiscrete (int64 vector); or a
+      Dict or Tuple of such.
+
+  Returns:
+    A spec, or a dict or tuple of specs.
 
   Raises:
     ValueError: Any other space.
   """
+  if isinstance(space, gymnasium.spaces.Dict):
+    return {k: observation_spec(part) for k, part in space.spaces.items()}
+  if isinstance(space, gymnasium.spaces.Tuple):
+    return tuple(map(observation_spec, space.spaces))
   if isinstance(space, gymnasium.spaces.Box):
     return _box_spec(space, space.dtype, 'observation')
   return _discrete_spec(space, 'observation')

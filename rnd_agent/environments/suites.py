@@ -150,7 +150,7 @@ def check_name(env_name: EnvironmentSource):
 
 def check_environment(
     env_name: EnvironmentSource, config: EnvironmentConfig | None = None
-) -> gymnasium.spaces.Box:
+) -> gymnasium.spaces.Box | gymnasium.spaces.Dict:
   """Checks that an environment can be made and its spaces are supported.
 
   Args:
@@ -158,7 +158,7 @@ def check_environment(
     config: As in `make`.
 
   Returns:
-    The space of its observations.
+    The space of its observations, a Box or a Dict of Boxes.
 
   Raises:
     UnknownEnvironmentError: As in `make`.
@@ -353,6 +353,12 @@ def _check_options(config: EnvironmentConfig, suite: str):
 
 def _check_observations(space: gymnasium.Space):
   """Raises ValueError for observations that the networks cannot read."""
+  if isinstance(space, gymnasium.spaces.Dict) and all(
+      isinstance(part, gymnasium.spaces.Box) for part in space.values()
+  ):
+    for part in space.values():
+      _check_observations(part)
+    return
   if not isinstance(space, gymnasium.spaces.Box):
     raise ValueError(
         f'its observations are {_in_one_line(space)}: networks read numbers '
@@ -428,6 +434,8 @@ def _preprocess(
         f'EnvironmentConfig.channels_first = {config.channels_first} does '
         'nothing here: the images are known; leave it None'
     )
+  if isinstance(env.observation_space, gymnasium.spaces.Dict):
+    _check_changes_nothing(config, env.observation_space)
   if config.layout_seed is not None:
     env = wrappers.SameLayout(env, config.layout_seed)
   if config.sticky_action_probability:
@@ -448,6 +456,21 @@ def _preprocess(
   if config.actions is not None:
     env = wrappers.ActionSubset(env, config.actions)
   return env
+
+
+def _check_changes_nothing(
+    config: EnvironmentConfig, space: gymnasium.spaces.Dict
+):
+  """Raises ValueError for changes of observations that have several parts."""
+  for option in (
+      'frame_size', 'grayscale', 'scale_observation', 'stacked_frames'
+  ):
+    if getattr(config, option):
+      raise ValueError(
+          f'EnvironmentConfig.{option} = {getattr(config, option)} is for '
+          f'observations of one part, here are {", ".join(space)}: leave it '
+          'None, and change the parts with a gymnasium wrapper'
+      )
 
 
 def _atari(game: str) -> _Recipe:

@@ -10,6 +10,7 @@ import math
 from typing import Any, Optional, Sequence
 
 import gin
+import gymnasium
 
 from rnd_agent.common import machine
 from rnd_agent.settings.gin_files import ConfigError
@@ -23,13 +24,24 @@ _COPIES = 4
 _BYTES = 4  # float32
 
 
+def parts(space: gymnasium.Space) -> dict[str, gymnasium.spaces.Box]:
+  """The parts of an observation by their names; '' where there is only one.
+
+  Args:
+    space: a Box, or a Dict of Boxes.
+  """
+  if isinstance(space, gymnasium.spaces.Dict):
+    return dict(space.spaces)
+  return {'': space}
+
+
 def check(
-    shape: Sequence[int], num_environments: int = 1, copies: int = _COPIES
+    space: gymnasium.Space, num_environments: int = 1, copies: int = _COPIES
 ) -> None:
   """Checks that the networks fit into the memory that is free.
 
   Args:
-    shape: of an observation.
+    space: of observations, a Box or a Dict of Boxes.
     num_environments: each of which has a recurrent state.
     copies: of each weight; 1 where nothing is trained.
 
@@ -37,7 +49,7 @@ def check(
     ConfigError: they do not; the message says what to lower.
   """
   needed = _BYTES * (
-      copies * weights(shape) + num_environments * _state_size()
+      copies * weights(space) + num_environments * _state_size()
   )
   free = machine.available_memory()
   if needed > free:
@@ -49,21 +61,27 @@ def check(
     )
 
 
-def weights(shape: Sequence[int]) -> int:
+def weights(space: gymnasium.Space) -> int:
   """Estimates the number of weights from what gin binds.
 
   Args:
-    shape: of an observation.
+    space: of observations, a Box or a Dict of Boxes.
 
   Returns:
     The weights of the dense layers and the recurrent core.
   """
+  shapes = [part.shape for part in parts(space).values()]
   final = _value('ActorCriticNetwork.final_layer_params', ())
-  trunk = [
-      _flat(shape, 'ActorCriticNetwork.conv_layer_params'),
-      *_value('ActorCriticNetwork.fc_layer_params', (256, 448)),
-  ]
-  total = _dense(trunk)
+  # Of none at all the network itself says that there must be some.
+  first, *dense = _value(
+      'ActorCriticNetwork.fc_layer_params', (256, 448)
+  ) or (0,)
+  total = sum(
+      _dense([_flat(shape, 'ActorCriticNetwork.conv_layer_params'), first])
+      for shape in shapes
+  )
+  trunk = [len(shapes) * first, *dense]
+  total += _dense(trunk)
   width = trunk[-1]
   for name in _cells():
     units = _units(name)
@@ -75,6 +93,12 @@ def weights(shape: Sequence[int]) -> int:
   total += 2 * width * width  # The branches.
   if _reference('train_eval.bonus') not in (None, 'RandomNetworkDistillation'):
     return total  # The size of another bonus is not known.
+  # It looks at one part.
+  return total + max(map(_weights_of_distillation, shapes))
+
+
+def _weights_of_distillation(shape: Sequence[int]) -> int:
+  """Of predictor and target, for an observation of this shape."""
   features = _value('RandomNetworkDistillation.feature_dim', 512)
   hidden = _value(
       'RandomNetworkDistillation.predictor_hidden_units', (512, 512)
@@ -86,9 +110,9 @@ def weights(shape: Sequence[int]) -> int:
     encoder = _value('RandomEncoder.fc_layer_params', (256,))[-1:]
   if encoded or len(shape) == 1:
     encoder += _value('RNDNetwork.fc_layer_params', (256,))
-  for layers in ((), hidden):  # Target and predictor.
-    total += _dense([*encoder, *layers, features])
-  return total
+  return sum(  # Target and predictor.
+      _dense([*encoder, *layers, features]) for layers in ((), hidden)
+  )
 
 
 def _state_size() -> int:

@@ -275,16 +275,19 @@ def _frames_per_step(env_name: str) -> int:
   return suites.resolved_config(env_name).frame_skip or 1
 
 
-def frame_channels(env_name: str, observation_spec) -> int:
+def frame_channels(env_name: str, observation_spec) -> Optional[int]:
   """Size of one frame along the last axis of an environment's observations.
 
   Args:
     env_name: `suite:name`, preprocessed as gin binds `EnvironmentConfig`.
-    observation_spec: TensorSpec of its observations.
+    observation_spec: TensorSpec of its observations, or a dict of such.
 
   Returns:
-    How many of the last axis's numbers the newest frame has.
+    How many of the last axis's numbers the newest frame has; None of
+    observations of several parts, which are never stacked.
   """
+  if isinstance(observation_spec, dict):
+    return None
   stacked_frames = suites.resolved_config(env_name).stacked_frames or 1
   return observation_spec.shape[-1] // stacked_frames
 

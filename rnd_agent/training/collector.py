@@ -314,7 +314,7 @@ class Collector:
     if truncated.any():
       # The state is that after o_t: the final observation follows it.
       final_values, _ = self._evaluate(
-          np.array(transition.final_observations),
+          tf.nest.map_structure(np.array, transition.final_observations),
           np.full(truncated.shape, rollout_lib.MID, np.int32),
           self._states[index],
       )

@@ -86,7 +86,9 @@ class Evaluator:
       transition = environment.step_and_reset(step.action.numpy())
       time_step = time_step._replace(
           step_type=np.array(transition.step_types),
-          observation=np.array(transition.observations),
+          observation=tf.nest.map_structure(
+              np.array, transition.observations
+          ),
       )
       for episode in environment.episodes():
         first.setdefault(episode.environment, episode)

@@ -39,7 +39,9 @@ def gather_statistics(
     EnvironmentWorkerError: as `survive` raises it.
   """
   update = tf.function(
-      lambda x: bonus.observe_random_agent(x[tf.newaxis]),
+      lambda observations: bonus.observe_random_agent(
+          tf.nest.map_structure(lambda x: x[tf.newaxis], observations)
+      ),
       autograph=False,
   )
   batch = environment.batch_size
@@ -50,7 +52,7 @@ def gather_statistics(
   def observe(observations):
     nonlocal done
     update(observations)
-    done += observations.shape[0]
+    done += tf.nest.flatten(observations)[0].shape[0]
     if done % (rollout_length * batch) == 0:
       show(done // (rollout_length * batch))
 

@@ -78,8 +78,11 @@ def train_eval(
   """
   config = checked_config(settings)
   space = _check_environment(config.env_name)
-  observation_bytes = int(np.prod(space.shape)) * space.dtype.itemsize
-  network_sizes.check(space.shape, config.num_parallel_environments)
+  observation_bytes = sum(
+      int(np.prod(part.shape)) * part.dtype.itemsize
+      for part in network_sizes.parts(space).values()
+  )
+  network_sizes.check(space, config.num_parallel_environments)
   check_memory(
       observation_bytes, config.num_parallel_environments,
       config.rollout_length,
@@ -236,7 +239,7 @@ def check_memory(
   )
 
 
-def _check_environment(env_name: str) -> gymnasium.spaces.Box:
+def _check_environment(env_name: str) -> gymnasium.Space:
   """Makes the environment once, as gin binds its preprocessing.
 
   Returns:

@@ -98,7 +98,7 @@ class Player:
     self._env_name = settings.env_name
     self._environment = _make_environment(settings.env_name, sticky, seed)
     try:
-      network_sizes.check(self._environment.observation_space.shape, copies=1)
+      network_sizes.check(self._environment.observation_space, copies=1)
       self._agent = _build_agent(
           self._environment, settings, compute_config
       )

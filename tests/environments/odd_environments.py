@@ -2,7 +2,8 @@
 
 `gymnasium:odd_environments:Odd17-v0` is number 17. What it is made of follows
 from the number alone: spaces, dtypes, layouts, rewards, infos, endings, a
-buffer that is returned every time, values that its space forbids.
+buffer that is returned every time, values that its space forbids. From number
+300 on there is an image beside all that is observed.
 """
 
 import copy
@@ -12,7 +13,8 @@ import gymnasium
 from gymnasium import spaces
 import numpy as np
 
-COUNT = 300
+COUNT = 330
+_FIRST_WITH_IMAGE = 300
 _DTYPES = (
     'bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32',
     'uint64', 'float16', 'float32', 'float64',
@@ -31,6 +33,10 @@ class Odd(gymnasium.Env):
   def __init__(self, number):
     random = np.random.default_rng(number)
     self.observation_space = _observation_space(random)
+    if number >= _FIRST_WITH_IMAGE:
+      self.observation_space = spaces.Dict(
+          camera=_box(random, _SHAPES[6:9]), state=self.observation_space
+      )
     self.observation_space.seed(number)
     self.action_space = _action_space(random)
     self.given = []
@@ -83,15 +89,22 @@ class Odd(gymnasium.Env):
 
   def _observation(self, fault=None):
     observation = self.observation_space.sample()
-    if isinstance(observation, np.ndarray) and observation.ndim:
-      observation = _spoilt(observation, fault)
-      if self._in_place and fault is None:
-        if self._buffer is None:
-          self._buffer = observation
-        self._buffer[...] = observation
-        observation = self._buffer
+    if isinstance(observation, dict) and 'camera' in observation:
+      observation['camera'] = self._array(observation['camera'], fault)
+    elif isinstance(observation, np.ndarray) and observation.ndim:
+      observation = self._array(observation, fault)
     self.given.append(copy.deepcopy(observation))
     return observation
+
+  def _array(self, array, fault):
+    """With the fault; without one, in the same memory if it does that."""
+    array = _spoilt(array, fault)
+    if not self._in_place or fault is not None:
+      return array
+    if self._buffer is None:
+      self._buffer = array
+    self._buffer[...] = array
+    return self._buffer
 
 
 def _spoilt(observation, fault):

@@ -345,8 +345,8 @@ _SPACES = gymnasium.spaces
         x=_SPACES.Sequence(_SPACES.Discrete(2)), y=_SPACES.Discrete(2))},
      'observations are Dict.*numbers and choices'),
     ({'observation': _SPACES.Dict(
-        x=_SPACES.Discrete(2), y=_SPACES.Box(0, 1, (8, 8, 3)))},
-     "an image, 'y' of shape .8, 8, 3., beside"),
+        x=_SPACES.Discrete(2), y=_SPACES.Box(0, 1, (8, 8, 3, 2)))},
+     r'shape \(8, 8, 3, 2\)'),
     ({'observation': _SPACES.Box(0, 1, (3, 4))}, r'shape \(3, 4\)'),
     ({'observation': _SPACES.Box(0, 1, (1, 2, 3, 4))}, 'a vector or an image'),
     ({'observation': _SPACES.Box(0, 1, (0,))}, 'nothing to see'),
@@ -373,6 +373,8 @@ def test_what_no_network_takes_is_one_line(spaces, message):
     {'action': _SPACES.Box(-1, 1, (2,))},
     {'action': _SPACES.Box(-1, 1, ())},
     {'action': _SPACES.MultiDiscrete([3, 3])},
+    {'observation': _SPACES.Dict(
+        x=_SPACES.Discrete(2), y=_SPACES.Box(0, 1, (8, 8, 3)))},
     {},
 ])
 def test_what_networks_take_passes(spaces):

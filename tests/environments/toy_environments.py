@@ -297,3 +297,49 @@ for _class in (Unrepeatable, Undrawable, FatalToDraw):
 gymnasium.register(
     'NotFinite-v0', lambda: Returns(what={10: {'reward': np.nan}})
 )
+
+
+CAMERA = gymnasium.spaces.Box(0, 255, (12, 10, 3), np.uint8)
+
+
+class Robot(gymnasium.Env):
+  """A camera, an arm and a gear; returns the same arrays every time."""
+
+  LENGTH = 5  # steps
+
+  action_space = gymnasium.spaces.Discrete(3)
+  observation_space = gymnasium.spaces.Dict(
+      camera=CAMERA, arm=gymnasium.spaces.Box(-1, 1, (2,)),
+      gear=gymnasium.spaces.Discrete(4),
+  )
+
+  def __init__(self):
+    self._camera = np.zeros(CAMERA.shape, np.uint8)
+    self._arm = np.zeros(2, np.float32)
+    self.given = []
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._time = 0
+    return self._observation(), {}
+
+  def step(self, action):
+    self._time += 1
+    cut = self._time == self.LENGTH
+    return self._observation(), float(action), False, cut, {}
+
+  def _observation(self):
+    self._camera[...] = self.np_random.integers(256, size=CAMERA.shape)
+    self._arm[...] = self.np_random.uniform(-1, 1, 2)
+    gear = int(self.np_random.integers(4))
+    self.given.append(
+        (self._camera.copy(), np.concatenate([self._arm, np.eye(4)[gear]]))
+    )
+    return {'camera': self._camera, 'arm': self._arm, 'gear': gear}
+
+
+def robot(seed):
+  return Robot()
+
+
+gymnasium.register('Robot-v0', Robot)

@@ -480,7 +480,7 @@ def test_missing_or_doubled_networks_are_clear_errors():
 
 
 @pytest.mark.parametrize('spec', [
-    {'image': _OBSERVATION}, ts.time_step_spec(_OBSERVATION),
+    (_OBSERVATION, _OBSERVATION), ts.time_step_spec(_OBSERVATION),
     tensor_spec.to_array_spec(_OBSERVATION),
 ], ids=['nest', 'time step', 'array spec'])
 def test_a_wrong_spec_for_the_bonus_is_a_clear_error(spec):

@@ -317,7 +317,7 @@ def test_unsupported_discrete_actions_are_one_clear_line(low, high):
 
 @pytest.mark.parametrize('spec', [
     tf.TensorSpec([], tf.float32), tf.TensorSpec([3, 4], tf.float32),
-    {'a': VECTOR, 'b': VECTOR},
+    {'a': VECTOR, 'b': tf.TensorSpec([3, 4], tf.float32)},
 ])
 def test_unsupported_observations_are_one_clear_line(spec):
   with pytest.raises(ValueError) as info:

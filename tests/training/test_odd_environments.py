@@ -1,7 +1,7 @@
-"""A fuzz of the door: what 300 environments of other people do to a run.
+"""A fuzz of the door: what 330 environments of other people do to a run.
 
 Each either trains two iterations on exactly what it returned, or ends with one
-line and the status of its kind. `ODD_ENVIRONMENTS=300` trains all of them;
+line and the status of its kind. `ODD_ENVIRONMENTS=330` trains all of them;
 without it every tenth is trained, and all are stepped.
 """
 
@@ -15,7 +15,8 @@ import pytest
 
 from rnd_agent.environments import suites
 
-_TRAINED = int(os.environ.get('ODD_ENVIRONMENTS', 30))
+_TRAINED = int(os.environ.get('ODD_ENVIRONMENTS', 33))
+
 
 def _name(number):
   return f'gymnasium:odd_environments:Odd{number}-v0'
@@ -26,11 +27,30 @@ def _plain(observation, space):
   while isinstance(space, (spaces.Dict, spaces.Tuple)) and len(space) == 1:
     key = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
     observation, space = observation[key], space[key]
+  if isinstance(space, spaces.Dict) and 'camera' in space.spaces:
+    parts = {'camera': _plain(observation['camera'], space['camera'])}
+    state, seen = space['state'], observation['state']
+    if isinstance(state, spaces.Box) and len(state.shape) == 3:
+      parts['state'] = _plain(seen, state)
+    else:
+      parts['vector'] = spaces.flatten(state, seen)
+    return parts
   if not isinstance(space, spaces.Box) or not space.shape:
     return spaces.flatten(space, observation)
   if space.shape == (4, 84, 84):
     return np.transpose(observation, (1, 2, 0))
   return observation
+
+
+def _assert_equal(steps, expected):
+  if isinstance(steps[0], dict):
+    for name in expected[0]:
+      _assert_equal([x[name] for x in steps], [x[name] for x in expected])
+    assert set(steps[0]) == set(expected[0])
+    return
+  np.testing.assert_array_equal(
+      np.float64(steps), np.float64(np.asarray(expected, steps[0].dtype))
+  )
 
 
 @pytest.mark.parametrize('number', range(odd_environments.COUNT))
@@ -54,8 +74,7 @@ def test_it_gives_what_it_gave_or_one_line(number):
         steps.append(observation)
         ended = terminated or truncated
       expected = [_plain(x, odd.observation_space) for x in odd.given]
-      np.testing.assert_array_equal(np.float64(steps), np.float64(
-          np.asarray(expected, steps[0].dtype)))
+      _assert_equal(steps, expected)
   except (ValueError, RuntimeError) as error:
     assert '\n' not in str(error) or 'out of' in str(error)
 

@@ -17,6 +17,11 @@ Field = tuple[tuple[int, ...], np.dtype]
 _CACHE_LINE = 64  # bytes; every array starts at a multiple of it.
 
 
+def name_of_part(name: str, part: str) -> str:
+  """Name of the array that holds a part of observations."""
+  return f'{name}/{part}'
+
+
 def create_file() -> int:
   """Returns the descriptor of a new anonymous file; the caller closes it."""
   if hasattr(os, 'memfd_create'):

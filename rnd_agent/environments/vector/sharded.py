@@ -2,12 +2,14 @@
 
 import collections
 import functools
+import operator
 from typing import Any, NamedTuple
 import weakref
 
 from absl import logging
 import gin
 import numpy as np
+import tensorflow as tf
 from tf_agents.environments import py_environment
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
@@ -24,6 +26,8 @@ Episode = worker.Episode
 
 # How often workers are started if they die before they are ready.
 _ATTEMPTS = 3
+# Shared arrays, or one for each part of an observation.
+_OBSERVATIONS = ('observations', 'final_observations')
 # Shared arrays with an entry per worker instead of one per environment.
 _PER_WORKER = ('busy', 'beats')
 
@@ -32,7 +36,8 @@ class Transition(NamedTuple):
   """The outcome of a step after which ended episodes were reset.
 
   N is the number of environments in the group. The arrays are shared memory
-  that the group's next step overwrites: copy what must last.
+  that the group's next step overwrites: copy what must last. Observations are a
+  dict of arrays where `observation_spec` is one of specs.
 
   Attributes:
     observations: [N, ...], what to act on next; where an episode ended, the
@@ -45,12 +50,12 @@ class Transition(NamedTuple):
       ended; valid where `ended`.
   """
 
-  observations: np.ndarray
+  observations: np.ndarray | dict[str, np.ndarray]
   step_types: np.ndarray
   rewards: np.ndarray
   discounts: np.ndarray
   ended: np.ndarray
-  final_observations: np.ndarray
+  final_observations: np.ndarray | dict[str, np.ndarray]
 
 
 @gin.configurable(module='rnd_agent.environments.sharded')
@@ -141,8 +146,12 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         logging.warning('%s; they are started once more', str(error))
     self._arrays['step_types'][:] = ts.StepType.LAST
     self._arrays['places'][:] = worker.NO_PLACE
+    everyone = Transition(**{
+        name: self._nest(name) if name in _OBSERVATIONS else self._arrays[name]
+        for name in Transition._fields
+    })
     self._transitions = [
-        Transition(*(self._arrays[f][rows] for f in Transition._fields))
+        tf.nest.map_structure(operator.itemgetter(rows), everyone)
         for rows in self._groups
     ]
     self._under_way = collections.deque()
@@ -180,8 +189,8 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     """The place of each environment, int64 [N]: room or cell, -1 if unknown."""
     return self._arrays['places'].copy()
 
-  def observation_spec(self) -> array_spec.ArraySpec:
-    """Returns the spec of one environment's observation."""
+  def observation_spec(self) -> array_spec.ArraySpec | dict[str, Any]:
+    """Returns the spec of one environment's observation, or a dict of specs."""
     return self._observation_spec
 
   def action_spec(self) -> array_spec.ArraySpec:
@@ -285,7 +294,8 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     arrays = {
         name: self._arrays[name].copy()
         for name in self._arrays
-        if name not in (*_PER_WORKER, 'final_observations', 'actions')
+        if name not in (*_PER_WORKER, 'actions')
+        and not name.startswith('final_observations')
     }
     return {
         'environments': [
@@ -415,7 +425,7 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         step_types,
         np.where(first, np.float32(0), arrays['rewards']),
         np.where(first, np.float32(1), arrays['discounts']),
-        arrays['observations'].copy(),
+        tf.nest.map_structure(np.copy, self._nest('observations')),
     )
 
   def _set_spaces(self, spaces: list[tuple]):
@@ -425,20 +435,38 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
     self._observation_spec = specs.observation_spec(observation_space)
     self._action_spec = specs.action_spec(action_space)
 
+  def _parts(self, name: str) -> list[tuple[str, array_spec.ArraySpec]]:
+    """The arrays of observations, one for each part, and their specs."""
+    spec = self._observation_spec
+    if not isinstance(spec, dict):
+      return [(name, spec)]
+    return [
+        (memory.name_of_part(name, part), part_spec)
+        for part, part_spec in spec.items()
+    ]
+
+  def _nest(self, name: str) -> np.ndarray | dict[str, np.ndarray]:
+    """The shared arrays of observations, as `observation_spec`."""
+    if not isinstance(self._observation_spec, dict):
+      return self._arrays[name]
+    return {
+        part: self._arrays[memory.name_of_part(name, part)]
+        for part in self._observation_spec
+    }
+
   def _fields(self, num_workers: int) -> dict[str, memory.Field]:
     """Returns shape and dtype of the shared arrays, see `worker.Worker`."""
     n = (self._num_environments,)
-    observations = (
-        n + tuple(self._observation_spec.shape),
-        np.dtype(self._observation_spec.dtype),
-    )
     actions = (
         n + tuple(self._action_spec.shape),
         np.dtype(self._action_spec.dtype),
     )
     return {
-        'observations': observations,
-        'final_observations': observations,
+        **{
+            name: (n + tuple(spec.shape), np.dtype(spec.dtype))
+            for observations in _OBSERVATIONS
+            for name, spec in self._parts(observations)
+        },
         'actions': actions,
         'rewards': (n, np.dtype(np.float32)),
         'discounts': (n, np.dtype(np.float32)),

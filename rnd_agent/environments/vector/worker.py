@@ -75,7 +75,8 @@ class Worker:
   """Carries out the parent's requests, each a method's name with arguments.
 
   The shared arrays `actions`, `observations`, `final_observations`, `rewards`,
-  `discounts`, `ended`, `step_types` and `places` have a row per environment.
+  `discounts`, `ended`, `step_types` and `places` have a row per environment;
+  observations of several parts have an array for each, see `memory`.
   Two have a row per worker: `busy`, the environment that it is working on or
   -1, and `beats`, a counter that grows while it repeats episodes.
   """
@@ -239,6 +240,10 @@ class Worker:
     self._arrays['ended'][i] = ended
 
   def _store(self, name: str, i: int, observation: Any):
+    if isinstance(observation, dict):
+      for part, value in observation.items():
+        self._store(memory.name_of_part(name, part), i, value)
+      return
     row = self._arrays[name][i]
     if np.shape(observation) != row.shape:
       raise ValueError(
