@@ -11,7 +11,8 @@ parts, each image keeps its name, and the others are the vector 'vector'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from collections.abc import Iterator
 import functools
 import operator
 from typing import Any, NamedTuple
@@ -145,8 +146,8 @@ def _reading(
   if others:
     if _VECTOR in parts:
       raise ValueError(
-          f'its observations have an image named {_VECTOR!r}, which is the name '
-          'of all that is no image: rename it with a gymnasium wrapper'
+          f'its observations have an image named {_VECTOR!r}, which is what '
+          'all but images is called: rename it with a gymnasium wrapper'
       )
     parts[_VECTOR] = _as_vector(others)
   return _Reading(

@@ -103,7 +103,7 @@ def test_what_has_no_place_is_one_line(space, line):
     {'scale_observation': True},
 ])
 def test_changes_of_one_part_are_refused(option):
-  with pytest.raises(ValueError, match='observations of one part, here are cam'):
+  with pytest.raises(ValueError, match='one part, here are camera, v'):
     suites.make(toy_environments.robot, suites.EnvironmentConfig(**option))
 
 

@@ -44,8 +44,8 @@ _BOTH = spaces.Dict(camera=_IMAGE, state=_VECTOR)
     (_IMAGE, ('RandomNetworkDistillation.encoder = @RandomEncoder',
               'RandomEncoder.conv_layer_params = ((64, 5, 5), (64, 2, 2))',
               'RNDNetwork.fc_layer_params = (300, 400)')),
-], ids=['vector', 'image', 'both', 'dense', 'predictor', 'convolutions', 'gru', 'lstm',
-        'dnc', 'encoded', 'encoded-image'])
+], ids=['vector', 'image', 'both', 'dense', 'predictor', 'convolutions', 'gru',
+        'lstm', 'dnc', 'encoded', 'encoded-image'])
 def test_the_estimate_is_near_what_is_built(space, bindings):
   gin_files.parse([], bindings)
   observation = tensor_spec.from_spec(specs.observation_spec(space))

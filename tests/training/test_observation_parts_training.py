@@ -69,7 +69,8 @@ def test_it_trains_and_goes_on_as_if_never_stopped(tmp_path):
      'RNDConfig.extrinsic_coefficient = 1.0'),
     ('train_eval.eval_interval = 1', 'train_eval.num_eval_episodes = 2'),
     ('ComputeConfig.lanes = 2',),
-], ids=['select', 'core', 'tf_agents', 'bfloat16', 'ppo', 'evaluation', 'lanes'])
+], ids=['select', 'core', 'tf_agents', 'bfloat16', 'ppo', 'evaluation',
+        'lanes'])
 def test_it_trains_in_every_way(bindings, tmp_path):
   result = _train(tmp_path / 'run', *bindings)
   assert result.status == 0, result.error
