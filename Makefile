@@ -3,6 +3,8 @@
 CONFIG ?= configs/montezuma.gin
 ROOT_DIR ?= runs/$(basename $(notdir $(CONFIG)))
 ARGS ?=
+WORKERS ?= 1
+RESTARTS ?= 0
 POLICY ?= pretrained/montezuma
 FILM ?= $(notdir $(POLICY)).mp4
 PYTEST_ARGS ?= -n 2 --dist loadfile
@@ -26,7 +28,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 help:
 	@echo 'make train [CONFIG=configs/montezuma.gin] [ROOT_DIR=runs/montezuma]'
-	@echo '           [ARGS="..."]     train, or continue the run in ROOT_DIR'
+	@echo '           [ARGS="..."]     train, or continue the run in ROOT_DIR;'
+	@echo '           [WORKERS=2] [RESTARTS=9]  in processes that train'
+	@echo '                            together, started again when one is lost'
 	@echo 'make play  [POLICY=pretrained/montezuma] [FILM=montezuma.mp4]'
 	@echo '           [ARGS="..."]     film an episode of a trained policy'
 	@echo 'make test  [PYTEST_ARGS=..] run the tests, some minutes'
@@ -41,7 +45,8 @@ help:
 
 train: $(VENV)/.installed
 	@$(BIN)/python train_eval.py --gin_file='$(CONFIG)' \
-	  --root_dir='$(ROOT_DIR)' $(ARGS)
+	  --root_dir='$(ROOT_DIR)' --workers='$(WORKERS)' \
+	  --restarts='$(RESTARTS)' $(ARGS)
 
 play: $(VENV)/.installed
 	@$(BIN)/python play.py --root_dir='$(POLICY)' --video='$(FILM)' $(ARGS)

@@ -205,7 +205,7 @@ class Bonus(tf.Module):
     """Makes what there is one of for each environment, before a restore.
 
     Args:
-      num_environments: B, the same for the whole run.
+      num_environments: B, of all workers, the same for the whole run.
 
     Raises:
       ValueError: it is there for another number of environments.

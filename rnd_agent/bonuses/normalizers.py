@@ -184,7 +184,7 @@ class DiscountedReturnNormalizer(tf.Module):
     """Makes the filter's memory; the first update does it otherwise.
 
     Args:
-      num_environments: B, the same for the whole run.
+      num_environments: B, of all workers, the same for the whole run.
 
     Raises:
       ValueError: if the memory is there for another number of environments.
@@ -218,11 +218,11 @@ class DiscountedReturnNormalizer(tf.Module):
     """
     if boundaries is None:
       boundaries = tf.zeros_like(rewards, dtype=tf.bool)
-    self.build(rewards.shape[0])
+    self.build(replicas.environments_of_all(rewards.shape[0]))
     running, memory = returns_lib.discounted_return_filter(
-        rewards, self._memory.value(), self._discount, boundaries
+        rewards, replicas.own(self._memory.value()), self._discount, boundaries
     )
-    self._memory.assign(memory)
+    self._memory.assign(replicas.of_all(memory))
     self._statistics.update_masked(*_as_one_slice(running, boundaries))
     return running
 
@@ -238,7 +238,7 @@ class DiscountedReturnNormalizer(tf.Module):
     """
     memory = tf.zeros_like(rewards[:, 0])
     if self._memory is not None:
-      memory = self._memory.value()
+      memory = replicas.own(self._memory.value())
     running, _ = returns_lib.discounted_return_filter(
         rewards, memory, self._discount, boundaries
     )

@@ -4,8 +4,8 @@ python train_eval.py --root_dir=runs/x --gin_file=configs/montezuma.gin \
   --gin_bindings='train_eval.num_iterations=10'
 
 A mistake in flags, config or folder is one line on standard error and exit
-status 2; a failed environment is status 1, a NaN or infinity status 3. In each
-case what has been saved of the run is kept.
+status 2; a failed environment or a lost worker is status 1, a NaN or infinity
+status 3. In each case what has been saved of the run is kept.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from rnd_agent.common import cluster_task
 from rnd_agent.common import path_flags
 from rnd_agent.common import plain_text
 from rnd_agent.common import terminal
@@ -42,6 +43,15 @@ _ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
 )
 _LIST = flags.DEFINE_bool(
     'list', False, 'Print the configs and environments that are there.'
+)
+_WORKERS = flags.DEFINE_integer(
+    'workers', 1, 'Processes of this machine that train together, each with '
+    'its part of the environments and of the cores. On several machines: start '
+    'one on each, with TF_CONFIG.', lower_bound=1,
+)
+_RESTARTS = flags.DEFINE_integer(
+    'restarts', 0, 'How often to start again from the newest checkpoint when '
+    'the run fails, or one of its workers is lost.', lower_bound=0,
 )
 _TRUST = flags.DEFINE_bool(
     'trust', False,
@@ -124,8 +134,24 @@ def _first_line(error):
   return text.partition('\n')[0].rstrip(': ')
 
 
+def _supervise():
+  """Trains in processes of their own; ends with their status."""
+  from rnd_agent.commands import supervisor
+
+  if _WORKERS.value > 1 and os.environ.get(cluster_task.VARIABLE):
+    _fail(
+        f'--workers={_WORKERS.value}: {cluster_task.VARIABLE} is set, so that '
+        'this is one worker of several: start each without --workers, or unset '
+        'it'
+    )
+  sys.exit(supervisor.supervise(_WORKERS.value, _RESTARTS.value))
+
+
 def main(_):
   """Reads the config and trains."""
+  here = cluster_task.SUPERVISED in os.environ or _LIST.value
+  if not here and (_WORKERS.value > 1 or _RESTARTS.value):
+    _supervise()
   # Until the trainer installs its own handler, there is nothing to save.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
   if _LIST.value:
@@ -141,6 +167,7 @@ def main(_):
     from rnd_agent.runs import checkpoints
     from rnd_agent.settings import gin_files
     from rnd_agent.training import builders  # noqa: F401, registers for gin
+    from rnd_agent.training import cluster
     from rnd_agent.training import train_eval as train_eval_lib
     from rnd_agent.training import trainer
 
@@ -162,6 +189,11 @@ def main(_):
         errors.EnvironmentWorkerError, checkpoints.SavingFailedError
     ) as error:
       _fail(error, status=1)
+    except (cluster.WorkerLostError, cluster.WorkersDifferError) as error:
+      _fail(
+          f'{error}: what has been saved is kept; the same command continues',
+          status=1,
+      )
     except trainer.TrainingDivergedError as error:
       _fail(error, status=3)
     except (OSError, *_machine_errors()) as error:

@@ -177,6 +177,7 @@ def make_parallel(
     num_environments: int,
     seed: int = 0,
     config: suites.EnvironmentConfig | None = None,
+    first_environment: int = 0,
 ) -> CountingParallelPyEnvironment:
   """Makes the same environments in TF-Agents' ParallelPyEnvironment.
 
@@ -187,6 +188,7 @@ def make_parallel(
     num_environments: N, and the number of processes.
     seed: Seed of the run; environment i equals that of ShardedPyEnvironment.
     config: Preprocessing.
+    first_environment: As in ShardedPyEnvironment.
 
   Returns:
     A batched environment.
@@ -200,7 +202,9 @@ def make_parallel(
   config = config or suites.EnvironmentConfig()
   constructors = [
       functools.partial(_make_single, env_name, config, environment_seed)
-      for environment_seed in shares.environment_seeds(seed, num_environments)
+      for environment_seed in shares.environment_seeds(
+          seed, num_environments, first_environment
+      )
   ]
   return CountingParallelPyEnvironment(
       constructors, start_serially=False

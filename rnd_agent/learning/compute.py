@@ -67,6 +67,9 @@ class Lanes:
     config = config or config_lib.ComputeConfig()
     self._config = config
     there = tf.config.list_logical_devices()
+    workers = replicas.workers()
+    if workers is not None:
+      there = [device for device in there if workers.is_local(device.name)]
     names = [':'.join(d.name.split(':')[-2:]) for d in there]
     for device in config.devices or ():
       if device not in names:
@@ -108,7 +111,7 @@ class Lanes:
     graph = common.function(function)
 
     def call(*args):
-      if replicas.number() > 1:  # They cannot wait inside another graph.
+      if replicas.in_strategy():  # They cannot wait inside another graph.
         return function(*args)
       with self.on_device():
         return graph(*args)

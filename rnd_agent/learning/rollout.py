@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, Optional
 import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
 
+from rnd_agent.learning import replicas
+
 Tensor = Any
 FIRST, MID, LAST = (int(t) for t in (
     ts.StepType.FIRST, ts.StepType.MID, ts.StepType.LAST))
@@ -236,11 +238,13 @@ class TrainingBatch(NamedTuple):
 
   @property
   def num_known_environments(self) -> Optional[int]:
-    """B; None for single steps, as the host's learner deals them, or unknown.
+    """B, those of all replicas.
+
+    None for single steps, as the host's learner deals them, or unknown.
     """
     sequences = isinstance(self.length, int) and self.length > 1
     environments = self.num_environments
-    return environments if (
+    return environments * replicas.number() if (
         sequences and isinstance(environments, int)
     ) else None
 

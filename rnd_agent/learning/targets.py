@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from rnd_agent import config as config_lib
 from rnd_agent.learning import losses
+from rnd_agent.learning import replicas
 from rnd_agent.learning import returns
 from rnd_agent.learning import rollout as rollout_lib
 
@@ -72,8 +73,9 @@ def make_targets(
 
 def _normalized(advantages: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
   """Mean 0, standard deviation 1 over real steps; 0 elsewhere."""
-  mean = losses.masked_mean(advantages, mask)
-  variance = losses.masked_mean(
-      tf.math.squared_difference(advantages, mean), mask
-  )
+  count = replicas.mean(tf.reduce_sum(mask))
+  mean = replicas.mean(losses.masked_mean(advantages, mask, count))
+  variance = replicas.mean(losses.masked_mean(
+      tf.math.squared_difference(advantages, mean), mask, count
+  ))
   return (advantages - mean) * tf.math.rsqrt(variance + 1e-8) * mask

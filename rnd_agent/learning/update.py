@@ -156,10 +156,13 @@ class Update:
     # optimizer that is not Keras' make its slots, as it does at its first step.
     sums = micro_batches.summed(
         [lambda i: self._minibatch(batches, order[i])], order.shape[0],
-        unroll=not self._keras_optimizer or replicas.number() > 1,
+        unroll=not self._keras_optimizer or replicas.in_strategy(),
     )
-    # A replica's share: whoever logs them adds those of all, as the host's.
-    sums = {k: v / replicas.number() for k, v in sums.items()}
+    if replicas.in_strategy():
+      # A replica's share: whoever logs them adds those of all, as the host's.
+      sums = {k: v / replicas.number() for k, v in sums.items()}
+    else:
+      sums = replicas.mean(sums)
     means = {k: v / order.shape[0] for k, v in sums.items()}
     for name in ('nonfinite_updates', 'nonfinite_gradients'):
       means[name] = sums[name]
@@ -228,10 +231,11 @@ class Update:
     """Of policy and values; `(gradients, {name: scalar})`."""
     length = self._length_of_sequences(batches[0])
     parts = sequences.shape[0]
-    count = tf.reduce_sum(tf.gather(
+    # Divided by the mean count, the means of all add up to that of the whole.
+    count = replicas.mean(tf.reduce_sum(tf.gather(
         rollout_lib.in_sequences(batches[0].targets.mask, length),
         tf.reshape(sequences, [-1]),
-    ))
+    )))
 
     def loss_of(batch):
       return lambda i: self._policy_loss(micro_batches.MicroBatch(
@@ -261,7 +265,7 @@ class Update:
         subset, self._lanes.rows_per_part(subset.shape[0])
     )
     mask = rollout_lib.in_steps(batches[0].bonus_mask)
-    count = tf.reduce_sum(weights * tf.gather(mask, subset))
+    count = replicas.mean(tf.reduce_sum(weights * tf.gather(mask, subset)))
 
     def loss_of(batch):
       return lambda i: self._bonus_loss(batch, subset[i], weights[i], count)
@@ -307,14 +311,17 @@ class Update:
           gradients, self._numbers.gradient_clipping, use_norm=norm
       )
 
-    def step():
+    if replicas.in_strategy():
       # The optimizer adds up those of all replicas, which are equal.
-      self._optimizer.apply_gradients(tuple(zip(
-          [g / replicas.number() for g in gradients], self.trained_variables
-      )))
+      gradients = [g / replicas.number() for g in gradients]
+
+    def step():
+      self._optimizer.apply_gradients(
+          tuple(zip(gradients, self.trained_variables))
+      )
       return tf.constant(1, self._step_counter.dtype)
 
-    if self._keras_optimizer and replicas.number() == 1:
+    if self._keras_optimizer and not replicas.in_strategy():
       none = tf.constant(0, self._step_counter.dtype)
       steps = tf.cond(finite, step, lambda: none)
     else:

@@ -21,6 +21,11 @@ class PlaceVisits:
     """Counts steps that ended at a place."""
     self._steps[place] = self._steps.get(place, 0) + steps
 
+  @property
+  def steps(self) -> dict[int, int]:
+    """Steps of the iteration by place."""
+    return dict(self._steps)
+
   def count_episode(self, places: Iterable[int]):
     """Counts an episode that ended, by the distinct places it had visited."""
     for place in places:

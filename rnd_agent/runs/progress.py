@@ -31,6 +31,7 @@ class Progress:
       clock: Callable[[], float] = time.monotonic,
       enabled: bool = True,
       env_name: str = '',
+      prefix: str = '',
   ):
     """Keeps the settings; writes nothing yet.
 
@@ -40,10 +41,12 @@ class Progress:
       interval_s: Seconds between lines when the stream is not a terminal; the
         first three lines and the last are always written.
       clock: Returns the time in seconds.
-      enabled: Whether progress is shown; notes always are.
+      enabled: Whether progress is shown.
       env_name: The environment, which decides whether places are called rooms.
+      prefix: What stands before notes.
     """
     self._enabled = enabled
+    self._prefix = prefix
     self._env_name = env_name
     self._total = total
     self._stream = sys.stdout if stream is None else stream
@@ -98,7 +101,7 @@ class Progress:
 
   def note(self, text: str):
     """Prints a line above the one that is updated."""
-    text = plain_text.printable(text)
+    text = plain_text.printable(self._prefix + text)
     if self._live and self._line:
       self._write(f'\r\x1b[K{text}\n{self._line}')
     else:

@@ -50,6 +50,7 @@ _PASSED_BY_TRAINER = {
         'train_eval.num_parallel_environments',
     'ShardedPyEnvironment.num_workers': 'train_eval.num_workers',
     'ShardedPyEnvironment.seed': 'train_eval.seed',
+    'ShardedPyEnvironment.first_environment': 'train_eval.seed',
     'ShardedPyEnvironment.num_groups': 'ComputeConfig.environment_groups',
     'ActorCriticNetwork.precision': 'train_eval.precision',
     'RandomNetworkDistillation.precision': 'train_eval.precision',

@@ -24,9 +24,11 @@ from rnd_agent.hosting import policy as rnd_ppo_policy
 from rnd_agent.layers import dnc  # noqa: F401, registers DNCCell for gin
 from rnd_agent.learning import compute
 from rnd_agent.learning import optimizers
+from rnd_agent.learning import replicas
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import progress as progress_lib
 from rnd_agent.settings import gin_files
+from rnd_agent.training import cluster
 from rnd_agent.training import evaluation
 from rnd_agent.training import filming as video
 from rnd_agent.training import trainer
@@ -220,6 +222,7 @@ def build_trainer(
     )
   compute_config = config_lib.ComputeConfig()
   compute.set_threads(compute_config)
+  is_chief = cluster.join() is None or replicas.workers().index == 0
   tf.keras.utils.set_random_seed(config.seed)
   environment = _environments(root_dir, config, compute_config)
   try:
@@ -228,13 +231,15 @@ def build_trainer(
     agent = build_agent(
         time_step_spec, action_spec, num_epochs=config.num_epochs,
         num_minibatches=config.num_minibatches, precision=config.precision,
-        seed=config.seed,
+        seed=cluster.own_seed(config.seed),
         frame_channels=frame_channels(
             config.env_name, time_step_spec.observation
         ),
         bonus=config.bonus,
     )
-    evaluator, episode_recorder = _evaluation(agent, config)
+    evaluator, episode_recorder = None, None
+    if is_chief:
+      evaluator, episode_recorder = _evaluation(agent, config)
     return trainer.Trainer(
         root_dir, agent, environment, config,
         evaluator=evaluator,
@@ -242,8 +247,8 @@ def build_trainer(
         frames_per_step=_frames_per_step(config.env_name),
         allow_config_change=allow_config_change,
         progress=progress_lib.Progress(
-            config.num_iterations, enabled=config.progress,
-            env_name=config.env_name,
+            config.num_iterations, enabled=config.progress and is_chief,
+            env_name=config.env_name, prefix=cluster.prefix(),
         ),
     )
   except BaseException:
@@ -260,14 +265,20 @@ def _environments(
   seed = _environments_seed(
       config.seed, checkpoints.latest_iteration(root_dir)
   )
-  num_environments = config.num_parallel_environments
+  num_environments = config.num_parallel_environments // replicas.number()
+  first = 0
+  if replicas.workers() is not None:
+    first = replicas.workers().index * num_environments
   if config.parallel_environments == 'tf_agents':
-    return single.make_parallel(config.env_name, num_environments, seed)
+    return single.make_parallel(
+        config.env_name, num_environments, seed, first_environment=first
+    )
   return sharded.ShardedPyEnvironment(
       config.env_name, num_environments, config.num_workers, seed,
       num_groups=_number_of_groups(
           root_dir, compute_config, num_environments, config.num_workers
       ),
+      first_environment=first,
   )
 
 

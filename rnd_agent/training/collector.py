@@ -12,6 +12,7 @@ from tf_agents.trajectories import time_step as ts
 
 from rnd_agent.hosting import policy as rnd_ppo_policy
 from rnd_agent.learning import compute
+from rnd_agent.learning import replicas
 from rnd_agent.learning import rollout as rollout_lib
 
 _ALIGNMENT = 64  # bytes, the widest vector register
@@ -83,7 +84,8 @@ class Collector:
     self._states = None
     self._state_variables = [
         tf.Variable(tf.zeros(
-            [environment.batch_size, *spec.shape], spec.dtype
+            [replicas.environments_of_all(environment.batch_size), *spec.shape],
+            spec.dtype,
         ))
         for spec in tf.nest.flatten(policy.policy_state_spec)
     ]
@@ -196,7 +198,10 @@ class Collector:
 
   @property
   def state_variables(self) -> list[tf.Variable]:
-    """For a checkpoint: the recurrent states `[B, ...]`, see `store_states`."""
+    """For a checkpoint: the recurrent states `[B, ...]`, see `store_states`.
+
+    Those of the environments of all workers.
+    """
     return self._state_variables
 
   def store_states(self) -> None:
@@ -205,14 +210,17 @@ class Collector:
       return
     parts = [tf.nest.flatten(state) for state in self._states]
     for variable, *values in zip(self._state_variables, *parts):
-      variable.assign(tf.concat(values, axis=0))
+      variable.assign(replicas.of_all(tf.concat(values, axis=0)))
 
   def load_states(self) -> None:
     """Takes the recurrent states back from `state_variables`."""
     self._states = [
         tf.nest.pack_sequence_as(
             self._policy.policy_state_spec,
-            [tf.identity(v[group]) for v in self._state_variables],
+            [
+                tf.identity(replicas.own(v.value())[group])
+                for v in self._state_variables
+            ],
         )
         for group in self._groups
     ]

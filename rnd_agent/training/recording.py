@@ -114,6 +114,16 @@ class Recording:
     """Forgets the places of an iteration that is collected once more."""
     self._visits.reset()
 
+  def visits(self) -> dict[int, int]:
+    """Steps of this iteration by the place where they ended."""
+    return self._visits.steps
+
+  def add_visits(self, visits: Mapping[int, int]) -> None:
+    """Counts steps of this iteration that environments elsewhere took."""
+    self.window.add_places(visits)
+    for place, steps in visits.items():
+      self._visits.count_steps(place, steps)
+
   def add_episodes(self, episodes) -> None:
     """Counts finished episodes, as the environments tell of them."""
     for episode in episodes:
@@ -203,3 +213,28 @@ class Recording:
         if table is not None:
           stack.callback(table.close)
       self._to_tensorboard(lambda folder: folder.close())
+
+
+class SilentRecording(Recording):
+  """Counts as `Recording` does, and writes nothing: another worker does."""
+
+  def check(self, iteration: int) -> None:
+    """Nothing is there to check."""
+
+  def open(self, iteration: int, env_steps: int) -> None:
+    """Nothing is opened."""
+
+  def open_summaries(self, env_steps: int) -> None:
+    """Nothing is opened."""
+
+  def iteration(
+      self, row: Mapping[str, Any], laps: Mapping[str, float], learned
+  ) -> None:
+    """Forgets the places of an iteration that another worker records."""
+    self._visits.reset()
+
+  def sync(self) -> None:
+    """Nothing was written."""
+
+  def begin_event_files_again(self, env_steps: int) -> None:
+    """Nothing was written."""

@@ -9,7 +9,7 @@ it is the one that would have been. The same data go into a checkpoint.
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,8 @@ from rnd_agent.training import collector as collector_lib
 
 # Failures in a row of one environment that end a run.
 _MAX_FAILURES = 3
+# Of all workers; limits what is read of a checkpoint, see `states.decode`.
+_MOST_ENVIRONMENTS = 2**14
 
 
 class SafeCollector:
@@ -236,6 +238,82 @@ class SafeCollector:
       self._collector.start_over()
       self.episodes_cut += self._environment.batch_size
       raise
+
+
+def joined_states(parts: Sequence[bytes]) -> bytes:
+  """The state of the environments of several collectors as that of one.
+
+  Args:
+    parts: of each one's `get_state`, in the order of their environments.
+
+  Returns:
+    What `part_of_state` takes; empty where one of them has no state.
+  """
+  if not all(parts):
+    return b''
+  first, *others = decoded = [states.decode(part) for part in parts]
+  joined = first['environments']
+  for other in others:
+    offset = len(joined['environments'])
+    more = other['environments']
+    joined['environments'] += more['environments']
+    joined['arrays'] = {
+        name: np.concatenate([array, more['arrays'][name]])
+        for name, array in joined['arrays'].items()
+    }
+    joined['episodes'] += [
+        [offset + number, *rest] for number, *rest in more['episodes']
+    ]
+  state = {'environments': joined}
+  if 'actions' in first:
+    state['actions'] = [
+        np.concatenate(arrays)
+        for arrays in zip(*(part['actions'] for part in decoded))
+    ]
+  return states.encode(state)
+
+
+def part_of_state(data: bytes, index: int, number: int) -> bytes:
+  """The state of the environments of one of several collectors.
+
+  Args:
+    data: of `joined_states`, or of one collector's `get_state`; may be empty.
+    index: whose part, from 0.
+    number: of the parts, of equally many environments.
+
+  Returns:
+    What `SafeCollector.set_state` takes.
+
+  Raises:
+    ValueError: the environments cannot be dealt evenly, or it is no such state.
+  """
+  if not data or number == 1:
+    return data
+  state = states.decode(data, _MOST_ENVIRONMENTS)
+  whole = state['environments']
+  environments = len(whole['environments'])
+  if environments % number:
+    raise ValueError(
+        f'the state is that of {environments} environments, which {number} '
+        'workers cannot share evenly'
+    )
+  rows = slice(
+      index * environments // number, (index + 1) * environments // number
+  )
+  part = {
+      'environments': dict(
+          whole,
+          environments=whole['environments'][rows],
+          arrays={k: array[rows] for k, array in whole['arrays'].items()},
+          episodes=[
+              [i - rows.start, *rest] for i, *rest in whole['episodes']
+              if rows.start <= i < rows.stop
+          ],
+      )
+  }
+  if 'actions' in state:
+    part['actions'] = [array[rows] for array in state['actions']]
+  return states.encode(part)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,13 +8,16 @@ import pathlib
 from typing import Any, Callable, Optional
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from rnd_agent import config as config_lib
 from rnd_agent import rnd_ppo_agent
 from rnd_agent.common import atomic_files
+from rnd_agent.learning import replicas
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_json
+from rnd_agent.training import cluster
 from rnd_agent.training import recording as recording_lib
 from rnd_agent.training import recovery
 from rnd_agent.training import resume
@@ -77,18 +80,25 @@ class Session:
     self._saved_iteration = -1
     self._restored_groups = None
     self._environment_state = b''
+    self._workers = replicas.workers()
+    self._generators = []  # Of the workers after the first.
     self._checkpoints = checkpoints.Checkpoints(
         str(root),
         dict(
             agent.checkpoint_items(),
             progress=checkpoints.JsonState(self._get_state, self._set_state),
             environments=checkpoints.BytesState(
-                collector.get_state, self._keep_environment_state
+                self._get_environment_state, self._keep_environment_state
             ),
             core_states=collector.state_variables,
         ),
         config.checkpoints_to_keep,
     )
+
+  @property
+  def _is_chief(self) -> bool:
+    """Whether this process writes the run's folder."""
+    return self._workers is None or self._workers.index == 0
 
   @property
   def latest_checkpoint(self) -> Optional[str]:
@@ -109,6 +119,8 @@ class Session:
         self._root, operative_config, self._allow_config_change, self._note
     )
     origin = self._restore()
+    if not self._is_chief:
+      return
     iteration, env_steps = self.counters.iteration, self.counters.env_steps
     try:
       self._recording.check(iteration)
@@ -144,6 +156,7 @@ class Session:
           self._restored_groups, self._collector.num_groups, self._note
       )
       self._restore_environments()
+      self._restore_generators()
       if initial_weights:
         self._note(
             f'initial_weights = {initial_weights!r} is left out: the run '
@@ -166,9 +179,34 @@ class Session:
       rate.assign(configured)
     return resumed
 
+  def _restore_generators(self) -> None:
+    """Every worker after the first has a generator of its own."""
+    others = replicas.number() - 1
+    dealt_anew = len(self._generators) != others
+    if dealt_anew:
+      self._note(
+          f'{others + 1} workers instead of {len(self._generators) + 1}: the '
+          'environments are dealt anew and random numbers drawn otherwise, so '
+          'the run goes on otherwise than it would have'
+      )
+    if self._is_chief:
+      self._generators = []  # Those of now are gathered when it is saved.
+      return
+    generator = self._agent.generator
+    if dealt_anew:
+      generator.reset_from_seed(cluster.own_seed(
+          self._config.seed, self.counters.iteration
+      ))
+    else:
+      generator.state.assign(self._generators[self._workers.index - 1])
+
   def _restore_environments(self) -> None:
     data, self._environment_state = self._environment_state, b''
     try:
+      if self._workers is not None:
+        data = recovery.part_of_state(
+            data, self._workers.index, self._workers.number
+        )
       self._collector.set_state(data)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
       if not self._allow_config_change:
@@ -194,6 +232,11 @@ class Session:
     if iteration in (0, self._saved_iteration):
       return
     self._collector.store_states()
+    if self._workers is not None:
+      self._gather(self._workers)
+    if not self._is_chief:
+      self._saved_iteration = iteration
+      return
     try:
       self._recording.sync()
       self._checkpoints.save(iteration)
@@ -209,8 +252,24 @@ class Session:
     self._saved_iteration = iteration
     self._recording.begin_event_files_again(self.counters.env_steps)
 
+  def _gather(self, workers) -> None:
+    """Collects what each worker has of its own, and compares the rest."""
+    cluster.check_equal_variables(workers, {
+        name: item for name, item in self._agent.checkpoint_items().items()
+        if name != 'generator'
+    })
+    self._environment_state = recovery.joined_states(
+        workers.exchanged(self._collector.get_state())
+    )
+    _, *others = cluster.exchanged(
+        workers, dict(generator=self._agent.generator.state.numpy().tolist())
+    )
+    self._generators = [other['generator'] for other in others]
+
   def save_after_error(self, in_iteration: bool) -> None:
     """Saves what was trained since the last checkpoint, as well as it can.
+
+    One of several workers cannot: it has not the others' environments.
 
     Args:
       in_iteration: whether the error came after a rollout, before it counted.
@@ -218,6 +277,8 @@ class Session:
     Raises:
       SavingFailedError: it could not be saved.
     """
+    if self._workers is not None:
+      return
     iteration = self.counters.iteration
     if in_iteration and iteration not in (0, self._saved_iteration):
       self._note(
@@ -225,6 +286,11 @@ class Session:
           'its rollout is left out, the saved run goes on with another'
       )
     self.save()
+
+  def _get_environment_state(self) -> bytes:
+    if self._workers is None:
+      return self._collector.get_state()
+    return self._environment_state
 
   def _keep_environment_state(self, data: bytes) -> None:
     self._environment_state = data
@@ -236,11 +302,14 @@ class Session:
         episodes_cut=self._collector.episodes_cut,
         environment_groups=self._collector.num_groups,
         episodes=self._recording.window.get_state(),
+        generators=self._generators,
     )
 
   def _set_state(self, state: dict[str, Any]) -> None:
     # Runs of older versions lack these.
-    state = {'episodes_cut': 0, 'environment_groups': 0, **state}
+    state = {
+        'episodes_cut': 0, 'environment_groups': 0, 'generators': [], **state
+    }
     for name in (
         'iteration', 'env_steps', 'environment_restarts', 'episodes_cut',
         'environment_groups',
@@ -252,7 +321,11 @@ class Session:
     self.counters = Counters(
         state['iteration'], state['env_steps'], state['wall_time_s']
     )
-    self._collector.restarts = state['environment_restarts']
-    self._collector.episodes_cut = state['episodes_cut']
+    if self._is_chief:  # The first worker counts for all.
+      self._collector.restarts = state['environment_restarts']
+      self._collector.episodes_cut = state['episodes_cut']
     self._recording.window.set_state(state['episodes'])
     self._restored_groups = state['environment_groups'] or None
+    self._generators = [
+        np.array(numbers, np.int64).tolist() for numbers in state['generators']
+    ]

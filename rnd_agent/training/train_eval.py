@@ -11,6 +11,7 @@ import gin
 import gymnasium
 import numpy as np
 
+from rnd_agent.common import cluster_task
 from rnd_agent.common import machine
 from rnd_agent.config import PPOConfig
 from rnd_agent.config import TrainConfig
@@ -77,6 +78,7 @@ def train_eval(
     UnknownEnvironmentError: No environment has this name.
   """
   config = checked_config(settings)
+  task = _check_task(config)
   space = _check_environment(config.env_name)
   observation_bytes = sum(
       int(np.prod(part.shape)) * part.dtype.itemsize
@@ -84,7 +86,7 @@ def train_eval(
   )
   network_sizes.check(space, config.num_parallel_environments)
   check_memory(
-      observation_bytes, config.num_parallel_environments,
+      observation_bytes, config.num_parallel_environments // task.number,
       config.rollout_length,
   )
   config_checks.check_evaluation(
@@ -92,16 +94,18 @@ def train_eval(
   )
   if config.initial_weights is not None and not _holds_checkpoints(root_dir):
     check_initial_weights(config.initial_weights)
+  if not task.is_chief:  # The first worker alone writes.
+    _run(root_dir, allow_config_change, config)
+    return
   prepare_root_dir(root_dir, resume)
   with run_files.locked(root_dir):
+    if not _holds_checkpoints(root_dir):
+      run_files.check_nothing_is_lost(root_dir, config.checkpoint_interval)
     _run(root_dir, allow_config_change, config)
 
 
 def _run(root_dir: str, allow_config_change: bool, config: TrainConfig):
   """Builds and trains what has been checked, in a folder of its own."""
-  if not _holds_checkpoints(root_dir):
-    run_files.check_nothing_is_lost(root_dir, config.checkpoint_interval)
-
   # Here, so that the checks above can be used without loading TensorFlow.
   from rnd_agent.training import builders
 
@@ -160,6 +164,33 @@ def check_sizes(config: TrainConfig, sequence_length: Optional[int] = None):
         'num_workers', config.num_workers,
         f'more processes than environments: choose at most {environments}',
     )
+
+
+def _check_task(config: TrainConfig) -> cluster_task.Task:
+  """This process's place in a cluster, for which the sizes must fit.
+
+  Raises:
+    ConfigError: They do not, or the cluster is described wrongly.
+  """
+  try:
+    task = cluster_task.task()
+  except ValueError as error:
+    raise ConfigError(str(error)) from error
+  environments, each = config.num_parallel_environments, config.num_minibatches
+  sequences = _sequences_per_rollout(
+      config.rollout_length, PPOConfig().sequence_length
+  )
+  if environments % task.number or (
+      environments // task.number * sequences % each
+  ):
+    whole = task.number * each
+    raise _wrong(
+        'num_parallel_environments', environments,
+        f'{task.number} workers cannot share them evenly in '
+        f'train_eval.num_minibatches = {each}: choose '
+        f'{_divisible(environments, whole)}',
+    )
+  return task
 
 
 def check_initial_weights(path: str):

@@ -13,8 +13,11 @@ import tensorflow as tf
 from rnd_agent import config as config_lib
 from rnd_agent import rnd_ppo_agent
 from rnd_agent.common import wording
+from rnd_agent.environments.vector import sharded
+from rnd_agent.learning import replicas
 from rnd_agent.runs import metrics as metrics_lib
 from rnd_agent.runs import progress as progress_lib
+from rnd_agent.training import cluster
 from rnd_agent.training import collector as collector_lib
 from rnd_agent.training import evaluation
 from rnd_agent.training import export
@@ -72,8 +75,14 @@ class Trainer:
     self._stop = stop_request.StopRequest()
     bonus = agent.bonus
     if bonus is not None:
-      bonus.build(environment.batch_size)
-    self._recording = recording_lib.Recording(
+      bonus.build(replicas.environments_of_all(environment.batch_size))
+    self._workers = replicas.workers()
+    self._is_chief = self._workers is None or self._workers.index == 0
+    self._all_stop = False  # Whether one of several workers was asked to.
+    recording = recording_lib.Recording if self._is_chief else (
+        recording_lib.SilentRecording
+    )
+    self._recording = recording(
         root, metrics_lib.rows_with(bonus), config.summary_interval,
         self._progress,
     )
@@ -81,7 +90,8 @@ class Trainer:
         collector_lib.Collector(
             environment, agent.collect_policy, config.rollout_length,
             compact=agent.rnd_config.bonus_at_end == 'reset',
-            stop=self._stop,
+            # Several workers stop together, between iterations.
+            stop=self._stop if self._workers is None else lambda: False,
             on_step=self._watch_places,
             lanes=agent.lanes,
             sequence_length=agent.sequence_length,
@@ -91,7 +101,8 @@ class Trainer:
     )
     self._session = session_lib.Session(
         root, agent, self._collector, self._recording, config,
-        allow_config_change, self._progress.note,
+        allow_config_change,
+        self._progress.note if self._is_chief else lambda text: None,
     )
     self._showing = showing_lib.Showing(
         root, self._recording, evaluator, episode_recorder,
@@ -109,18 +120,21 @@ class Trainer:
 
     Raises:
       CheckpointError: there is a run that cannot be resumed.
-      EnvironmentWorkerError: an environment failed; everything is saved.
+      EnvironmentWorkerError: an environment failed; everything is saved, of
+        several workers up to the last checkpoint.
       TrainingDivergedError: a NaN; the last checkpoint is good.
+      WorkerLostError: another worker has ended; the last checkpoint is good.
     """
-    with self._stop.listening():
+    with self._stop.listening(), cluster.together(self._workers):
       try:
         self._session.start()
         try:
           self._train()
-          self._progress.conclude(
-              self._root, self._last_row, self._stop.requested,
-              films=self._showing.films,
-          )
+          if self._is_chief:
+            self._progress.conclude(
+                self._root, self._last_row, self._stop.requested,
+                films=self._showing.films,
+            )
         except BaseException:
           with contextlib.suppress(OSError):  # The error itself tells more.
             self._recording.close()
@@ -151,13 +165,15 @@ class Trainer:
       self._session.save_after_error(self._in_iteration)
       raise
     self._session.save(last=True)
-    if counters.iteration > first:
+    if self._workers is not None:
+      self._workers.leave()
+    if counters.iteration > first and self._is_chief:
       with self._recording.notices.optional('export of policy/'):
         export.export_policies(self._root / 'policy', self._agent)
       self._showing.show_last(counters.iteration, counters.env_steps)
 
   def _is_finished(self) -> bool:
-    if self._stop.requested:
+    if self._all_stop or self._workers is None and self._stop.requested:
       return True
     window, target = self._recording.window, self._config.target_return
     if target is not None and window.is_full:
@@ -185,9 +201,9 @@ class Trainer:
     try:
       random_agent.gather_statistics(
           bonus, self._environment, num_rollouts, self._config.rollout_length,
-          self._config.seed,
+          cluster.own_seed(self._config.seed),
           survive=self._collector.survive,
-          stop=self._stop,
+          stop=self._stop if self._workers is None else lambda: False,
           show=lambda rollouts: self._progress.bar(
               'statistics', rollouts, num_rollouts
           ),
@@ -208,6 +224,7 @@ class Trainer:
     clock.lap('collect')
     scheduled = self._agent.follow_schedules(self._session.counters.env_steps)
     learned = self._agent.learn_from(rollout, clock.lap)
+    rollout, learned = cluster.whole(rollout, learned)
     self._check_finite(learned)
     row = self._count(rollout, learned, clock, scheduled)
     self._in_iteration = False
@@ -246,12 +263,12 @@ class Trainer:
 
   def _count(self, rollout, learned, clock, scheduled) -> dict[str, Any]:
     """Ends the iteration; returns its numbers by name."""
-    steps = int(tf.reduce_sum(rollout.mask).numpy())
+    steps = int(tf.reduce_sum(learned.targets.mask).numpy())
     counters = self._session.counters
     counters.iteration += 1
     counters.env_steps += steps
     counters.wall_time_s += clock.total
-    self._recording.add_episodes(self._finished_episodes())
+    self._tell_others()
     self._last_row = dict(
         iteration=counters.iteration,
         env_steps=counters.env_steps,
@@ -265,6 +282,29 @@ class Trainer:
         **scheduled,
     )
     return self._last_row
+
+  def _tell_others(self) -> None:
+    """Counts what happened in the environments of all workers."""
+    collector, recording = self._collector, self._recording
+    told = cluster.exchanged(self._workers, dict(
+        episodes=[list(episode) for episode in self._finished_episodes()],
+        visits=list(recording.visits().items()),
+        restarts=collector.restarts, episodes_cut=collector.episodes_cut,
+        stop=self._stop.requested,
+    ))
+    for number, news in enumerate(told):
+      if self._workers is not None and number != self._workers.index:
+        recording.add_visits(dict(news['visits']))
+      recording.add_episodes(
+          sharded.Episode(*episode) for episode in news['episodes']
+      )
+    # The first counts for all of them.
+    for name in ('restarts', 'episodes_cut'):
+      count = sum(news[name] for news in told) if self._is_chief else 0
+      setattr(collector, name, count)
+    self._all_stop = self._workers is not None and any(
+        news['stop'] for news in told
+    )
 
   def _finished_episodes(self):
     """Episodes that ended since the last call, of environments that tell."""

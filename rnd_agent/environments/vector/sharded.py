@@ -90,6 +90,7 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
       config: suites.EnvironmentConfig | None = None,
       worker_timeout: float = 60.0,
       num_groups: int = 1,
+      first_environment: int = 0,
   ):
     """Starts the workers and makes the environments.
 
@@ -104,6 +105,8 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
       worker_timeout: Seconds a worker may take for one step of its share; when
         it repeats episodes (see `set_state`), for one step of an episode.
       num_groups: Groups of consecutive environments.
+      first_environment: Number of the first one in the run, where there are
+        others elsewhere; the seeds follow from the numbers.
 
     Raises:
       UnknownEnvironmentError: No environment of that name.
@@ -121,7 +124,9 @@ class ShardedPyEnvironment(py_environment.PyEnvironment):
         slice(*shares.bounds(num_environments, num_groups, group))
         for group in range(num_groups)
     ]
-    seeds = shares.environment_seeds(seed, num_environments)
+    seeds = shares.environment_seeds(
+        seed, num_environments, first_environment
+    )
     all_shares = shares.make_shares(num_groups, num_workers, seeds)
     self._workers_of = [
         [share.worker for share in all_shares if share.groups[group]]

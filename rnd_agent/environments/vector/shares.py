@@ -6,16 +6,19 @@ from rnd_agent.common import machine
 from rnd_agent.environments.vector import worker
 
 
-def environment_seeds(seed: int, num_environments: int) -> list[int]:
-  """Returns the seed of every environment of a run.
+def environment_seeds(
+    seed: int, num_environments: int, first: int = 0
+) -> list[int]:
+  """Returns the seeds of consecutive environments of a run.
 
   Args:
     seed: Seed of the run, at least 0.
     num_environments: Number of environments.
+    first: Number of the first one.
   """
   return [
       int(np.random.SeedSequence([seed, i]).generate_state(1)[0])
-      for i in range(num_environments)
+      for i in range(first, first + num_environments)
   ]
 
 

@@ -1,0 +1,174 @@
+"""Starts train_eval.py's workers, and starts them again when one is lost.
+
+The workers are the same command in processes of their own. Those of one
+machine are told of each other (TF_CONFIG), on addresses that no other machine
+can reach; where TF_CONFIG is set already, there is one worker here, and the
+others are started elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Iterator, Optional, Sequence
+
+import psutil
+
+from rnd_agent.common import cluster_task
+
+# Exit statuses that starting again would not mend: a mistake of the user's, and
+# a training that diverged.
+_FINAL = (2, 3)
+# Seconds: between looks at the workers; for the others to end when one has
+# ended, or for one that is stopped to go on; until those elsewhere noticed.
+_INTERVAL = 0.2
+_GRACE = 30.0
+_PAUSE = 15.0
+_PR_SET_PDEATHSIG = 1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def supervise(workers: int, restarts: int) -> int:
+  """Runs this process's own command in workers until they are done.
+
+  Args:
+    workers: how many on this machine.
+    restarts: how often they are started again at most.
+
+  Returns:
+    An exit status: 0 when all are done or were asked to stop, otherwise that
+    of the first worker that failed.
+  """
+  stop = _Stop()
+  with stop.listening():
+    while True:
+      status = _run(workers, stop)
+      if status == 0 or status in _FINAL or stop.signal or restarts <= 0:
+        return max(status, 1) if status else 0  # Below 0: ended by a signal.
+      restarts -= 1
+      _say(f'starting again from the newest checkpoint ({restarts} left)')
+      if workers == 1:
+        time.sleep(_PAUSE)
+
+
+class _Stop:
+  """The last signal that asked to stop, handed on to the workers."""
+
+  def __init__(self):
+    self.signal: Optional[int] = None
+    self.processes: Sequence[subprocess.Popen] = ()
+
+  @contextlib.contextmanager
+  def listening(self) -> Iterator[None]:
+    previous = {n: signal.signal(n, self._handle) for n in _SIGNALS}
+    try:
+      yield
+    finally:
+      for number, handler in previous.items():
+        signal.signal(number, handler)
+
+  def _handle(self, number, frame) -> None:
+    del frame
+    self.signal = number
+    for process in self.processes:
+      process.send_signal(number)
+
+
+def _run(workers: int, stop: _Stop) -> int:
+  """Starts the workers once; the status of the first that failed, or 0."""
+  stop.processes = processes = [
+      _start(environment, cores)
+      for environment, cores in _places(workers)
+  ]
+  try:
+    return _wait(processes)
+  finally:
+    for process in processes:
+      process.kill()
+      process.wait()
+    stop.processes = ()
+
+
+def _wait(processes: Sequence[subprocess.Popen]) -> int:
+  """Waits for all; when one has failed, not for long for the others."""
+  first, deadline = 0, None
+  stopped_since: dict[int, float] = {}
+  while any(process.poll() is None for process in processes):
+    now = time.monotonic()
+    for process in processes:
+      if process.poll():
+        first = first or process.returncode
+        deadline = deadline or now + _GRACE
+      if not _is_stopped(process):
+        stopped_since.pop(process.pid, None)
+      elif now - stopped_since.setdefault(process.pid, now) > _GRACE:
+        process.kill()
+    if deadline and now > deadline:
+      return first
+    time.sleep(_INTERVAL)
+  return first or next((p.returncode for p in processes if p.returncode), 0)
+
+
+def _is_stopped(process: subprocess.Popen) -> bool:
+  try:
+    return psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+  except psutil.NoSuchProcess:
+    return False
+
+
+def _places(workers: int) -> list[tuple[dict[str, str], Optional[list[int]]]]:
+  """What each worker is told by the environment, and its cores."""
+  if workers == 1:
+    return [({}, None)]
+  addresses = _free_addresses(workers)
+  cores = sorted(os.sched_getaffinity(0))
+  places = []
+  for index in range(workers):
+    own = cores[
+        index * len(cores) // workers:(index + 1) * len(cores) // workers
+    ]
+    task = {
+        'cluster': {'worker': addresses},
+        'task': {'type': 'worker', 'index': index},
+    }
+    places.append(({cluster_task.VARIABLE: json.dumps(task)}, own or None))
+  return places
+
+
+def _free_addresses(number: int) -> list[str]:
+  """Addresses that only this machine can reach."""
+  with contextlib.ExitStack() as stack:
+    sockets = [
+        stack.enter_context(socket.socket()) for _ in range(number)
+    ]
+    for each in sockets:
+      each.bind(('127.0.0.1', 0))
+    return [f'127.0.0.1:{each.getsockname()[1]}' for each in sockets]
+
+
+def _start(
+    environment: dict[str, str], cores: Optional[list[int]]
+) -> subprocess.Popen:
+  def prepare():
+    # Without this process nobody would start them again, nor stop them.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if cores is not None:
+      os.sched_setaffinity(0, cores)
+
+  return subprocess.Popen(
+      [sys.executable, *sys.orig_argv[1:]],
+      env={**os.environ, **environment, cluster_task.SUPERVISED: '1'},
+      preexec_fn=prepare,
+      start_new_session=True,  # A terminal's signals come once, through here.
+  )
+
+
+def _say(text: str) -> None:
+  print(f'train_eval: {text}', file=sys.stderr, flush=True)
