@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,9 +17,7 @@ import pytest
 
 from rnd_agent.common import cluster_task
 from rnd_agent.environments import states
-from rnd_agent.settings import gin_files
 from rnd_agent.training import recovery
-from rnd_agent.training import train_eval
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _BINDINGS = (
@@ -104,8 +103,6 @@ def _task(number, index, ports):
 
 
 def _ports(number):
-  import socket
-
   sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(number)]
   ports = [each.getsockname()[1] for each in sockets]
   for each in sockets:
@@ -193,7 +190,8 @@ def test_a_lost_worker_is_named_and_the_run_starts_again(number, tmp_path):
     psutil.wait_procs(before, timeout=90)
     rows = len(_rows(folder))
     _wait_for_rows(folder, rows + 3)
-    process.terminate()
+    # Asked to stop, one of them stops all.
+    psutil.Process(process.pid).children()[1].terminate()
     _, error = process.communicate(timeout=120)
   finally:
     process.kill()
@@ -257,9 +255,13 @@ def test_environments_that_cannot_be_shared_are_one_line(tmp_path, monkeypatch):
   monkeypatch.setenv(
       cluster_task.VARIABLE, _task(3, 0, [1, 2, 3])[cluster_task.VARIABLE]
   )
-  gin_files.parse([], _BINDINGS)
-  with pytest.raises(gin_files.ConfigError, match='3 workers.*choose'):
-    train_eval.train_eval(str(tmp_path))
+  result = command_line.main([
+      f'--root_dir={tmp_path / "run"}',
+      *(f'--gin_bindings={binding}' for binding in _BINDINGS),
+  ])
+  assert result.status == 2
+  assert '= 8: 3 workers cannot share them evenly in' in result.error
+  assert not (tmp_path / 'run').exists()
 
 
 def _state(first, environments):
