@@ -54,8 +54,10 @@ def supervise(workers: int, restarts: int) -> int:
         return max(status, 1) if status else 0  # Below 0: ended by a signal.
       restarts -= 1
       _say(f'starting again from the newest checkpoint ({restarts} left)')
-      if workers == 1:
+      if os.environ.get(cluster_task.VARIABLE):
         time.sleep(_PAUSE)
+        if stop.signal:
+          return 0  # What there is was saved before.
 
 
 class _Stop:

@@ -50,7 +50,8 @@ agent = rnd_agent.RNDPPOAgent(
         SPEC, ACTIONS, fc_layer_params=(8, 8)
     ),
     bonus=bonus, num_minibatches=2, num_epochs=3, gradient_clipping=0.5,
-    normalize_advantages=True, train_step_counter=tf.Variable(0, dtype=tf.int64),
+    normalize_advantages=True,
+    train_step_counter=tf.Variable(0, dtype=tf.int64),
 )
 random = np.random.default_rng(5)
 B, T = 8, 6
