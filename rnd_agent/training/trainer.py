@@ -132,7 +132,8 @@ class Trainer:
           self._train()
           if self._is_chief:
             self._progress.conclude(
-                self._root, self._last_row, self._stop.requested,
+                self._root, self._last_row,
+                self._stop.requested or self._all_stop,
                 films=self._showing.films,
             )
         except BaseException:
