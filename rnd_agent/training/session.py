@@ -185,9 +185,9 @@ class Session:
     dealt_anew = len(self._generators) != others
     if dealt_anew:
       self._note(
-          f'{others + 1} workers instead of {len(self._generators) + 1}: the '
-          'environments are dealt anew and random numbers drawn otherwise, so '
-          'the run goes on otherwise than it would have'
+          f'workers: {others + 1} instead of {len(self._generators) + 1}; the '
+          'environments are shared out anew and random numbers are drawn '
+          'otherwise, so the run goes on otherwise than it would have'
       )
     if self._is_chief:
       self._generators = []  # Those of now are gathered when it is saved.

@@ -169,7 +169,7 @@ def test_two_workers_go_on_as_if_never_stopped(tmp_path):
       capture_output=True, text=True, timeout=300,
   )
   assert result.returncode == 0, result.stderr[-2000:]
-  assert '1 workers instead of 2' in result.stdout
+  assert 'workers: 1 instead of 2; the env' in result.stdout
   assert len(_rows(halves)) == 5
 
 
