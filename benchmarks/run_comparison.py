@@ -12,7 +12,10 @@ import numpy as np
 # Tags of TensorBoard that every start of a run writes: config, layout, HParams.
 _AT_EVERY_START = re.compile('config$|custom_scalars__config__$|_hparams_/')
 # Columns that equal runs need not share: times, and restarts of workers.
-NOT_COMPARED = ('wall_time_s', 'steps_per_second', 'environment_restarts')
+NOT_COMPARED = (
+    'wall_time_s', 'steps_per_second', 'steps_per_second_per_worker',
+    'environment_restarts',
+)
 
 
 class Comparison(NamedTuple):

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, NamedTuple, Optional, Sequence
 
 import psutil
 
@@ -60,6 +60,25 @@ def supervise(workers: int, restarts: int) -> int:
           return 0  # What there is was saved before.
 
 
+class Place(NamedTuple):
+  """Where a worker runs.
+
+  Attributes:
+    environment: variables that tell it of the others.
+    cores: numbers of those that it may use; None for all of its parent's.
+  """
+
+  environment: dict[str, str]
+  cores: Optional[list[int]]
+
+  def prepare(self) -> None:
+    """Prepares the worker's process, before its program begins."""
+    # Without the parent nobody would start it again, nor stop it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if self.cores is not None:
+      os.sched_setaffinity(0, self.cores)
+
+
 class _Stop:
   """The last signal that asked to stop, handed on to the workers."""
 
@@ -85,10 +104,7 @@ class _Stop:
 
 def _run(workers: int, stop: _Stop) -> int:
   """Starts the workers once; the status of the first that failed, or 0."""
-  stop.processes = processes = [
-      _start(environment, cores)
-      for environment, cores in _places(workers)
-  ]
+  stop.processes = processes = [_start(place) for place in places(workers)]
   try:
     return _wait(processes)
   finally:
@@ -125,23 +141,32 @@ def _is_stopped(process: subprocess.Popen) -> bool:
     return False
 
 
-def _places(workers: int) -> list[tuple[dict[str, str], Optional[list[int]]]]:
-  """What each worker is told by the environment, and its cores."""
+def places(workers: int) -> list[Place]:
+  """Deals the cores of this process to workers; each is told of the others.
+
+  Args:
+    workers: how many. More than cores share all of them.
+
+  Returns:
+    One for each.
+  """
   if workers == 1:
-    return [({}, None)]
+    return [Place({}, None)]
   addresses = _free_addresses(workers)
   cores = sorted(os.sched_getaffinity(0))
-  places = []
+  dealt = []
   for index in range(workers):
-    own = cores[
-        index * len(cores) // workers:(index + 1) * len(cores) // workers
-    ]
+    own = None
+    if workers <= len(cores):
+      own = cores[
+          index * len(cores) // workers:(index + 1) * len(cores) // workers
+      ]
     task = {
         'cluster': {'worker': addresses},
         'task': {'type': 'worker', 'index': index},
     }
-    places.append(({cluster_task.VARIABLE: json.dumps(task)}, own or None))
-  return places
+    dealt.append(Place({cluster_task.VARIABLE: json.dumps(task)}, own))
+  return dealt
 
 
 def _free_addresses(number: int) -> list[str]:
@@ -155,19 +180,11 @@ def _free_addresses(number: int) -> list[str]:
     return [f'127.0.0.1:{each.getsockname()[1]}' for each in sockets]
 
 
-def _start(
-    environment: dict[str, str], cores: Optional[list[int]]
-) -> subprocess.Popen:
-  def prepare():
-    # Without this process nobody would start them again, nor stop them.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if cores is not None:
-      os.sched_setaffinity(0, cores)
-
+def _start(place: Place) -> subprocess.Popen:
   return subprocess.Popen(
       [sys.executable, *sys.orig_argv[1:]],
-      env={**os.environ, **environment, cluster_task.SUPERVISED: '1'},
-      preexec_fn=prepare,
+      env={**os.environ, **place.environment, cluster_task.SUPERVISED: '1'},
+      preexec_fn=place.prepare,
       start_new_session=True,  # A terminal's signals come once, through here.
   )
 

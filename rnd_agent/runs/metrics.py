@@ -333,6 +333,16 @@ METRICS = (
         meaning='factor of A_int in this iteration; a schedule changes it',
         healthy='1',
     ),
+    Metric(
+        'steps_per_second_per_worker', since=4,
+        tag='time/steps_per_second_per_worker',
+        title='agent steps per second and worker',
+        progress='{value:,.0f} steps/s per worker', unit='agent steps / s',
+        meaning='`steps_per_second` / number of workers; of each worker '
+        'TensorBoard has `workers/collect_steps_per_second_<number>`, the '
+        'speed of its collecting: the slowest holds up all',
+        healthy='as `steps_per_second`', empty='one process trains',
+    ),
     # Add new columns here. The metrics below are not in metrics.csv.
     Metric(
         'hours', column=False, title='hours of training', unit='h',
@@ -414,13 +424,19 @@ def charts(metrics: Sequence[Metric] = METRICS) -> dict[Chart, list[str]]:
   return dict(sorted(tags.items()))
 
 
-def rows_with(bonus) -> tuple[Metric, ...]:
-  """Appends the rows of a bonus to the project's.
+def collect_speed(worker: int) -> str:
+  """Name of the metric that says how fast a worker collects."""
+  return f'collect_steps_per_second_{worker}'
+
+
+def rows_with(bonus, workers: int = 1) -> tuple[Metric, ...]:
+  """Appends the rows of a bonus and of several workers to the project's.
 
   Args:
     bonus: a `Bonus`, or None. A row of its `own_metrics` without a tag gets
       `bonus/<name>`; its column, if any, stands at the end of metrics.csv. A
       number of its `metrics()` without a row gets one without a column.
+    workers: how many train together; each of several has a row.
 
   Returns:
     All rows.
@@ -428,9 +444,15 @@ def rows_with(bonus) -> tuple[Metric, ...]:
   Raises:
     ValueError: a name is not an identifier, or a name or tag is in use.
   """
-  if bonus is None:
-    return METRICS
   rows = list(METRICS)
+  if workers > 1:
+    rows += [
+        Metric(
+            collect_speed(n), column=False, tag=f'workers/{collect_speed(n)}'
+        ) for n in range(workers)
+    ]
+  if bonus is None:
+    return tuple(rows)
   declared = {row.name: row for row in bonus.own_metrics}
   others = {name: Metric(name, column=False) for name in bonus.metrics()}
   for row in (others | declared).values():

@@ -83,8 +83,8 @@ class Trainer:
         recording_lib.SilentRecording
     )
     self._recording = recording(
-        root, metrics_lib.rows_with(bonus), config.summary_interval,
-        self._progress,
+        root, metrics_lib.rows_with(bonus, replicas.number()),
+        config.summary_interval, self._progress,
     )
     self._collector = recovery.SafeCollector(
         collector_lib.Collector(
@@ -269,13 +269,17 @@ class Trainer:
     counters.iteration += 1
     counters.env_steps += steps
     counters.wall_time_s += clock.total
-    self._tell_others()
+    speeds = self._tell_others(clock.laps['collect'])
     self._last_row = dict(
         iteration=counters.iteration,
         env_steps=counters.env_steps,
         frames=counters.env_steps * self._frames_per_step,
         wall_time_s=counters.wall_time_s,
         steps_per_second=steps / clock.total,
+        steps_per_second_per_worker=(
+            steps / clock.total / len(speeds) if speeds else None
+        ),
+        **speeds,
         environment_restarts=self._collector.restarts,
         episodes_cut=self._collector.episodes_cut,
         **self._recording.window.statistics(),
@@ -284,14 +288,23 @@ class Trainer:
     )
     return self._last_row
 
-  def _tell_others(self) -> None:
-    """Counts what happened in the environments of all workers."""
+  def _tell_others(self, collect_s: float) -> dict[str, float]:
+    """Counts what happened in the environments of all workers.
+
+    Args:
+      collect_s: seconds that this worker collected for.
+
+    Returns:
+      How fast each of several workers collects, by the metric's name.
+    """
     collector, recording = self._collector, self._recording
     told = cluster.exchanged(self._workers, dict(
         episodes=[list(episode) for episode in self._finished_episodes()],
         visits=list(recording.visits().items()),
         restarts=collector.restarts, episodes_cut=collector.episodes_cut,
         stop=self._stop.requested,
+        speed=self._config.rollout_length * self._environment.batch_size
+        / collect_s,
     ))
     for number, news in enumerate(told):
       if self._workers is not None and number != self._workers.index:
@@ -306,6 +319,10 @@ class Trainer:
     self._all_stop = self._workers is not None and any(
         news['stop'] for news in told
     )
+    return {} if self._workers is None else {
+        metrics_lib.collect_speed(number): news['speed']
+        for number, news in enumerate(told)
+    }
 
   def _finished_episodes(self):
     """Episodes that ended since the last call, of environments that tell."""

@@ -43,7 +43,7 @@ def test_default_columns_are_the_documented_ones():
       'loss_predictor, entropy, approx_kl, clip_fraction, '
       'explained_variance_ext, explained_variance_int, environment_restarts, '
       'episodes_cut, learning_rate, extrinsic_coefficient, '
-      'intrinsic_coefficient'
+      'intrinsic_coefficient, steps_per_second_per_worker'
   )
   assert ', '.join(metrics_lib.COLUMNS) == documented
 
@@ -79,11 +79,22 @@ def test_a_bonus_has_rows_of_its_own(tmp_path):
   with tables.MetricsFile(path, rows) as file:
     file.write({'iteration': 1, **_Bonus().metrics()})
   header, row = path.read_text().splitlines()
-  assert header.endswith(',intrinsic_coefficient,views') and row.endswith(',3')
+  assert header.endswith(',steps_per_second_per_worker,views')
+  assert row.endswith(',3')
   # A file that was begun without it goes on without it.
   path.unlink()
   tables.MetricsFile(path).close()
   assert tables.MetricsFile(path, rows).left_out == ('views',)
+
+
+def test_each_of_several_workers_has_a_row():
+  rows = metrics_lib.rows_with(_Bonus(), workers=2)
+  assert [row.tag for row in rows[len(metrics_lib.METRICS):][:2]] == [
+      'workers/collect_steps_per_second_0', 'workers/collect_steps_per_second_1'
+  ]
+  assert metrics_lib.columns(rows) == metrics_lib.columns(
+      metrics_lib.rows_with(_Bonus())
+  )
 
 
 @pytest.mark.parametrize('row, message', [

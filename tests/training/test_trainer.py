@@ -139,9 +139,11 @@ def test_tensorboard_holds_the_tags_of_the_rows_and_no_more(tmp_path):
          'train_eval.eval_interval = 30')
   manual = (_ROOT / 'docs' / 'metrics.md').read_text(encoding='utf-8')
   expected = dict(
-      # The corridor has cells, but no level to get far in.
-      train={m.tag for m in metrics_lib.METRICS if m.tag}
-      - {'explore/furthest_x_mean', 'explore/furthest_x_max'} | {
+      # The corridor has cells, but no level to get far in; one process trains.
+      train={m.tag for m in metrics_lib.METRICS if m.tag} - {
+          'explore/furthest_x_mean', 'explore/furthest_x_max',
+          'time/steps_per_second_per_worker',
+      } | {
           'config', 'custom_scalars__config__', '_hparams_/experiment',
           '_hparams_/session_start_info',
       },

@@ -126,7 +126,10 @@ def _rows(folder):
   with open(folder / 'metrics.csv', encoding='utf-8') as file:
     rows = list(csv.DictReader(file))
   for row in rows:
-    row.pop('wall_time_s'), row.pop('steps_per_second')
+    row.pop('wall_time_s')
+    speed = float(row.pop('steps_per_second'))
+    own = row.pop('steps_per_second_per_worker')
+    assert not own or float(own) == pytest.approx(speed / 2, rel=1e-6)
   return rows
 
 
@@ -163,6 +166,8 @@ def test_two_workers_go_on_as_if_never_stopped(tmp_path):
       assert result.returncode == 0, result.stderr[-2000:]
   assert _rows(whole) == _rows(halves) and len(_rows(whole)) == 4
   assert [int(row['env_steps']) for row in _rows(whole)] == [64, 128, 192, 256]
+  with open(whole / 'metrics.csv', encoding='utf-8') as file:
+    assert all(r['steps_per_second_per_worker'] for r in csv.DictReader(file))
   # On another number of workers it goes on, and says so.
   result = subprocess.run(
       _command(halves, 'train_eval.num_iterations = 5'), env=_quiet(),
