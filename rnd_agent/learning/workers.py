@@ -22,6 +22,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from rnd_agent.common import own_address
+
 # Of all collective operations here; TensorFlow's strategies count from 1.
 _GROUP_KEY = 7_000_001
 # What TensorFlow calls a process of the cluster.
@@ -61,9 +63,10 @@ class Workers:
     self.addresses = tuple(jobs['worker'])
     self.index = int(resolver.task_id)
     # It stays, for the servers belong to it.
-    self._strategy = tf.distribute.MultiWorkerMirroredStrategy(
-        cluster_resolver=resolver
-    )
+    with own_address.guarded(self.addresses[self.index]):
+      self._strategy = tf.distribute.MultiWorkerMirroredStrategy(
+          cluster_resolver=resolver
+      )
     on_gpu = bool(tf.config.list_physical_devices('GPU'))
     self._hint = 'auto' if on_gpu else 'ring'
     self._keys = itertools.count(1)

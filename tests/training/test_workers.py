@@ -192,6 +192,7 @@ def test_a_lost_worker_is_named_and_the_run_starts_again(number, tmp_path):
     _wait_for_rows(folder, 4)
     before = psutil.Process(process.pid).children()
     assert len(before) == 2
+    _assert_reached_at_their_address_alone(before)
     before[1].send_signal(number)
     psutil.wait_procs(before, timeout=90)
     rows = len(_rows(folder))
@@ -206,6 +207,15 @@ def test_a_lost_worker_is_named_and_the_run_starts_again(number, tmp_path):
   assert 'starting again from the newest checkpoint (0 left)' in error
   iterations = [int(row['iteration']) for row in _rows(folder)]
   assert iterations == list(range(1, len(iterations) + 1))
+
+
+def _assert_reached_at_their_address_alone(processes):
+  described = json.loads(processes[0].environ()[cluster_task.VARIABLE])
+  for address in described['cluster']['worker']:
+    host, _, port = address.partition(':')
+    socket.create_connection((host, int(port)), timeout=5).close()
+    with pytest.raises(OSError, match='timed out'):
+      socket.create_connection(('127.0.0.2', int(port)), timeout=1)
 
 
 def _wait_for_rows(folder, number):
