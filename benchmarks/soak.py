@@ -34,6 +34,7 @@ from absl import flags
 from absl import logging
 import psutil
 import run_comparison
+import small_runs
 
 from rnd_agent.common import startup
 
@@ -64,32 +65,12 @@ _BINDINGS = flags.DEFINE_multi_string(
     'gin_bindings', [], 'A binding for train_eval.py; may repeat.'
 )
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
-_MARK = 'RND_AGENT_SOAK'  # Environment variable of all processes of a run.
 _WORKER_TIMEOUT = 6.0  # seconds
 _PATIENCE = 180.0  # seconds to wait for what should take a few
-_GRACE = 10.0  # seconds for processes to end after their parent
 _LAST_ITERATIONS = 10  # undisturbed, at the end of the run
 _SETTINGS = (
     'train_eval.num_workers = 2',
-    'train_eval.checkpoint_interval = 5',
     f'ShardedPyEnvironment.worker_timeout = {_WORKER_TIMEOUT}',
-)
-# Sizes at which an iteration takes a fraction of a second.
-_SMALL = (
-    'train_eval.num_parallel_environments = 4',
-    'train_eval.rollout_length = 16',
-    'train_eval.num_minibatches = 2',
-    'train_eval.num_epochs = 2',
-    'train_eval.random_rollouts = 1',
-    'train_eval.eval_interval = 200',
-    'train_eval.num_eval_episodes = 2',
-    'ActorCriticNetwork.conv_layer_params = ((8, 8, 4), (8, 4, 2))',
-    'ActorCriticNetwork.fc_layer_params = (32,)',
-    'RNDNetwork.conv_layer_params = ((8, 8, 4), (8, 4, 2))',
-    'RandomNetworkDistillation.feature_dim = 16',
-    'RandomNetworkDistillation.predictor_hidden_units = (16,)',
-    'EnvironmentConfig.max_episode_steps = 50',
 )
 # The disturbances, with their relative frequencies.
 _DISTURBANCES = {
@@ -136,31 +117,19 @@ class Run:
     self._worker_error_allowed = False
     self._output = self._log.with_name(f'{self._log.name}-{self.starts}')
     self.starts += 1
-    command = [
-        sys.executable, str(_ROOT / 'train_eval.py'),
-        f'--root_dir={self.folder}', f'--gin_file={_ROOT}/configs/atari.gin',
-        f"--gin_bindings=train_eval.env_name = '{_ENV_NAME.value}'",
-        *(f'--gin_bindings={binding}' for binding in (
-            *_SMALL, *_BINDINGS.value, *_SETTINGS,
-            f'train_eval.num_iterations = {iterations}',
-        )),
-    ]
+    command = small_runs.command(
+        self.folder, _ENV_NAME.value, iterations, *_BINDINGS.value, *_SETTINGS
+    )
     with open(self._output, 'wb') as file:
       self._process = subprocess.Popen(
           command, stdout=file, stderr=subprocess.STDOUT,
           stdin=subprocess.DEVNULL,
-          env={
-              **os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3',
-              'TMPDIR': str(self._log.parent), _MARK: str(self._log),
-          },
+          env=small_runs.variables(self._log),
       )
 
   def rows(self) -> int:
     """The number of complete rows in metrics.csv."""
-    path = self.folder / 'metrics.csv'
-    if not path.exists():
-      return 0
-    return max(0, path.read_bytes().count(b'\n') - 1)
+    return small_runs.rows(self.folder)
 
   @property
   def is_running(self) -> bool:
@@ -178,9 +147,9 @@ class Run:
   def workers(self) -> list[psutil.Process]:
     """The living worker processes."""
     return [
-        process for process in _marked(str(self._log))
+        process for process in small_runs.marked(str(self._log))
         if process.pid != self._process.pid
-        and 'worker.main' in ' '.join(_command_of(process))
+        and 'worker.main' in ' '.join(small_runs.command_of(process))
     ]
 
   def allow_worker_error(self) -> None:
@@ -197,7 +166,7 @@ class Run:
 
   def record_memory(self):
     """Adds the shared memory of the living processes to `memory`."""
-    for process in _marked(str(self._log)):
+    for process in small_runs.marked(str(self._log)):
       self.memory |= _shared_memory(process)
 
   def end(self, expected: tuple[int, ...]) -> None:
@@ -218,7 +187,7 @@ class Run:
         and _ENDED_BY_A_WORKER.match(lines[0])
     ):
       self.ended_by_workers += 1
-      _note(lines[0])
+      small_runs.note(lines[0])
     elif status not in expected:
       self._add_fault(f'ended with status {status}: {text[-2000:]}')
     if 'Traceback' in text:
@@ -228,55 +197,17 @@ class Run:
     resumed = re.search(r'resuming .* at iteration (\d+)', text)
     if resumed:
       self.repeated += max(0, self._rows_before - int(resumed[1]) + 1)
-    left = _wait_until_gone(str(self._log))
+    left = small_runs.wait_until_gone(str(self._log))
     if left:
       self._add_fault(f'left the processes {left}')
-      _kill(str(self._log))
+      small_runs.kill(str(self._log))
 
   def _add_fault(self, text: str):
     self.faults.append(f'start {self.starts} {text}')
-    _note(self.faults[-1])
+    small_runs.note(self.faults[-1])
 
 
-def _note(text: str):
-  print(f'{time.strftime("%H:%M:%S")} {text}', file=sys.stderr, flush=True)
-
-
-# ---------------------------------------------------------------- processes
-
-
-def _command_of(process: psutil.Process) -> list[str]:
-  try:
-    return process.cmdline()
-  except psutil.Error:
-    return []  # The process has ended.
-
-
-def _marked(mark: str) -> list[psutil.Process]:
-  """The living processes of the run with this mark, children included."""
-  found = []
-  for process in psutil.process_iter():
-    with contextlib.suppress(psutil.Error):
-      if (
-          process.environ().get(_MARK) == mark
-          and process.status() != psutil.STATUS_ZOMBIE
-      ):
-        found.append(process)
-  return found
-
-
-def _wait_until_gone(mark: str) -> list[str]:
-  """Waits for a run's processes to end; describes those that do not."""
-  deadline = time.monotonic() + _GRACE
-  while (left := _marked(mark)) and time.monotonic() < deadline:
-    time.sleep(0.1)
-  return [f'{p.pid} {_command_of(p)[:3]}' for p in left]
-
-
-def _kill(mark: str):
-  for process in _marked(mark):
-    with contextlib.suppress(psutil.NoSuchProcess):
-      process.kill()
+# ---------------------------------------------------------- shared memory
 
 
 def _shared_memory(process: psutil.Process) -> set[tuple]:
@@ -361,7 +292,7 @@ def _disturb_worker(run: Run, what: str, rng: random.Random) -> bool:
     else:
       _wait_for_hung_worker(worker, run)
   except psutil.NoSuchProcess:
-    _note('the worker had ended by itself')
+    small_runs.note('the worker had ended by itself')
   return True
 
 
@@ -402,7 +333,7 @@ def _disturb_for(run: Run, rng: random.Random) -> dict[str, int]:
     done = _disturb(run, what, rng)
     if done:
       counts[done] += 1
-      _note(f'{_kills(counts)}: {done} at iteration {rows}')
+      small_runs.note(f'{_kills(counts)}: {done} at iteration {rows}')
   if run.is_running:
     run.send(signal.SIGTERM)
     run.end((0, -signal.SIGTERM))
@@ -421,7 +352,9 @@ def _disturb_the_start(
     rows = run.rows()
     if run.is_running and _disturb_worker(run, _KILLED_AT_THE_START, rng):
       counts[_KILLED_AT_THE_START] += 1
-      _note(f'{_kills(counts)}: {_KILLED_AT_THE_START} at iteration {rows}')
+      small_runs.note(
+          f'{_kills(counts)}: {_KILLED_AT_THE_START} at iteration {rows}'
+      )
 
 
 def _kills(counts: dict[str, int]) -> int:
@@ -458,7 +391,7 @@ def soak(folder: pathlib.Path) -> dict:
   disturbed_for = time.monotonic() - began
   iterations = max(run.rows(), 1) + _LAST_ITERATIONS
   for run_or_twin in (run, twin):
-    _note(f'{run_or_twin.folder.name}: up to iteration {iterations}')
+    small_runs.note(f'{run_or_twin.folder.name}: up to iteration {iterations}')
     run_or_twin.start(iterations)
     run_or_twin.wait(max(_PATIENCE, 120 * _MINUTES.value))
     run_or_twin.end((0,))
@@ -474,7 +407,7 @@ def soak(folder: pathlib.Path) -> dict:
   faults = run.faults + twin.faults
   if result['shared memory left']:
     faults.append('shared memory is left')
-  if all(_has_checkpoint(r.folder, iterations) for r in (run, twin)):
+  if all(small_runs.has_checkpoint(r.folder, iterations) for r in (run, twin)):
     comparison = run_comparison.compare(run.folder, twin.folder, iterations)
     rows = run_comparison.read_rows(run.folder)
     result['environment restarts'] = int(rows[-1]['environment_restarts'])
@@ -485,10 +418,6 @@ def soak(folder: pathlib.Path) -> dict:
     faults.append('there is nothing to compare')
   result['faults'] = faults
   return result
-
-
-def _has_checkpoint(folder: pathlib.Path, iteration: int) -> bool:
-  return (folder / 'checkpoints' / f'iteration-{iteration}.index').exists()
 
 
 def main(_):
@@ -513,8 +442,8 @@ def main(_):
       result = soak(folder)
     finally:
       for mark in map(str, (folder / 'disturbed.log', folder / 'twin.log')):
-        _kill(mark)
-        _wait_until_gone(mark)
+        small_runs.kill(mark)
+        small_runs.wait_until_gone(mark)
   if _JSON.value:
     print(json.dumps(result, indent=2))
   else:

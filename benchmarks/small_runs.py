@@ -1,0 +1,118 @@
+"""Small runs of train_eval.py that soaks disturb, and their processes."""
+
+import contextlib
+import os
+import pathlib
+import sys
+import time
+
+import psutil
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Environment variable of all processes of a run; says which run.
+MARK = 'RND_AGENT_SOAK'
+_GRACE = 10.0  # seconds for processes to end after their parent
+# Sizes at which an iteration takes a fraction of a second.
+_SETTINGS = (
+    'train_eval.num_parallel_environments = 4',
+    'train_eval.rollout_length = 16',
+    'train_eval.num_minibatches = 2',
+    'train_eval.num_epochs = 2',
+    'train_eval.random_rollouts = 1',
+    'train_eval.eval_interval = 200',
+    'train_eval.num_eval_episodes = 2',
+    'train_eval.checkpoint_interval = 5',
+    'ActorCriticNetwork.conv_layer_params = ((8, 8, 4), (8, 4, 2))',
+    'ActorCriticNetwork.fc_layer_params = (32,)',
+    'RNDNetwork.conv_layer_params = ((8, 8, 4), (8, 4, 2))',
+    'RandomNetworkDistillation.feature_dim = 16',
+    'RandomNetworkDistillation.predictor_hidden_units = (16,)',
+    'EnvironmentConfig.max_episode_steps = 50',
+)
+
+
+def command(
+    folder: pathlib.Path, env_name: str, iterations: int, *bindings: str
+) -> list[str]:
+  """Starts or resumes a small run.
+
+  Args:
+    folder: of the run.
+    env_name: of the game.
+    iterations: after which it ends.
+    *bindings: of gin, beside those of all small runs.
+  """
+  return [
+      sys.executable, str(ROOT / 'train_eval.py'), f'--root_dir={folder}',
+      f'--gin_file={ROOT}/configs/atari.gin',
+      *(f'--gin_bindings={binding}' for binding in (
+          f"train_eval.env_name = '{env_name}'", *_SETTINGS, *bindings,
+          f'train_eval.num_iterations = {iterations}',
+      )),
+  ]
+
+
+def variables(log: pathlib.Path) -> dict[str, str]:
+  """The environment variables of a run's processes.
+
+  Args:
+    log: path that marks the run; temporary files lie in its folder.
+  """
+  return {
+      **os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3', 'TMPDIR': str(log.parent),
+      MARK: str(log),
+  }
+
+
+def rows(folder: pathlib.Path) -> int:
+  """The number of complete rows in a run's metrics.csv."""
+  path = folder / 'metrics.csv'
+  if not path.exists():
+    return 0
+  return max(0, path.read_bytes().count(b'\n') - 1)
+
+
+def has_checkpoint(folder: pathlib.Path, iteration: int) -> bool:
+  """Whether the run has saved this iteration."""
+  return (folder / 'checkpoints' / f'iteration-{iteration}.index').exists()
+
+
+def note(text: str) -> None:
+  """Prints a line with the time on standard error."""
+  print(f'{time.strftime("%H:%M:%S")} {text}', file=sys.stderr, flush=True)
+
+
+def command_of(process: psutil.Process) -> list[str]:
+  """The words of its command; none when it has ended."""
+  try:
+    return process.cmdline()
+  except psutil.Error:
+    return []
+
+
+def marked(mark: str) -> list[psutil.Process]:
+  """The living processes of the run with this mark, children included."""
+  found = []
+  for process in psutil.process_iter():
+    with contextlib.suppress(psutil.Error):
+      if (
+          process.environ().get(MARK) == mark
+          and process.status() != psutil.STATUS_ZOMBIE
+      ):
+        found.append(process)
+  return found
+
+
+def wait_until_gone(mark: str) -> list[str]:
+  """Waits for a run's processes to end; describes those that do not."""
+  deadline = time.monotonic() + _GRACE
+  while (left := marked(mark)) and time.monotonic() < deadline:
+    time.sleep(0.1)
+  return [f'{p.pid} {command_of(p)[:3]}' for p in left]
+
+
+def kill(mark: str) -> None:
+  """Kills all processes of a run."""
+  for process in marked(mark):
+    with contextlib.suppress(psutil.NoSuchProcess):
+      process.kill()
