@@ -231,13 +231,16 @@ class Cluster:
     """Disturbs a random worker, and waits until all have ended."""
     before, began = self.trainers(), time.monotonic()
     number = rng.randrange(len(before))
+    victim = before[number]
+    if what == _KILLED_AT_THE_START:
+      before = [victim]  # The others may still wait for all to come.
     mend_at = None
     if what == _CUT_OFF:
       self._network.cut(number)
       mend_at = began + rng.uniform(*_CUT)
     else:
       with contextlib.suppress(psutil.NoSuchProcess):
-        before[number].send_signal(
+        victim.send_signal(
             signal.SIGSTOP if what == _STOP else signal.SIGKILL
         )
     ended = False
