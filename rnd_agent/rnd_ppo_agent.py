@@ -358,9 +358,10 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     since the running returns belong to environments.
     """
     fresh = ('optimizer', 'generator', 'train_step', 'adaptive_kl_beta')
+    of_bonus = {} if self._bonus is None else self._bonus.checkpoint_items()
     items = {
         name: item for name, item in self.checkpoint_items().items()
-        if name not in fresh
+        if name not in (*fresh, *of_bonus)
     }
     if self._bonus is not None:
       items.update(self._bonus.weight_items())
@@ -649,9 +650,18 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
 
     Args:
       batched_observations: nest of `[B, T + 1, ...]`, in the order of time.
+
+    Raises:
+      ValueError: the bonus remembers episodes, which it is not told of here.
     """
     super().update_observation_normalizer(batched_observations)
     if self._bonus is not None:
+      if self._bonus.remembers_episodes:
+        raise ValueError(
+            f'{type(self._bonus).__name__} remembers episodes, but PPOLearner '
+            'hands over observations without their beginnings: train with '
+            'agent.train.'
+        )
       steps = rollout_lib.Steps.of_observations(batched_observations)
       self._bonus.update_statistics(steps, self._bonus.rewards(steps))
 

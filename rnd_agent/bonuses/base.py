@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Optional, Sequence
 import tensorflow as tf
 
 from rnd_agent import config as config_lib
+from rnd_agent.bonuses import episodes
 from rnd_agent.bonuses import normalizers
 from rnd_agent.learning import rollout as rollout_lib
 from rnd_agent.runs import metrics as metrics_lib
@@ -121,6 +122,17 @@ class Bonus(tf.Module):
       rewards: float32 `[B, T]`, of `rewards`.
     """
     self.return_normalizer.update(rewards, steps.boundaries)
+    self.advance(steps)
+
+  def advance(self, steps: rollout_lib.Steps) -> None:
+    """Moves what is remembered of the running episodes on past the steps.
+
+    `update_statistics` does it; who only asks for `rewards`, such as a player,
+    calls it after them. By default there is nothing.
+
+    Args:
+      steps: B environments, T rows, which follow those of the last call.
+    """
 
   def normalized(self, rewards: tf.Tensor) -> tf.Tensor:
     """What intrinsic advantages are made of; float32, any shape."""
@@ -211,6 +223,19 @@ class Bonus(tf.Module):
       ValueError: it is there for another number of environments.
     """
     self.return_normalizer.build(num_environments)
+    for state in self._episode_states():
+      state.build(num_environments)
+
+  @property
+  def remembers_episodes(self) -> bool:
+    """Whether rewards depend on what an environment's episode has seen."""
+    return bool(self._episode_states())
+
+  def _episode_states(self) -> list[episodes.EpisodeState]:
+    return [
+        value for value in vars(self).values()
+        if isinstance(value, episodes.EpisodeState)
+    ]
 
   def checkpoint_items(self) -> dict[str, Any]:
     """What a checkpoint must hold, trackable objects by name."""
@@ -219,12 +244,13 @@ class Bonus(tf.Module):
   def weight_items(self) -> dict[str, Any]:
     """The part of `checkpoint_items` that another run can start from.
 
-    Running returns belong to environments and are left out, their statistics
-    are not.
+    Running returns and episodes belong to environments and are left out, the
+    returns' statistics are not.
     """
     return {'bonus': {
         name: value for name, value in vars(self).items()
         if isinstance(value, tf.__internal__.tracking.Trackable)
+        and not isinstance(value, episodes.EpisodeState)
     } | {'return_normalizer': self.statistics_of_returns()}}
 
   def statistics_of_returns(self) -> dict[str, Any]:

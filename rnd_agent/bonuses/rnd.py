@@ -10,7 +10,7 @@ statistics; it knows nothing of PPO, and any TF-Agents agent can use it.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Union
+from typing import Callable, Optional
 
 import gin
 import tensorflow as tf
@@ -19,135 +19,15 @@ from tf_agents.networks import network
 from rnd_agent import config as config_lib
 from rnd_agent import networks
 from rnd_agent.bonuses import base
+from rnd_agent.bonuses import chunks
 from rnd_agent.bonuses import normalizers
-from rnd_agent.common import machine
+from rnd_agent.bonuses import selection
 from rnd_agent.learning import losses
 from rnd_agent.learning import rollout as rollout_lib
 
-# Samples per forward pass: on a processor, few enough for the activations to
-# stay in its cache.
-_CHUNK = {'CPU': 256, 'GPU': 8192}
-
-# Channels of a colour image.
-_RGB = 3
-
-
-def newest_frame(observation: tf.Tensor) -> tf.Tensor:
-  """What the bonus looks at: a stack's newest frame, `[..., 1]`.
-
-  Args:
-    observation: `[..., height, width, stack]`, the newest frame last.
-
-  Returns:
-    `[..., height, width, 1]` (paper, table 4: one frame for the bonus).
-  """
-  return observation[..., -1:]
-
-
-def default_selection(
-    observation_spec: tf.TensorSpec,
-    stacked_frames: int = 1,
-    frame_channels: Optional[int] = None,
-) -> Callable[[tf.Tensor], tf.Tensor]:
-  """The newest frames of a stack along the last axis.
-
-  Args:
-    observation_spec: of one observation.
-    stacked_frames: how many of the newest frames.
-    frame_channels: size of one frame along the last axis. None: for uint8
-      images 3 if there are 3 (RGB), otherwise 1 (a stack of grey frames), and
-      all of anything else. RGB frames in a stack need the 3, three grey frames
-      in a stack the 1.
-
-  Returns:
-    A function of observations `[..., spec]`.
-
-  Raises:
-    ValueError: the observation holds fewer frames.
-  """
-  shape = observation_spec.shape
-  if not shape.rank:
-    return tf.identity
-  if frame_channels is None:
-    is_picture = shape.rank == 3 and observation_spec.dtype == tf.uint8
-    is_stack = is_picture and shape[-1] != _RGB
-    frame_channels = 1 if is_stack else shape[-1]
-  if not 1 <= stacked_frames <= shape[-1] // frame_channels:
-    raise ValueError(
-        f'RandomNetworkDistillation.stacked_frames = {stacked_frames}: an '
-        f'observation of shape {tuple(shape)} holds '
-        f'{shape[-1] // frame_channels}; choose 1 to that many, or raise '
-        'EnvironmentConfig.stacked_frames'
-    )
-  channels = stacked_frames * frame_channels
-  if channels == shape[-1]:
-    return tf.identity
-  if channels == 1:
-    return newest_frame
-  return lambda observation: observation[..., -channels:]
-
-
-def _selection(
-    observation_spec,
-    select: Optional[Union[str, Callable[[Any], tf.Tensor]]],
-    stacked_frames: int,
-    frame_channels: Optional[int],
-) -> Callable[[Any], tf.Tensor]:
-  """What `select` stands for; see `RandomNetworkDistillation`."""
-  if callable(select):
-    return select
-  if isinstance(observation_spec, dict):
-    name = _name_of_part(observation_spec, select)
-    part = observation_spec[name]
-    if frame_channels is None and part.shape.rank:
-      frame_channels = part.shape[-1]  # Nothing says that it is a stack.
-    newest = default_selection(part, stacked_frames, frame_channels)
-    return lambda observation: newest(observation[name])
-  if select is not None:
-    raise ValueError(
-        f'RandomNetworkDistillation.select = {select!r}: the observation has '
-        'no named parts; leave it None.'
-    )
-  if not isinstance(observation_spec, tf.TensorSpec):
-    raise ValueError(
-        'RandomNetworkDistillation takes the TensorSpec of one observation, '
-        f'got {type(observation_spec).__name__}: convert array specs with '
-        'tensor_spec.from_spec, give time_step_spec.observation instead of '
-        'time_step_spec, and for nests choose a part with '
-        "select=lambda observation: observation['part']."
-    )
-  return default_selection(observation_spec, stacked_frames, frame_channels)
-
-
-def _name_of_part(specs: dict, select: Optional[str]) -> str:
-  """The part that the bonus looks at: the one selected, or the only image."""
-  known = f'its parts are {", ".join(map(repr, sorted(specs)))}'
-  if select is not None:
-    if not isinstance(specs.get(select), tf.TensorSpec):
-      raise ValueError(
-          f'RandomNetworkDistillation.select = {select!r}: the observation has '
-          f'no such part, {known}.'
-      )
-    return select
-  candidates = [
-      name for name, spec in specs.items()
-      if isinstance(spec, tf.TensorSpec) and (
-          spec.shape.rank == 3 or len(specs) == 1
-      )
-  ]
-  if len(candidates) != 1:
-    raise ValueError(
-        'the observation has several parts: choose the one that the bonus '
-        f'looks at with RandomNetworkDistillation.select; {known}.'
-    )
-  return candidates[0]
-
-
-def _spec_of_selected(observation_spec, select) -> tf.TensorSpec:
-  sample = select(tf.nest.map_structure(
-      lambda s: tf.zeros([1] + s.shape.as_list(), s.dtype), observation_spec
-  ))
-  return tf.TensorSpec(sample.shape[1:], sample.dtype, 'rnd_observation')
+# Names that users import from here.
+default_selection = selection.default_selection
+newest_frame = selection.newest_frame
 
 
 @gin.configurable(module='rnd_agent', denylist=['observation_spec'])
@@ -166,7 +46,7 @@ class RandomNetworkDistillation(base.Bonus):
       config: Optional[config_lib.RNDConfig] = None,
       predictor: Optional[network.Network] = None,
       target: Optional[network.Network] = None,
-      select: Optional[Union[str, Callable[[Any], tf.Tensor]]] = None,
+      select: selection.Select = None,
       feature_dim: int = 512,
       predictor_hidden_units=(512, 512),
       encoder: Optional[Callable[..., network.Network]] = None,
@@ -187,8 +67,8 @@ class RandomNetworkDistillation(base.Bonus):
       target: likewise; by default one without hidden units.
       select: what the bonus looks at: the name of a part of a dict, or a
         function that picks a tensor from an observation `[..., spec]`; by
-        default the newest frames, see `default_selection`, and of a dict its
-        only image.
+        default the newest frames, see `selection.default_selection`, and of a
+        dict its only image.
       feature_dim: k, size of the networks' output.
       predictor_hidden_units: dense layers that the predictor has on top.
       encoder: class of a fixed network before both, such as `RandomEncoder`,
@@ -211,10 +91,10 @@ class RandomNetworkDistillation(base.Bonus):
         observation_spec, config, action_spec=action_spec,
         frame_channels=frame_channels, precision=precision, name=name,
     )
-    self._pick = _selection(
-        observation_spec, select, stacked_frames, frame_channels
+    self._pick, self._selected_spec = selection.chosen(
+        'RandomNetworkDistillation', observation_spec, select, stacked_frames,
+        frame_channels,
     )
-    self._selected_spec = _spec_of_selected(observation_spec, self._pick)
     # What the networks see is normalized.
     spec = tf.TensorSpec(self._selected_spec.shape, tf.float32)
     self.observation_normalizer = normalizers.ObservationNormalizer(
@@ -378,7 +258,7 @@ class RandomNetworkDistillation(base.Bonus):
 
   def _errors(self, selected: tf.Tensor) -> tf.Tensor:
     """`bonus` of what the networks look at, `[B, T, ...]`."""
-    errors = self._in_chunks(
+    errors = chunks.in_chunks(
         lambda part: self.loss(part, training=False), selected, []
     )
     return tf.stop_gradient(errors)
@@ -392,32 +272,9 @@ class RandomNetworkDistillation(base.Bonus):
     Returns:
       float32 `[B, T, k]`.
     """
-    return self._in_chunks(
+    return chunks.in_chunks(
         self.target_features, selected, self._feature_shape
     )
-
-  def _in_chunks(self, function, selected: tf.Tensor, inner_shape):
-    """`function` over `[B, T, ...]`, some environments at a time."""
-    batch, length = selected.shape[:2]
-    inner = selected.shape[2:].as_list()
-    inner_shape = tf.TensorShape(inner_shape).as_list()
-    if batch is None or length is None:  # Sizes unknown: one chunk.
-      outer = tf.shape(selected)[:2]
-      flat = function(tf.reshape(selected, [-1] + inner))
-      return tf.reshape(flat, tf.concat([outer, inner_shape], axis=0))
-    kind = 'GPU' if tf.config.list_logical_devices('GPU') else 'CPU'
-    # The most environments per chunk that divide the batch evenly.
-    size = max(n for n in range(1, batch + 1)
-               if batch % n == 0 and (n == 1 or n * length <= _CHUNK[kind]))
-    results = tf.map_fn(
-        function,
-        tf.reshape(selected, [batch // size, size * length] + inner),
-        fn_output_signature=tf.TensorSpec(
-            [size * length] + inner_shape, tf.float32
-        ),
-        parallel_iterations=machine.available_cores(),
-    )
-    return tf.reshape(results, [batch, length] + inner_shape)
 
   def update_observation_statistics(
       self, next_observations, mask: Optional[tf.Tensor] = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Mapping
 
 from rnd_agent.common import parameters
+from rnd_agent.settings import bonus_names
 from rnd_agent.settings import known_parameters
 from rnd_agent.settings import operative_config
 
 # A change of any of their parameters makes another network or bonus.
 NETWORKS = (
-    'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork',
-    'RandomEncoder', 'GRUCell', 'LSTMCell', 'DNCCell',
+    'ActorCriticNetwork', *bonus_names.NAMES, 'RNDNetwork', 'RandomEncoder',
+    'GRUCell', 'LSTMCell', 'DNCCell',
 )
 
 

@@ -14,6 +14,7 @@ import gin
 import psutil
 
 from rnd_agent.environments import suites
+from rnd_agent.settings import bonus_names
 from rnd_agent.settings.gin_files import ConfigError
 
 # Sizes of layers: 0 a number, 1 a list of numbers, 2 a list of lists.
@@ -29,6 +30,8 @@ _LAYERS = {
     'RandomEncoder.conv_layer_params': 2,
     'RandomNetworkDistillation.feature_dim': 0,
     'RandomNetworkDistillation.predictor_hidden_units': 1,
+    'E3B.feature_dim': 0,
+    'E3B.hidden_units': 0,
     'GRUCell.units': 0,
     'LSTMCell.units': 0,
     'DNCCell.memory_size': 0,
@@ -53,9 +56,10 @@ _PASSED_BY_TRAINER = {
     'ShardedPyEnvironment.first_environment': 'train_eval.seed',
     'ShardedPyEnvironment.num_groups': 'ComputeConfig.environment_groups',
     'ActorCriticNetwork.precision': 'train_eval.precision',
-    'RandomNetworkDistillation.precision': 'train_eval.precision',
-    'RandomNetworkDistillation.frame_channels':
-        'EnvironmentConfig.stacked_frames',
+    **{f'{name}.precision': 'train_eval.precision'
+       for name in bonus_names.NAMES},
+    **{f'{name}.frame_channels': 'EnvironmentConfig.stacked_frames'
+       for name in bonus_names.NAMES},
     'RNDNetwork.precision': 'train_eval.precision',
     'RandomEncoder.precision': 'train_eval.precision',
     'RNDNetwork.feature_dim': 'RandomNetworkDistillation.feature_dim',
@@ -70,8 +74,8 @@ _PASSED_BY_TRAINER = {
 }
 _LARGEST_GAIN = 1000
 _CLASSES_WITH_NAME = (
-    'ActorCriticNetwork', 'RandomNetworkDistillation', 'RNDNetwork',
-    'RandomEncoder', 'GRUCell', 'LSTMCell', 'DNCCell',
+    'ActorCriticNetwork', *bonus_names.NAMES, 'RNDNetwork', 'RandomEncoder',
+    'GRUCell', 'LSTMCell', 'DNCCell',
 )
 _NAME = re.compile(r'[A-Za-z0-9]\w*', re.ASCII)
 # Parameters that take a function of Keras, or its name.

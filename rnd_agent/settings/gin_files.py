@@ -25,6 +25,7 @@ import gin
 from gin import config as gin_config
 from gin import config_parser
 
+from rnd_agent.settings import bonus_names
 from rnd_agent.settings import gin_references
 from rnd_agent.settings import known_parameters
 from rnd_agent.settings import shipped_configs
@@ -43,8 +44,8 @@ _TOO_DEEP = f'a value is nested more than {_DEEPEST_VALUE} deep'
 # that is registered, TF-Agents' functions included.
 _ALLOWED_REFERENCES = (
     gin_references.MACRO, f'{_PACKAGE}.GRUCell', f'{_PACKAGE}.LSTMCell',
-    f'{_PACKAGE}.DNCCell', f'{_PACKAGE}.RandomNetworkDistillation',
-    f'{_PACKAGE}.RandomEncoder',
+    f'{_PACKAGE}.DNCCell', f'{_PACKAGE}.RandomEncoder',
+    *(f'{_PACKAGE}.{name}' for name in bonus_names.NAMES),
 )
 
 

@@ -22,6 +22,8 @@ _GATES = {'GRUCell': 3, 'LSTMCell': 4}
 # In training: each weight, its gradient, and Adam's two averages.
 _COPIES = 4
 _BYTES = 4  # float32
+# Bonuses whose networks are RND's.
+_DISTILLATION = (None, 'RandomNetworkDistillation', 'NovelD')
 
 
 def parts(space: gymnasium.Space) -> dict[str, gymnasium.spaces.Box]:
@@ -91,7 +93,7 @@ def weights(space: gymnasium.Space) -> int:
   total += _dense([width, *final])
   width = [width, *final][-1]
   total += 2 * width * width  # The branches.
-  if _reference('train_eval.bonus') not in (None, 'RandomNetworkDistillation'):
+  if _reference('train_eval.bonus') not in _DISTILLATION:
     return total  # The size of another bonus is not known.
   # It looks at one part.
   return total + max(map(_weights_of_distillation, shapes))

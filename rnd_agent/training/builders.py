@@ -13,6 +13,9 @@ from rnd_agent import config as config_lib
 from rnd_agent import networks
 from rnd_agent import rnd_ppo_agent
 from rnd_agent.bonuses import base
+from rnd_agent.bonuses import counts  # noqa: F401, registers for gin
+from rnd_agent.bonuses import e3b  # noqa: F401, likewise
+from rnd_agent.bonuses import noveld  # noqa: F401, likewise
 from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.common import film_files
 from rnd_agent.common import machine

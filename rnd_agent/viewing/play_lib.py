@@ -102,9 +102,7 @@ class Player:
       self._agent = _build_agent(
           self._environment, settings, compute_config
       )
-      self._iteration = _restore(
-          folder, self._agent, settings.num_parallel_environments
-      )
+      self._iteration = _restore(folder, self._agent)
     except BaseException:
       self._environment.close()
       raise
@@ -170,7 +168,7 @@ class Player:
     last_observation, action = observation, self._zero_action()
     while True:
       outputs = self._forward(
-          _one_step(last_observation, action, observation),
+          _one_step(last_observation, action, observation, step_type),
           tf.nest.map_structure(lambda x: np.asarray(x)[np.newaxis],
                                 observation),
           np.array([step_type], np.int32), state, tf.constant(greedy),
@@ -233,6 +231,7 @@ class Player:
     if self._agent.bonus is not None:
       bonus = self._agent.bonus.rewards(last_step)
       reward = self._agent.bonus.normalized(bonus)
+      self._agent.bonus.advance(last_step)
     probabilities = tf.zeros([1, 0])
     if isinstance(distribution, tfp.distributions.Categorical) and (
         spec.shape.rank == 0
@@ -304,16 +303,14 @@ def _build_agent(environment, settings: run_config.Settings, compute_config):
     raise PlayError(str(error).splitlines()[0]) from error
 
 
-def _restore(
-    folder: run_folder.RunFolder, agent, num_environments: int
-) -> int:
+def _restore(folder: run_folder.RunFolder, agent) -> int:
   """Restores a run's newest checkpoint into an agent.
 
   Returns:
     The iteration after which the checkpoint was saved.
   """
   if agent.bonus is not None:
-    agent.bonus.build(num_environments)
+    agent.bonus.build(1)
   iterations = []
 
   def load_progress(progress: Any) -> None:
@@ -325,10 +322,7 @@ def _restore(
   saved = checkpoints.Checkpoints(
       str(folder.path),
       {
-          **{
-              name: item for name, item in agent.checkpoint_items().items()
-              if name in agent.weight_items()  # The others only train.
-          },
+          **agent.weight_items(),  # The others only train.
           'progress': checkpoints.JsonState(dict, load_progress),
       },
       keep=1,
@@ -374,13 +368,19 @@ def _row(outputs, score: float, info, acts: bool) -> dict[str, Any]:
   )
 
 
-def _one_step(last_observation, action, observation) -> rollout_lib.Steps:
+def _one_step(
+    last_observation, action, observation, step_type
+) -> rollout_lib.Steps:
   """One step of one environment, `[1, 1, ...]`, for `Bonus.rewards`."""
   observations = tf.nest.map_structure(
       lambda *x: np.stack(x)[np.newaxis], last_observation, observation
   )
-  return rollout_lib.Steps.of_observations(
-      observations, np.asarray(action)[np.newaxis, np.newaxis]
+  # An episode's first observation leads to itself.
+  last_type = step_type if step_type == ts.StepType.FIRST else ts.StepType.MID
+  step_types = np.array([[last_type, step_type]], np.int32)
+  return rollout_lib.Steps(
+      observations, np.asarray(action)[np.newaxis, np.newaxis], step_types,
+      step_types[:, 1:],
   )
 
 

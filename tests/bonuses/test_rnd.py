@@ -11,6 +11,7 @@ from tf_agents.trajectories import time_step as ts
 from rnd_agent import config
 from rnd_agent import networks
 from rnd_agent import rnd_ppo_agent
+from rnd_agent.bonuses import chunks
 from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.learning import rollout as rollout_lib
 from rnd_agent.settings import gin_files
@@ -131,7 +132,7 @@ def test_chunks_equal_one_pass(monkeypatch, compiled, batch, length, chunk):
   rnd.update_observation_statistics(x)
   at_once = rnd.loss(tf.reshape(x, [batch * length, 3]))
   features = rnd.target_features(tf.reshape(x, [batch * length, 3]))
-  monkeypatch.setattr(rnd_lib, '_CHUNK', {'CPU': chunk, 'GPU': chunk})
+  monkeypatch.setattr(chunks, '_CHUNK', {'CPU': chunk, 'GPU': chunk})
   np.testing.assert_allclose(
       compiled(rnd.bonus)(x), tf.reshape(at_once, [batch, length]), rtol=1e-5
   )

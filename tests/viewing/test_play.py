@@ -150,15 +150,19 @@ def test_it_restores_what_was_trained(trained, folder):
   player = _player(folder)
   path = str(trained / 'checkpoints' / 'iteration-1')
   reader = tf.train.load_checkpoint(path)
-  parts = player._agent.checkpoint_items()
-  for part in ('actor_critic', 'predictor', 'target', 'rnd_observations',
-               'rnd_returns'):
+  items = player._agent.checkpoint_items()
+  parts = {name: items[name] for name in (
+      'actor_critic', 'predictor', 'target', 'rnd_observations'
+  )}
+  # The running returns are those of training's environments.
+  parts['rnd_returns/_statistics'] = items['rnd_returns'].statistics
+  for part, item in parts.items():
     saved = sorted(
         reader.get_tensor(name).tobytes()
         for name, _ in tf.train.list_variables(path)
         if name.startswith(f'{part}/') and 'VARIABLE_VALUE' in name
     )
-    restored = sorted(v.numpy().tobytes() for v in parts[part].variables)
+    restored = sorted(v.numpy().tobytes() for v in item.variables)
     assert len(saved) > 3 and restored == saved, part
   assert player.iteration == 1
   player.close()

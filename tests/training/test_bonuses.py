@@ -1,0 +1,87 @@
+"""Every bonus of the package trains, resumes exactly and plays."""
+
+import csv
+import pathlib
+
+import command_line
+import numpy as np
+import pytest
+
+from rnd_agent.bonuses import base
+from rnd_agent.runs import run_folder
+from rnd_agent.settings import bonus_names
+from rnd_agent.viewing import play_lib
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('no_export')]
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_SMALL = (
+    'train_eval.num_parallel_environments = 4',
+    'train_eval.num_workers = 1',
+    'train_eval.rollout_length = 32',
+    'train_eval.eval_interval = 0',
+    'train_eval.random_rollouts = 1',
+    'train_eval.checkpoint_interval = 1',
+    'EnvironmentConfig.layout_seed = None',
+    'EnvironmentConfig.max_episode_steps = 20',
+)
+_CONFIG = 'minigrid_multiroom.gin'
+_CLOCK = ('wall_time_s', 'steps_per_second')
+
+
+def _train(folder, name, num_iterations):
+  result = command_line.main([
+      f'--root_dir={folder}', f'--gin_file={_ROOT}/configs/{_CONFIG}',
+      *(f'--gin_bindings={binding}' for binding in (
+          *_SMALL, f'train_eval.bonus = @{name}',
+          f'train_eval.num_iterations = {num_iterations}',
+      )),
+  ])
+  assert result.status == 0, result.error
+
+
+def _rows(folder):
+  with open(folder / 'metrics.csv', newline='', encoding='utf-8') as file:
+    return [
+        {k: v for k, v in row.items() if k not in _CLOCK}
+        for row in csv.DictReader(file)
+    ]
+
+
+@pytest.mark.parametrize('name', [
+    name for name in bonus_names.NAMES if name != 'RandomNetworkDistillation'
+])
+def test_it_trains_resumes_and_plays(name, tmp_path):
+  for folder, lengths in (('whole', (4,)), ('resumed', (2, 4))):
+    for length in lengths:
+      _train(tmp_path / folder, name, length)
+  rows = _rows(tmp_path / 'whole')
+  assert rows == _rows(tmp_path / 'resumed') and len(rows) == 4
+  assert all(float(row['intrinsic_reward_mean']) > 0 for row in rows)
+  trains = name in ('NovelD', 'E3B')
+  assert all(bool(row['loss_predictor']) == trains for row in rows)
+  player = play_lib.Player(run_folder.RunFolder(tmp_path / 'whole'))
+  try:
+    outcomes = [player.play(max_steps=20) for _ in range(2)]
+  finally:
+    player.close()
+  for outcome in outcomes:
+    bonuses = outcome.trace.bonus
+    assert np.isfinite(bonuses).all() and bonuses[1:].any()
+
+
+def test_the_names_are_those_of_all_bonuses():
+  import rnd_agent
+
+  classes = [getattr(rnd_agent, name) for name in bonus_names.NAMES]
+  mine = {
+      c for c in _subclasses(base.Bonus)
+      if c.__module__.startswith('rnd_agent.')
+  }
+  assert set(classes) == mine
+
+
+def _subclasses(of):
+  return {of, *(c for s in of.__subclasses__() for c in _subclasses(s))} - {
+      base.Bonus
+  }
