@@ -7,8 +7,9 @@ Each worker runs in a network namespace of its own, as if on a machine of its
 own, with a supervisor (--restarts); all are connected by links of the given
 bandwidth and delay. A small run is disturbed so many times: a random worker is
 killed (SIGKILL), stopped (SIGSTOP), killed while the run starts again, or cut
-off from the network for some seconds. All workers must end and train again,
-each within a bounded time, without help from here. Then the run makes a few
+off from the network for 20 to 40 seconds. All workers must end and train again,
+each within a bounded time, without help from here; where the network is cut for
+1 to 4 seconds, they must go on. Then the run makes a few
 iterations undisturbed, and a twin that nothing disturbs makes as many in all.
 The two are compared: every row of metrics.csv, every array of the last
 checkpoint, every step of TensorBoard. Before each checkpoint the workers
@@ -45,7 +46,7 @@ from rnd_agent.common import startup
 
 _WORKERS = flags.DEFINE_integer('workers', 2, 'How many.', lower_bound=2)
 _KILLS = flags.DEFINE_integer(
-    'kills', 50, 'Disturbances, of all kinds.', lower_bound=0
+    'kills', 50, 'Disturbances that end the workers.', lower_bound=0
 )
 _MINUTES = flags.DEFINE_float(
     'minutes', 120.0, 'After which the disturbances end early.', lower_bound=0.0
@@ -81,10 +82,11 @@ _PORT = 2222
 # 30 that a supervisor gives a stopped one), and to train again.
 _MOST_TO_END = 60.0
 _MOST_TO_TRAIN = 180.0
-_CUT = (5.0, 40.0)
+_CUT, _SHORT_CUT = (20.0, 40.0), (1.0, 4.0)
 # The disturbances, with their relative frequencies.
 _KILL, _STOP, _CUT_OFF = 'killed', 'stopped', 'cut off'
-_DISTURBANCES = {_KILL: 3, _STOP: 2, _CUT_OFF: 2}
+_CUT_SHORTLY = 'cut off shortly'
+_DISTURBANCES = {_KILL: 3, _STOP: 2, _CUT_OFF: 2, _CUT_SHORTLY: 1}
 # Share of the kills that are followed by one at the next start.
 _AT_THE_START = 0.4
 _KILLED_AT_THE_START = 'killed at the start'
@@ -260,6 +262,17 @@ class Cluster:
         )
       time.sleep(0.05)
 
+  def cut_shortly(self, rng: random.Random) -> None:
+    """Cuts a random worker off for a moment; all must go on."""
+    before = self.trainers()
+    number = rng.randrange(len(before))
+    self._network.cut(number)
+    time.sleep(rng.uniform(*_SHORT_CUT))
+    self._network.mend(number)
+    trains = self.wait_until_training()
+    if not trains or not all(map(_lives, before)):
+      self.add_fault(f'{_CUT_SHORTLY}: the workers do not go on')
+
   def wait_for_trainers(self) -> bool:
     """Waits until all are there again; says whether they came."""
     deadline = time.monotonic() + _MOST_TO_END
@@ -308,30 +321,38 @@ def _lives(process: psutil.Process) -> bool:
   return False
 
 
+def _kills(counts: collections.Counter) -> int:
+  return counts.total() - counts[_CUT_SHORTLY]
+
+
 def _disturb_for(cluster: Cluster, rng: random.Random) -> collections.Counter:
   """Disturbs a run; returns how often each disturbance was made."""
   counts = collections.Counter()
   end = time.monotonic() + 60 * _MINUTES.value
   cluster.start(10**6)
   trains = cluster.wait_until_training()
-  while trains and counts.total() < _KILLS.value and time.monotonic() < end:
+  while trains and _kills(counts) < _KILLS.value and time.monotonic() < end:
     time.sleep(rng.uniform(0.0, _PAUSE.value))
     what, = rng.choices(list(_DISTURBANCES), list(_DISTURBANCES.values()))
     while True:
       counts[what] += 1
       small_runs.note(
-          f'{counts.total()}: {what} at iteration {cluster.rows()}'
+          f'{_kills(counts)}: {what} at iteration {cluster.rows()}'
       )
+      if what == _CUT_SHORTLY:
+        cluster.cut_shortly(rng)
+        break
       began = time.monotonic()
       cluster.disturb(what, rng)
-      if counts.total() >= _KILLS.value or rng.random() >= _AT_THE_START:
+      if _kills(counts) >= _KILLS.value or rng.random() >= _AT_THE_START:
         break
       if not cluster.wait_for_trainers():
         break
       time.sleep(rng.uniform(0.0, 20.0))
       what = _KILLED_AT_THE_START
     trains = cluster.wait_until_training()
-    cluster.to_train.append(time.monotonic() - began)
+    if what != _CUT_SHORTLY:
+      cluster.to_train.append(time.monotonic() - began)
   if trains:
     cluster.stop(rng)
   else:
@@ -376,7 +397,7 @@ def _result(run, twin, counts, minutes, iterations) -> dict:
       if line.startswith('train_eval: error')
   )
   result = {
-      'workers': _WORKERS.value, 'kills': counts.total(), **counts,
+      'workers': _WORKERS.value, 'kills': _kills(counts), **counts,
       'iterations': iterations, 'minutes': round(minutes, 1),
       'to end, s (median, most)': _median_and_most(run.to_end),
       'to train again, s (median, most)': _median_and_most(run.to_train),
