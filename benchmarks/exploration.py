@@ -1,15 +1,18 @@
 """Does the bonus explore? The same agent with it and without, several seeds.
 
 python benchmarks/exploration.py --config=configs/mountain_car.gin --seeds=5 \
-  [--first_seed=1] [--jobs=2] [--root_dir=runs/exploration/mountain_car] \
+  [--bonus=NovelD --bonus=E3B] [--first_seed=1] [--jobs=2] \
+  [--root_dir=runs/exploration/mountain_car] \
   [--gin_bindings='train_eval.num_iterations=50'] [--picture=curves.png]
 
-Every run is a process of `train_eval.py` in `<root_dir>/<arm>-<seed>`. Finished
-runs are not repeated, interrupted ones are resumed. At the end the benchmark
-prints a Markdown table and draws the curves. The score of a run is the last
-`episode_return_mean` of its metrics.csv: the mean raw score of the last 100
-training episodes. Arms are compared by the interquartile mean over the seeds
-and its 95 % bootstrap interval (`rnd_agent/viewing/aggregate.py`).
+With `--bonus` each of the bonuses named is an arm of its own, beside the agent
+without any. Every run is a process of `train_eval.py` in
+`<root_dir>/<arm>-<seed>`. Finished runs are not repeated, interrupted ones are
+resumed. At the end the benchmark prints a Markdown table and draws the curves.
+The score of a run is the last `episode_return_mean` of its metrics.csv: the
+mean raw score of the last 100 training episodes. Arms are compared by the
+interquartile mean over the seeds and its 95 % bootstrap interval
+(`rnd_agent/viewing/aggregate.py`).
 """
 
 from concurrent import futures
@@ -68,12 +71,28 @@ _TITLE = flags.DEFINE_string(
     flag_values=_FLAGS,
 )
 
-ARMS = {
-    'RND': (),
-    'coefficient 0': ('RNDConfig.intrinsic_coefficient = 0.0',),
-}
-_COLORS = {'RND': 'tab:blue', 'coefficient 0': 'tab:gray'}
+_BONUSES = flags.DEFINE_multi_string(
+    'bonus', [], 'A bonus, such as NovelD; may repeat. By default one arm with '
+    'the bonus of the config, called RND.', flag_values=_FLAGS,
+)
+
+_WITHOUT = 'coefficient 0'
+_COLORS = {_WITHOUT: 'tab:gray', 'RND': 'tab:blue'}
 _SCORE = 'episode_return_mean'
+
+
+def arms(bonuses) -> dict[str, tuple[str, ...]]:
+  """What is compared: bindings by the name of an arm.
+
+  Args:
+    bonuses: names in gin; none: the config's own.
+  """
+  with_bonus = {
+      bonus: (f'train_eval.bonus = @{bonus}',) for bonus in bonuses
+  } or {'RND': ()}
+  return {
+      **with_bonus, _WITHOUT: ('RNDConfig.intrinsic_coefficient = 0.0',)
+  }
 
 
 class UsageError(ValueError):
@@ -267,9 +286,9 @@ def draw(runs, title, output) -> None:
   from matplotlib import pyplot as plt
 
   figure, axis = plt.subplots(figsize=(6, 3.2), layout='constrained')
-  for arm, of_seeds in runs.items():
+  for number, (arm, of_seeds) in enumerate(runs.items()):
     steps, scores = curves(of_seeds)
-    color = _COLORS.get(arm)
+    color = _COLORS.get(arm, f'C{number}')
     band = aggregate.bootstrap_interval(
         scores[:, np.newaxis], repetitions=2000
     )
@@ -312,11 +331,12 @@ def main(_):
   config = _CONFIG.value
   name = pathlib.Path(config).stem
   folder = pathlib.Path(_ROOT_DIR.value or f'runs/exploration/{name}')
+  compared = arms(_BONUSES.value)
   tasks = [
       Task(arm, seed, folder / f'{arm.replace(" ", "-")}-{seed}',
            (*_BINDINGS.value, *bindings))
       for seed in range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value)
-      for arm, bindings in ARMS.items()
+      for arm, bindings in compared.items()
   ]
   try:
     plan, settings = read_plan(config, _BINDINGS.value)
@@ -326,7 +346,7 @@ def main(_):
       raise UsageError('; '.join(errors))
     runs = {
         arm: [read_run(t.folder) for t in tasks if t.arm == arm]
-        for arm in ARMS
+        for arm in compared
     }
     print(table(runs))
     picture = _PICTURE.value or str(folder / 'curves.png')

@@ -100,3 +100,13 @@ def test_a_picture(tmp_path):
   path = tmp_path / 'curves.png'
   exploration.draw(runs, 'a title', path)
   assert cv2.imread(str(path)).std() > 10
+
+
+def test_each_bonus_is_an_arm_beside_the_agent_without():
+  without = ('RNDConfig.intrinsic_coefficient = 0.0',)
+  assert exploration.arms([]) == {'RND': (), 'coefficient 0': without}
+  assert exploration.arms(['NovelD', 'E3B']) == {
+      'NovelD': ('train_eval.bonus = @NovelD',),
+      'E3B': ('train_eval.bonus = @E3B',),
+      'coefficient 0': without,
+  }

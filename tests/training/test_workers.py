@@ -179,6 +179,33 @@ def test_two_workers_go_on_as_if_never_stopped(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_workers_find_the_end_of_the_corridor(tmp_path):
+  bindings = (
+      "train_eval.env_name = 'toy:Corridor'",
+      'train_eval.num_parallel_environments = 32',
+      'train_eval.num_workers = 1',
+      'train_eval.rollout_length = 64',
+      'train_eval.num_iterations = 60',
+      'train_eval.random_rollouts = 5',
+      'train_eval.eval_interval = 0',
+      'PPOConfig.learning_rate = 1e-3',
+      'ActorCriticNetwork.fc_layer_params = (64, 64)',
+      'RandomNetworkDistillation.feature_dim = 32',
+      'RandomNetworkDistillation.predictor_hidden_units = (64,)',
+  )
+  result = subprocess.run(
+      [sys.executable, str(_ROOT / 'train_eval.py'), '--workers=2',
+       f'--root_dir={tmp_path}',
+       *(f'--gin_bindings={binding}' for binding in bindings)],
+      env=_quiet(), capture_output=True, text=True, timeout=400,
+  )
+  assert result.returncode == 0, result.stderr[-2000:]
+  last = _rows(tmp_path)[-1]
+  assert float(last['episode_return_mean']) > 0.9
+  assert int(last['rooms_discovered']) == 20
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
 def test_a_lost_worker_is_named_and_the_run_starts_again(number, tmp_path):
   folder = tmp_path / 'run'
