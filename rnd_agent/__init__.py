@@ -17,12 +17,15 @@ _MODULES = {
     'Bonus': 'bonuses.base',
     'ComputeConfig': 'config',
     'DNCCell': 'layers.dnc',
+    'DRND': 'bonuses.drnd',
+    'DynamicsBonus': 'bonuses.dynamics',
     'E3B': 'bonuses.e3b',
     'EpisodicCounts': 'bonuses.counts',
     'GymnasiumPyEnvironment': 'environments.single',
     'LifelongCounts': 'bonuses.counts',
     'NovelD': 'bonuses.noveld',
     'PPOConfig': 'config',
+    'ProductOfBonuses': 'bonuses.mixtures',
     'RNDConfig': 'config',
     'RNDNetwork': 'networks',
     'RNDPPOAgent': 'rnd_ppo_agent',
@@ -31,6 +34,7 @@ _MODULES = {
     'Rollout': 'learning.rollout',
     'Steps': 'learning.rollout',
     'ShardedPyEnvironment': 'environments.vector.sharded',
+    'SumOfBonuses': 'bonuses.mixtures',
     'Trainer': 'training.trainer',
 }
 # Modules that were in this folder in former versions, by today's place.

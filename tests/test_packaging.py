@@ -141,7 +141,7 @@ def test_unknown_public_name():
 
 def test_public_names_are_listed():
   assert set(rnd_agent.__all__) <= set(dir(rnd_agent))
-  assert len(rnd_agent.__all__) == 20
+  assert len(rnd_agent.__all__) == 24
 
 
 def test_public_names_resolve():

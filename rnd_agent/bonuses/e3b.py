@@ -190,8 +190,7 @@ class E3B(base.Bonus):
 
   def training_mask(self, steps: rollout_lib.Steps) -> tf.Tensor:
     """float32 `[B, T]`: 0 where the next observation is another episode's."""
-    begins = episodes.begins(steps)[:, 1:]
-    return steps.mask * tf.cast(tf.logical_not(begins), tf.float32)
+    return episodes.stays(steps)
 
   def losses(self, inputs: base.Transition) -> tf.Tensor:
     """Negative log-probability of the actions, float32 `[N]`."""

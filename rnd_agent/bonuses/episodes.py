@@ -35,6 +35,15 @@ def within(steps: rollout_lib.Steps, values: tf.Tensor) -> tf.Tensor:
   return tf.where(none, tf.zeros_like(values), values)
 
 
+def stays(steps: rollout_lib.Steps) -> tf.Tensor:
+  """float32 `[B, T]`: 1 for steps whose next observation is of their episode.
+
+  In TF-Agents' form those that end one, too.
+  """
+  begins_next = begins(steps)[:, 1:]
+  return steps.mask * tf.cast(tf.logical_not(begins_next), tf.float32)
+
+
 class EpisodeState(tf.Module):
   """Something for each environment that begins anew with every episode."""
 

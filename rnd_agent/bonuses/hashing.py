@@ -46,18 +46,18 @@ class Hash:
       if self._cell_size is not None:
         x = tf.floor(x / self._cell_size)
       x = tf.bitcast(x + 0.0, tf.uint32)  # -0 and 0 are the same.
-      x = _folded(x, 16)  # Of round numbers the lower bits are 0.
+      x = folded(x, 16)  # Of round numbers the lower bits are 0.
     outer = tf.shape(x)[:2]
     numbers = tf.cast(
         tf.reshape(x, tf.concat([outer, [-1]], axis=0)), tf.uint64
     )
     # Unsigned numbers wrap around at 2^64.
     total = tf.reduce_sum(numbers * tf.constant(self._factors), axis=-1)
-    return tf.bitcast(_folded(total, 32), tf.int64)
+    return tf.bitcast(folded(total, 32), tf.int64)
 
 
-def _folded(x: tf.Tensor, shift: int) -> tf.Tensor:
-  """Carries the upper bits of unsigned numbers to the lower ones."""
+def folded(x: tf.Tensor, shift: int) -> tf.Tensor:
+  """Unsigned numbers, their upper bits carried to the lower ones."""
   return tf.bitwise.bitwise_xor(
       x, tf.bitwise.right_shift(x, tf.cast(shift, x.dtype))
   )

@@ -2,5 +2,6 @@
 
 NAMES = (
     'RandomNetworkDistillation', 'NovelD', 'E3B', 'EpisodicCounts',
-    'LifelongCounts',
+    'LifelongCounts', 'DynamicsBonus', 'DRND', 'SumOfBonuses',
+    'ProductOfBonuses',
 )

@@ -32,6 +32,8 @@ _LAYERS = {
     'RandomNetworkDistillation.predictor_hidden_units': 1,
     'E3B.feature_dim': 0,
     'E3B.hidden_units': 0,
+    'DynamicsBonus.feature_dim': 0,
+    'DynamicsBonus.hidden_units': 1,
     'GRUCell.units': 0,
     'LSTMCell.units': 0,
     'DNCCell.memory_size': 0,

@@ -14,7 +14,10 @@ from rnd_agent import networks
 from rnd_agent import rnd_ppo_agent
 from rnd_agent.bonuses import base
 from rnd_agent.bonuses import counts  # noqa: F401, registers for gin
+from rnd_agent.bonuses import drnd  # noqa: F401, likewise
+from rnd_agent.bonuses import dynamics  # noqa: F401, likewise
 from rnd_agent.bonuses import e3b  # noqa: F401, likewise
+from rnd_agent.bonuses import mixtures  # noqa: F401, likewise
 from rnd_agent.bonuses import noveld  # noqa: F401, likewise
 from rnd_agent.bonuses import rnd as rnd_lib
 from rnd_agent.common import film_files
