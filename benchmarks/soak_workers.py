@@ -209,13 +209,15 @@ class Cluster:
     """Of metrics.csv."""
     return small_runs.rows(self.folder)
 
-  def trainers(self) -> list[psutil.Process]:
-    """The workers' own processes that live, not the supervisors'."""
-    found = []
-    for supervisor in self._supervisors:
+  def trainers(self) -> dict[int, psutil.Process]:
+    """The processes that train and live, by their worker's number."""
+    found = {}
+    for number, supervisor in enumerate(self._supervisors):
       with contextlib.suppress(psutil.NoSuchProcess):
-        found += psutil.Process(supervisor.pid).children()
-    return [p for p in found if _lives(p)]
+        for process in psutil.Process(supervisor.pid).children():
+          if _lives(process):
+            found[number] = process
+    return found
 
   def wait_until_training(self, seconds: float = _MOST_TO_TRAIN) -> bool:
     """Waits for a new row; says whether it came."""
@@ -232,10 +234,10 @@ class Cluster:
   def disturb(self, what: str, rng: random.Random) -> None:
     """Disturbs a random worker, and waits until all have ended."""
     before, began = self.trainers(), time.monotonic()
-    number = rng.randrange(len(before))
+    number = rng.choice(sorted(before))
     victim = before[number]
-    if what == _KILLED_AT_THE_START:
-      before = [victim]  # The others may still wait for all to come.
+    if what == _KILLED_AT_THE_START:  # The others may still wait for all.
+      before = {number: victim}
     mend_at = None
     if what == _CUT_OFF:
       self._network.cut(number)
@@ -251,26 +253,26 @@ class Cluster:
       if mend_at is not None and now > mend_at:
         self._network.mend(number)
         mend_at = None
-      if not ended and not any(map(_lives, before)):
+      if not ended and not any(map(_lives, before.values())):
         ended = True
         self.to_end.append(now - began)
       elif not ended and now - began > _MOST_TO_END:
         ended = True
+        left = [n for n, process in before.items() if _lives(process)]
         self.add_fault(
-            f'{what}: {sum(map(_lives, before))} workers have not ended after '
-            f'{_MOST_TO_END:g} s'
+            f'{what}: workers {left} have not ended after {_MOST_TO_END:g} s'
         )
       time.sleep(0.05)
 
   def cut_shortly(self, rng: random.Random) -> None:
     """Cuts a random worker off for a moment; all must go on."""
     before = self.trainers()
-    number = rng.randrange(len(before))
+    number = rng.choice(sorted(before))
     self._network.cut(number)
     time.sleep(rng.uniform(*_SHORT_CUT))
     self._network.mend(number)
     trains = self.wait_until_training()
-    if not trains or not all(map(_lives, before)):
+    if not trains or not all(map(_lives, before.values())):
       self.add_fault(f'{_CUT_SHORTLY}: the workers do not go on')
 
   def wait_for_trainers(self) -> bool:
@@ -285,7 +287,7 @@ class Cluster:
 
   def stop(self, rng: random.Random) -> None:
     """Asks one worker to stop, which stops all."""
-    rng.choice(self.trainers()).terminate()
+    rng.choice(list(self.trainers().values())).terminate()
 
   def end(self, seconds: float) -> None:
     """Waits for all to end and records faults of it."""
@@ -349,6 +351,8 @@ def _disturb_for(cluster: Cluster, rng: random.Random) -> collections.Counter:
       if not cluster.wait_for_trainers():
         break
       time.sleep(rng.uniform(0.0, 20.0))
+      if not cluster.trainers():
+        break
       what = _KILLED_AT_THE_START
     trains = cluster.wait_until_training()
     if what != _CUT_SHORTLY:

@@ -73,7 +73,7 @@ class EpisodicCounts(base.Bonus):
     self._visits = episodes.Visits(memory_size)
 
   def rewards(self, steps: rollout_lib.Steps) -> tf.Tensor:
-    """See `Bonus`; 0 for steps that ended an episode."""
+    """See `Bonus`; 0 where another episode follows."""
     counts = self._visits.counts(steps, self._hashes(steps))
     return episodes.within(steps, tf.math.rsqrt(counts))
 

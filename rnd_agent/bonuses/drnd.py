@@ -16,7 +16,7 @@ from rnd_agent.learning import rollout as rollout_lib
 
 # Bounds of the ratio below the second term's root (authors' code).
 _LEAST_RATIO, _MOST_RATIO = 1e-3, 1.0
-# Odd: moves every observation to another target, one iteration after another.
+# Odd: the draws of one iteration say nothing of those of another.
 _STEP = 0x9E3779B97F4A7C15
 
 
@@ -103,6 +103,12 @@ class DRND(rnd.RandomNetworkDistillation):
         self.target_features, selected, self._feature_shape
     )
     return selected, features
+
+  def losses(self, inputs) -> tf.Tensor:
+    """`loss` of rows of `training_inputs` or of `select`; see `Bonus`."""
+    if not isinstance(inputs, tuple):
+      inputs = inputs, self.target_features(inputs)
+    return self.loss(*inputs)
 
   def checkpoint_items(self):
     return dict(

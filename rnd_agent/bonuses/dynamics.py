@@ -105,7 +105,12 @@ class DynamicsBonus(base.Bonus):
     return tuple(self._model.trainable_variables)
 
   def rewards(self, steps: rollout_lib.Steps) -> tf.Tensor:
-    """See `Bonus`; 0 for steps that ended an episode."""
+    """See `Bonus`; 0 where another episode follows."""
+    if not tf.nest.flatten(steps.actions):
+      raise ValueError(
+          'DynamicsBonus needs actions, which PPOLearner does not hand over: '
+          'train with agent.train.'
+      )
     features = chunks.in_chunks(
         self._features, self._pick(steps.observations), [self._feature_dim]
     )

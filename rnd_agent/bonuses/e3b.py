@@ -65,6 +65,8 @@ class Ellipses(episodes.EpisodeState):
       f^T C^-1 f of o_1 ... o_T, float32 `[B, T]`, and C^-1 after them, `[B, k,
       k]`. Changes nothing.
     """
+    if features.shape[0] is not None:
+      self.build(replicas.environments_of_all(features.shape[0]))
     begins = tf.transpose(episodes.begins(steps))
     by_time = tf.transpose(features, [1, 0, 2])
     fresh = tf.eye(self._size) / self._ridge
@@ -78,7 +80,8 @@ class Ellipses(episodes.EpisodeState):
       inverses = tf.where(begin, fresh, inverses)
       f = by_time[t]
       direction = tf.linalg.matvec(inverses, f)
-      distance = tf.reduce_sum(f * direction, axis=-1)
+      # At least 0 but for rounding, which large features make large.
+      distance = tf.maximum(tf.reduce_sum(f * direction, axis=-1), 0.0)
       # Sherman and Morrison's formula for C + f f^T.
       after = inverses - (
           direction[:, :, tf.newaxis] * direction[:, tf.newaxis, :]
@@ -102,7 +105,6 @@ class Ellipses(episodes.EpisodeState):
       steps: B environments, T rows.
       features: float32 `[B, T + 1, k]`.
     """
-    self.build(replicas.environments_of_all(features.shape[0]))
     _, inverses = self.distances(steps, features)
     self._inverses.assign(replicas.of_all(inverses))
 
@@ -116,7 +118,8 @@ class E3B(base.Bonus):
 
   arXiv 2210.05805: a count of visits in the
   episode for observations that never come again exactly. The features f are
-  trained to tell which action led from one observation to the next. Each
+  trained to tell which action led from one observation to the next; C is over
+  o_0 ... o_t. Each
   environment keeps a matrix of k x k numbers; the bonus needs two forward
   passes per rollout, one for the rewards and one to move the matrices on.
   """
@@ -175,7 +178,7 @@ class E3B(base.Bonus):
     return self.dynamics.trainable_variables
 
   def rewards(self, steps: rollout_lib.Steps) -> tf.Tensor:
-    """See `Bonus`; 0 for steps that ended an episode."""
+    """See `Bonus`; 0 where another episode follows."""
     distances, _ = self._ellipses.distances(steps, self._features(steps))
     return episodes.within(steps, distances)
 

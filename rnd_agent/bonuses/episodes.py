@@ -1,8 +1,8 @@
 """What a bonus remembers of the episode that each environment is in.
 
 An episode's memory begins with its first observation, whichever form a rollout
-has (see `learning.rollout`), and belongs to the environments: a checkpoint has
-it, weights for another run have not.
+has (see `learning.rollout`). It belongs to the environments: it is saved in
+checkpoints and left out of `weight_items`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def within(steps: rollout_lib.Steps, values: tf.Tensor) -> tf.Tensor:
     values: float32 `[B, T]`, of o_1 ... o_T.
 
   Returns:
-    float32 `[B, T]`; 0 for steps that ended an episode, since what comes after
-    them is another episode's, and in boundary rows.
+    float32 `[B, T]`; 0 where the next observation is another episode's: in the
+    compact form for the steps that end one, whose own last observation is not
+    in the rollout, and in boundary rows.
   """
-  none = tf.logical_or(steps.ends, steps.boundaries)
-  return tf.where(none, tf.zeros_like(values), values)
+  return tf.where(stays(steps) > 0, values, tf.zeros_like(values))
 
 
 def stays(steps: rollout_lib.Steps) -> tf.Tensor:
@@ -66,8 +66,9 @@ class Visits(EpisodeState):
     """Remembers nothing yet.
 
     Args:
-      memory_size: how many observations of an episode are remembered; of longer
-        episodes the last ones. An observation takes 8 bytes.
+      memory_size: how many observations of an episode are remembered from
+        rollout to rollout; of longer episodes the last ones. An observation
+        takes 8 bytes.
       name: of the module.
 
     Raises:
@@ -136,7 +137,6 @@ class Visits(EpisodeState):
       steps: B environments, T rows.
       hashes: int64 `[B, T + 1]`, of o_0 ... o_T, see `hashing`.
     """
-    self.build(replicas.environments_of_all(hashes.shape[0]))
     memory, lengths = self._before(steps, hashes)
     rows = tf.shape(hashes)[1] - 1
     numbers = tf.where(begins(steps)[:, 1:], tf.range(rows), -1)
@@ -150,6 +150,8 @@ class Visits(EpisodeState):
 
   def _before(self, steps, hashes) -> tuple[tf.Tensor, tf.Tensor]:
     """What is remembered up to o_0: hashes, the newest last, and how many."""
+    if hashes.shape[0] is not None:
+      self.build(replicas.environments_of_all(hashes.shape[0]))
     batch = tf.shape(hashes)[0]
     memory = tf.zeros([batch, self._memory_size], tf.int64)
     alone = tf.concat([memory[:, 1:], hashes[:, :1]], axis=1)

@@ -47,10 +47,14 @@ class Hash:
         x = tf.floor(x / self._cell_size)
       x = tf.bitcast(x + 0.0, tf.uint32)  # -0 and 0 are the same.
       x = folded(x, 16)  # Of round numbers the lower bits are 0.
-    outer = tf.shape(x)[:2]
-    numbers = tf.cast(
-        tf.reshape(x, tf.concat([outer, [-1]], axis=0)), tf.uint64
+    # One environment after another: a pixel takes 8 bytes meanwhile.
+    return tf.map_fn(
+        self._of_row, x,
+        fn_output_signature=tf.TensorSpec([x.shape[1]], tf.int64),
     )
+
+  def _of_row(self, x: tf.Tensor) -> tf.Tensor:
+    numbers = tf.cast(tf.reshape(x, [tf.shape(x)[0], -1]), tf.uint64)
     # Unsigned numbers wrap around at 2^64.
     total = tf.reduce_sum(numbers * tf.constant(self._factors), axis=-1)
     return tf.bitcast(folded(total, 32), tf.int64)

@@ -72,10 +72,10 @@ class Mixture(base.Bonus):
 
   def _check(self, bonuses, weights) -> None:
     owner = type(self).__name__
-    if len(set(bonuses)) < 2 or len(set(bonuses)) != len(bonuses) or not all(
+    if not all(
         isinstance(bonus, type) and issubclass(bonus, base.Bonus)
         for bonus in bonuses
-    ):
+    ) or not 2 <= len({b.__name__ for b in bonuses}) == len(bonuses):
       raise ValueError(
           f'{owner}.bonuses: choose two or more different classes of Bonus, '
           'such as (@NovelD, @EpisodicCounts).'
@@ -111,6 +111,9 @@ class Mixture(base.Bonus):
 
   def rewards(self, steps: rollout_lib.Steps) -> tf.Tensor:
     """The mixture of the rewards, each normalized as after this rollout."""
+    if steps.step_types.shape[0] is not None:
+      # Before the returns of the parts are looked at for the first time.
+      self.build(replicas.environments_of_all(steps.step_types.shape[0]))
     return self.mixed([
         part.normalized_after_update(steps, part.rewards(steps))
         for part in self.parts.values()
@@ -146,6 +149,11 @@ class Mixture(base.Bonus):
         for part in self._learning
     )
 
+  def training_mask(self, steps: rollout_lib.Steps) -> tf.Tensor:
+    """float32 `[B, T]`: 1 where any of those that learn is trained."""
+    masks = [part.training_mask(steps) for part in self._learning]
+    return tf.reduce_max(masks, axis=0) if masks else steps.mask
+
   def training_proportion(self, num_environments: Optional[int]) -> float:
     return max(
         part.training_proportion(num_environments) for part in self._learning
@@ -161,7 +169,6 @@ class Mixture(base.Bonus):
   def losses(self, inputs) -> tf.Tensor:
     """The sum of all losses, float32 `[N]`."""
     return tf.add_n([
-        # A weight of 0 would let a NaN of a step that is none through.
         tf.where(mask > 0, part.losses(of_part), 0.0)
         for part, (of_part, mask) in zip(self._learning, inputs)
     ])

@@ -24,9 +24,10 @@ class NovelD(rnd.RandomNetworkDistillation):
   NeurIPS 2021, "NovelD: A Simple yet Effective Exploration Criterion". Novelty
   is the distance between predictor and target of Random Network Distillation,
   whose parameters (`RandomNetworkDistillation.*`) hold here, too. For worlds
-  that change from episode to episode: what remains unknown in all of them does
-  not pay for standing still. Beyond that bonus's cost: 8 bytes per remembered
-  observation, and comparing each with those of its episode.
+  that change from episode to episode: an agent that stays where everything is
+  novel earns nothing, since only the gain in novelty pays. Beyond that bonus's
+  cost: 8 bytes per remembered observation, and comparing each with those of its
+  episode.
   """
 
   def __init__(
@@ -70,7 +71,7 @@ class NovelD(rnd.RandomNetworkDistillation):
     self._visits = episodes.Visits(memory_size)
 
   def rewards(self, steps: rollout_lib.Steps) -> tf.Tensor:
-    """See `Bonus`; 0 for steps that ended an episode."""
+    """See `Bonus`; 0 where another episode follows."""
     selected = self._pick(steps.observations)
     # The errors are means over the features' squares, novelty is their norm.
     size = tf.cast(self._feature_shape.num_elements(), tf.float32)

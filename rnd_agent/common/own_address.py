@@ -19,6 +19,8 @@ import struct
 import threading
 from typing import Iterator, Optional
 
+from absl import logging
+
 _INTERVAL = 0.01  # seconds between two looks for the socket
 _OPEN_FILES = pathlib.Path('/proc/self/fd')
 _SO_ATTACH_FILTER = 26
@@ -32,7 +34,7 @@ _DESTINATION = {4: 16, 6: 24}
 
 @contextlib.contextmanager
 def guarded(address: str) -> Iterator[None]:
-  """Restricts a server that is started in the block, as soon as it listens.
+  """Restricts a server that is started in the block, within 10 ms.
 
   Args:
     address: `host:port`; a host's name restricts nothing, for it may mean
@@ -52,10 +54,15 @@ def guarded(address: str) -> Iterator[None]:
   done, errors = threading.Event(), []
 
   def watch():
-    is_last = False
     try:
-      while not restrict(ip, int(port)) and not is_last:
-        is_last = done.wait(_INTERVAL)
+      while not restrict(ip, int(port)):
+        if done.is_set():
+          logging.warning(
+              'no server was found on port %s: whoever reaches this machine '
+              'reaches it, on any address', port,
+          )
+          return
+        done.wait(_INTERVAL)
     except OSError as error:
       errors.append(error)
 

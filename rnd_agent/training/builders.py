@@ -214,18 +214,6 @@ def build_trainer(
   Raises:
     ConfigError: settings that do not go together.
   """
-  needs_random_agent = (
-      config_lib.RNDConfig().intrinsic_coefficient > 0
-      and _bonus_class(config.bonus).needs_random_agent
-  )
-  if needs_random_agent and not (
-      config.random_rollouts or config.initial_weights
-  ):
-    raise gin_files.ConfigError(
-        'train_eval.random_rollouts = 0: the bonus needs observation '
-        'statistics to start from: choose 1 or more (the authors\' code: '
-        '50), or turn the bonus off with RNDConfig.intrinsic_coefficient = 0'
-    )
   compute_config = config_lib.ComputeConfig()
   compute.set_threads(compute_config)
   is_chief = cluster.join() is None or replicas.workers().index == 0
@@ -243,6 +231,7 @@ def build_trainer(
         ),
         bonus=config.bonus,
     )
+    _check_random_agent(agent.bonus, config)
     evaluator, episode_recorder = None, None
     if is_chief:
       evaluator, episode_recorder = _evaluation(agent, config)
@@ -260,6 +249,20 @@ def build_trainer(
   except BaseException:
     environment.close()
     raise
+
+
+def _check_random_agent(
+    bonus: Optional[base.Bonus], config: config_lib.TrainConfig
+) -> None:
+  """Raises ConfigError where a bonus has nothing to start from."""
+  if bonus is not None and bonus.needs_random_agent and not (
+      config.random_rollouts or config.initial_weights
+  ):
+    raise gin_files.ConfigError(
+        'train_eval.random_rollouts = 0: the bonus needs observation '
+        'statistics to start from: choose 1 or more (the authors\' code: '
+        '50), or turn the bonus off with RNDConfig.intrinsic_coefficient = 0'
+    )
 
 
 def _environments(

@@ -99,6 +99,8 @@ def test_drnd_trains_the_predictor_alone():
   assert names == {v.ref() for v in bonus.predictor.trainable_variables}
   selected, features = bonus.training_inputs(bonus.select(_steps()), 0.5)
   losses = bonus.losses((selected[0], features[0])).numpy()
+  # Where nothing was added, as in processed batches.
+  np.testing.assert_allclose(losses, bonus.losses(selected[0]), rtol=1e-4)
   prediction = bonus.predictor(bonus._prepared(selected[0]))[0].numpy()
   np.testing.assert_allclose(
       losses, ((prediction - features[0].numpy()) ** 2).mean(-1), rtol=1e-4
@@ -223,6 +225,27 @@ def test_all_parts_that_learn_are_trained():
   assert mixture.training_proportion(128) == 1.0  # E3B's.
 
 
+def test_a_mixture_trains_on_what_any_of_its_parts_does():
+  steps = _steps()
+  # As TF-Agents' drivers record it: row 3 leads from the end to a beginning.
+  types = steps.step_types.numpy()
+  types[0, 3:5] = _LAST, _FIRST
+  steps = steps._replace(step_types=tf.constant(types))
+  mixture = _mixture(mixtures.SumOfBonuses)
+  distillation, inverse, _ = mixture.parts.values()
+  np.testing.assert_array_equal(mixture.training_mask(steps), np.maximum(
+      distillation.training_mask(steps), inverse.training_mask(steps)
+  ))
+  assert distillation.training_mask(steps).numpy()[0, 3] == 1
+  assert inverse.training_mask(steps).numpy()[0, 3] == 0
+
+
+def test_the_dynamics_bonus_says_that_it_needs_actions():
+  steps = rollout_lib.Steps.of_observations(tf.zeros([2, 4, 3]))
+  with pytest.raises(ValueError, match='train with agent.train'):
+    _small(dynamics.DynamicsBonus).rewards(steps)
+
+
 def test_a_mixture_goes_on_from_a_checkpoint(tmp_path):
   mixture, other = (_mixture(mixtures.ProductOfBonuses) for _ in range(2))
   for each in (mixture, other):
@@ -243,6 +266,8 @@ def test_a_mixture_goes_on_from_a_checkpoint(tmp_path):
     (lambda: _mixture(mixtures.SumOfBonuses, parts=_PARTS[:1]), 'two or more'),
     (lambda: _mixture(mixtures.SumOfBonuses, parts=_PARTS[:1] * 2), 'two or m'),
     (lambda: _mixture(mixtures.SumOfBonuses, parts=(1, 2)), 'classes of Bonus'),
+    (lambda: _mixture(mixtures.SumOfBonuses, parts=(
+        e3b.E3B, type('E3B', (e3b.E3B,), {}))), 'different classes'),
     (lambda: _mixture(mixtures.SumOfBonuses, (1.0,)), 'for each of the 3'),
     (lambda: _mixture(mixtures.SumOfBonuses, (1.0, 1.0, 0.0)), 'above 0'),
     (lambda: _small(drnd.DRND, num_targets=1), 'num_targets = 1: choose 2'),

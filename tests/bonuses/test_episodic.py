@@ -49,16 +49,14 @@ def _part(steps, begin, end):
 
 
 def _episodes(steps, b):
-  """(row, its observations so far) for the rows that are steps and go on."""
+  """(row, the observations of its episode) where the next one is of it."""
   so_far = []
   for t in range(_ROWS + 1):
     if steps.step_types[b, t] == _FIRST:
       so_far = []
     so_far = [*so_far, steps.observations[b, t]]
     row = t - 1
-    if row >= 0 and steps.step_types[b, row] != _LAST and (
-        steps.next_step_types[b, row] != _LAST
-    ):
+    if row >= 0 and len(so_far) > 1:
       yield row, so_far
 
 
@@ -131,6 +129,21 @@ def test_rollouts_of_any_length_give_the_same(name, compact):
     np.testing.assert_allclose(
         np.concatenate(in_parts, axis=1), whole, rtol=1e-3, atol=1e-5
     )
+
+
+@_BONUSES
+def test_it_may_be_compiled_before_it_is_built(name):
+  steps = _history(compact=True)
+  compiled, eager = _made(name), _made(name)
+  rewards, advance = tf.function(compiled.rewards), tf.function(
+      compiled.advance)
+  for begin in (0, 10, 20):
+    part = _part(steps, begin, begin + 10)
+    np.testing.assert_allclose(
+        rewards(part), eager.rewards(part), rtol=1e-3, atol=1e-5
+    )
+    advance(part)
+    eager.advance(part)
 
 
 @_BONUSES
