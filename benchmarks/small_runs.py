@@ -1,10 +1,13 @@
 """Small runs of train_eval.py that soaks disturb, and their processes."""
 
 import contextlib
+import json
 import os
 import pathlib
 import sys
+import tempfile
 import time
+from typing import Any, Iterator, Optional
 
 import psutil
 
@@ -32,18 +35,18 @@ _SETTINGS = (
 
 
 def command(
-    folder: pathlib.Path, env_name: str, iterations: int, *bindings: str
+    run: pathlib.Path, env_name: str, iterations: int, *bindings: str
 ) -> list[str]:
   """Starts or resumes a small run.
 
   Args:
-    folder: of the run.
+    run: its folder.
     env_name: of the game.
     iterations: after which it ends.
     *bindings: of gin, beside those of all small runs.
   """
   return [
-      sys.executable, str(ROOT / 'train_eval.py'), f'--root_dir={folder}',
+      sys.executable, str(ROOT / 'train_eval.py'), f'--root_dir={run}',
       f'--gin_file={ROOT}/configs/atari.gin',
       *(f'--gin_bindings={binding}' for binding in (
           f"train_eval.env_name = '{env_name}'", *_SETTINGS, *bindings,
@@ -64,17 +67,42 @@ def variables(log: pathlib.Path) -> dict[str, str]:
   }
 
 
-def rows(folder: pathlib.Path) -> int:
+def rows(run: pathlib.Path) -> int:
   """The number of complete rows in a run's metrics.csv."""
-  path = folder / 'metrics.csv'
+  path = run / 'metrics.csv'
   if not path.exists():
     return 0
   return max(0, path.read_bytes().count(b'\n') - 1)
 
 
-def has_checkpoint(folder: pathlib.Path, iteration: int) -> bool:
+def has_checkpoint(run: pathlib.Path, iteration: int) -> bool:
   """Whether the run has saved this iteration."""
-  return (folder / 'checkpoints' / f'iteration-{iteration}.index').exists()
+  return (run / 'checkpoints' / f'iteration-{iteration}.index').exists()
+
+
+@contextlib.contextmanager
+def folder(named: Optional[str]) -> Iterator[pathlib.Path]:
+  """An empty folder for runs, which is kept if it was named."""
+  with contextlib.ExitStack() as stack:
+    path = pathlib.Path(
+        named
+        or stack.enter_context(tempfile.TemporaryDirectory(prefix='soak-'))
+    ).absolute()
+    path.mkdir(parents=True, exist_ok=True)
+    yield path
+
+
+def report(result: dict[str, Any], as_json: bool) -> int:
+  """Prints a soak's counts and faults; returns the exit status."""
+  if as_json:
+    print(json.dumps(result, indent=2))
+  else:
+    for name, value in result.items():
+      if name != 'faults':
+        print(f'{name.replace("_", " "):32} {value}')
+    for fault in result['faults']:
+      print(f'FAULT: {fault}')
+  return 1 if result['faults'] else 0
 
 
 def note(text: str) -> None:

@@ -18,7 +18,6 @@ processes are ended and the files removed, unless --folder keeps them.
 """
 
 import contextlib
-import json
 import os
 import pathlib
 import random
@@ -26,7 +25,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 from absl import app
@@ -432,27 +430,14 @@ def main(_):
   signal.signal(signal.SIGHUP, (lambda *_: None) if ignored else stop)
   startup.quiet_imports()
   logging.set_verbosity(logging.ERROR)
-  with contextlib.ExitStack() as stack:
-    folder = pathlib.Path(
-        _FOLDER.value
-        or stack.enter_context(tempfile.TemporaryDirectory(prefix='soak-'))
-    ).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+  with small_runs.folder(_FOLDER.value) as folder:
     try:
       result = soak(folder)
     finally:
       for mark in map(str, (folder / 'disturbed.log', folder / 'twin.log')):
         small_runs.kill(mark)
         small_runs.wait_until_gone(mark)
-  if _JSON.value:
-    print(json.dumps(result, indent=2))
-  else:
-    for name, value in result.items():
-      if name != 'faults':
-        print(f'{name.replace("_", " "):32} {value}')
-    for fault in result['faults']:
-      print(f'FAULT: {fault}')
-  sys.exit(1 if result['faults'] else 0)
+  sys.exit(small_runs.report(result, _JSON.value))
 
 
 if __name__ == '__main__':

@@ -31,7 +31,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 from absl import app
@@ -434,22 +433,9 @@ def main(_):
   signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
   startup.quiet_imports()
   logging.set_verbosity(logging.ERROR)
-  with contextlib.ExitStack() as stack:
-    folder = pathlib.Path(
-        _FOLDER.value
-        or stack.enter_context(tempfile.TemporaryDirectory(prefix='soak-'))
-    ).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+  with small_runs.folder(_FOLDER.value) as folder:
     result = soak(folder)
-  if _JSON.value:
-    print(json.dumps(result, indent=2))
-  else:
-    for name, value in result.items():
-      if name != 'faults':
-        print(f'{name.replace("_", " "):32} {value}')
-    for fault in result['faults']:
-      print(f'FAULT: {fault}')
-  sys.exit(1 if result['faults'] else 0)
+  sys.exit(small_runs.report(result, _JSON.value))
 
 
 if __name__ == '__main__':
