@@ -55,14 +55,17 @@ def guarded(address: str) -> Iterator[None]:
 
   def watch():
     try:
-      while not restrict(ip, int(port)):
-        if done.is_set():
-          logging.warning(
-              'no server was found on port %s: whoever reaches this machine '
-              'reaches it, on any address', port,
-          )
+      while True:
+        is_last = done.is_set()  # Asked first: the server came before it.
+        if restrict(ip, int(port)):
           return
+        if is_last:
+          break
         done.wait(_INTERVAL)
+      logging.warning(
+          'no server was found on port %s: whoever reaches this machine '
+          'reaches it, on any address', port,
+      )
     except OSError as error:
       errors.append(error)
 
