@@ -172,6 +172,8 @@ def _brief(value: Any) -> str:
 
 def _reward(reward: Any, what: str) -> float:
   """A number, or an array of one, as a float."""
+  if isinstance(reward, float) and math.isfinite(reward):
+    return float(reward)  # The usual case, at every step.
   if np.size(reward) != 1:
     raise ReturnedError(
         f'{what} gave a reward of shape {np.shape(reward)}: it must be one '

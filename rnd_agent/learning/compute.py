@@ -119,6 +119,30 @@ class Lanes:
     call.graph = graph
     return call
 
+  def compiled_for_steps(
+      self, function: Callable[..., Any]
+  ) -> Callable[..., Any]:
+    """As `compiled`, for a small function that is called at every step.
+
+    TensorFlow takes longer to find the graph for some arguments than such a
+    graph takes to run: here it is found by their shapes alone.
+
+    Args:
+      function: of arrays and tensors, in nests whose structure never changes.
+    """
+    compiled, traces = self.compiled(function), {}
+
+    def call(*args):
+      if replicas.in_strategy():
+        return compiled(*args)
+      shapes = tuple((x.shape, x.dtype) for x in tf.nest.flatten(args))
+      with self.on_device():
+        if shapes not in traces:
+          traces[shapes] = compiled.graph.get_concrete_function(*args)
+        return traces[shapes](*args)
+
+    return call
+
   def rows_per_part(
       self, rows: Optional[int], at_least: int = 1
   ) -> Optional[int]:

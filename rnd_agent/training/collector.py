@@ -77,8 +77,8 @@ class Collector:
     if self._compact:
       self._groups = environment.groups
     self._lanes = lanes or compute.Lanes()
-    self._act = self._lanes.compiled(self._action)
-    self._evaluate = self._lanes.compiled(self._values)
+    self._act = self._lanes.compiled_for_steps(self._action)
+    self._evaluate = self._lanes.compiled_for_steps(self._values)
     self._sequence_length = sequence_length or length
     self._buffers = self._allocate()
     self._states = None

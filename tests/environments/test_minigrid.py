@@ -12,9 +12,12 @@ from rnd_agent.environments import suites
 from rnd_agent.environments.vector.sharded import ShardedPyEnvironment
 
 pytest.importorskip('minigrid', reason='minigrid is not installed')
+from minigrid import minigrid_env  # noqa: E402
 from minigrid.core import constants  # noqa: E402
+from minigrid.core import world_object  # noqa: E402
 
 from rnd_agent.environments.games import minigrid_suite  # noqa: E402
+from rnd_agent.environments.games import minigrid_view  # noqa: E402
 
 Config = suites.EnvironmentConfig
 ROOMS = 'MiniGrid-MultiRoom-N6-v0'
@@ -42,6 +45,104 @@ def test_names(name):
   )
   assert env.action_space == gymnasium.spaces.Discrete(7)
   assert env.render_mode == 'rgb_array' and env.render().ndim == 3
+
+
+def compared(env, steps, seed=0):
+  """Steps at random; each observation as MiniGrid computes it, and ours."""
+  random = np.random.default_rng(seed)
+  env.reset(seed=seed)
+  for _ in range(steps):
+    _, _, terminated, truncated, _ = env.step(int(random.integers(7)))
+    if terminated or truncated:
+      env.reset()
+    yield minigrid_env.MiniGridEnv.gen_obs(env), env.gen_obs()
+
+
+def carries(seen):
+  """Whether something is in the agent's own cell, as what it carries is."""
+  return seen['image'][3, 6, 0] != constants.OBJECT_TO_IDX['empty']
+
+
+@pytest.mark.parametrize('name', [
+    'DoorKey-8x8', 'KeyCorridorS3R3', 'ObstructedMaze-2Dlh', 'LavaCrossingS9N2',
+    'MultiRoom-N6', 'BlockedUnlockPickup', 'MemoryS11',
+])
+def test_the_view_is_minigrid_s_own(name):
+  env = gymnasium.make(f'MiniGrid-{name}-v0', disable_env_checker=True)
+  env = env.unwrapped
+  minigrid_view.speed_up(env)
+  assert 'gen_obs' in vars(env)
+  directions, hidden = set(), 0
+  for theirs, ours in compared(env, 400):
+    assert set(ours) == set(theirs)
+    np.testing.assert_array_equal(ours['image'], theirs['image'])
+    assert ours['image'].dtype == theirs['image'].dtype
+    assert ours['image'].flags.writeable
+    assert ours['direction'] == theirs['direction']
+    assert ours['mission'] == theirs['mission']
+    directions.add(ours['direction'])
+    hidden += (ours['image'][..., 0] == 0).any()
+  assert directions == {0, 1, 2, 3} and hidden
+
+
+@pytest.mark.parametrize('size', [3, 5, 9])
+@pytest.mark.parametrize('through', [False, True])
+def test_the_view_of_another_size_or_through_walls(size, through):
+  env = gymnasium.make('MiniGrid-DoorKey-6x6-v0', disable_env_checker=True)
+  env = env.unwrapped
+  env.agent_view_size, env.see_through_walls = size, through
+  minigrid_view.speed_up(env)
+  for theirs, ours in compared(env, 200):
+    assert ours['image'].shape == (size, size, 3)
+    np.testing.assert_array_equal(ours['image'], theirs['image'])
+
+
+def test_the_view_shows_what_is_carried_and_what_blocks_sight():
+  env = gymnasium.make('MiniGrid-KeyCorridorS3R3-v0', disable_env_checker=True)
+  env = env.unwrapped
+  minigrid_view.speed_up(env)
+  assert all(carries(seen) for seen in everywhere(env, world_object.Ball()))
+  assert not any(carries(seen) for seen in everywhere(env, None))
+
+
+def everywhere(env, carrying):
+  """Our view from every empty cell and in every direction, checked."""
+  env.reset(seed=0)
+  for x, y in np.ndindex(env.width, env.height):
+    if env.grid.get(x, y) is None:
+      for direction in range(4):
+        env.agent_pos, env.agent_dir = (x, y), direction
+        env.carrying = carrying
+        ours, theirs = env.gen_obs(), minigrid_env.MiniGridEnv.gen_obs(env)
+        np.testing.assert_array_equal(ours['image'], theirs['image'])
+        yield ours
+
+
+def test_an_environment_that_sees_in_its_own_way_goes_on_so():
+  class Blind(minigrid_env.MiniGridEnv):
+
+    def gen_obs_grid(self, agent_view_size=None):
+      grid, seen = super().gen_obs_grid(agent_view_size)
+      return grid, np.zeros_like(seen)
+
+    def _gen_grid(self, width, height):
+      self.grid = minigrid_suite.minigrid.core.grid.Grid(width, height)
+      self.agent_pos, self.agent_dir, self.mission = (1, 1), 0, 'see'
+
+  env = Blind(
+      mission_space=minigrid_suite.mission_lib.MissionSpace(lambda: 'see'),
+      grid_size=5, max_steps=9,
+  )
+  minigrid_view.speed_up(env)
+  assert not env.reset()[0]['image'].any()
+
+
+@pytest.mark.parametrize('rooms, size', [(7, 4), (10, 4), (10, 10)])
+def test_multi_rooms_of_the_literature(rooms, size):
+  env = suites.make(f'minigrid:MiniGrid-MultiRoom-N{rooms}-S{size}-v0')
+  assert len(env.unwrapped.rooms) == rooms
+  assert env.unwrapped.max_steps == 20 * rooms
+  assert all(max(room.size) <= size for room in env.unwrapped.rooms)
 
 
 def test_planes_hold_what_the_numbers_of_minigrid_say():

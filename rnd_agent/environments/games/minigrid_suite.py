@@ -11,6 +11,7 @@ from minigrid.core import mission as mission_lib
 import numpy as np
 
 from rnd_agent.environments import errors
+from rnd_agent.environments.games import minigrid_view
 
 _PREFIXES = ('MiniGrid-', 'BabyAI-')
 _NUM_OBJECTS = len(constants.OBJECT_TO_IDX)
@@ -21,6 +22,26 @@ _AGENT = constants.OBJECT_TO_IDX['agent']
 _DOOR = constants.OBJECT_TO_IDX['door']
 _COLORLESS = [constants.OBJECT_TO_IDX[name] for name in ('unseen', 'empty')]
 _MOST_MISSIONS = 10_000
+
+# Sizes of MultiRoom that the literature on exploration measures (from Raileanu
+# and Rocktaeschel 2020, RIDE) and MiniGrid does not name: rooms, largest size.
+_MULTI_ROOMS = ((7, 4), (7, 8), (10, 4), (10, 10), (12, 10))
+
+
+def _register_multi_rooms() -> None:
+  """Names them as MiniGrid names its own: 'MiniGrid-MultiRoom-N10-S10-v0'."""
+  for rooms, size in _MULTI_ROOMS:
+    env_id = f'MiniGrid-MultiRoom-N{rooms}-S{size}-v0'
+    if env_id not in gymnasium.registry:
+      gymnasium.register(
+          env_id, 'minigrid.envs:MultiRoomEnv',
+          kwargs=dict(
+              minNumRooms=rooms, maxNumRooms=rooms, maxRoomSize=size
+          ),
+      )
+
+
+_register_multi_rooms()
 
 
 def names() -> list[str]:
@@ -73,6 +94,7 @@ def make(
       )
     except gymnasium.error.DependencyNotInstalled as error:
       raise errors.MissingPackageError(f'{env_id}: {error}') from error
+  minigrid_view.speed_up(env.unwrapped)
   return OneHotCells(env, full_view, encode_mission)
 
 
@@ -150,21 +172,23 @@ class OneHotCells(gymnasium.ObservationWrapper):
 
   def observation(self, observation: dict[str, Any]) -> np.ndarray:
     """Returns the planes of an observation, float32 [width, height, planes]."""
-    image = observation['image']
     if self._full_view:
-      image = self._grid.grid.encode()
-    planes = np.zeros(self.observation_space.shape, np.float32)
-    cells = planes[..., : self._cells.shape[-1]]
-    kinds, colors, states = np.moveaxis(image, -1, 0)
-    cells[:] = self._cells[kinds, colors, states]
+      grid = self._grid.grid
+      image = minigrid_view.encoded(grid.grid)
+      image = image.reshape(grid.height, grid.width, 3).swapaxes(0, 1)
+    else:
+      image = observation['image']
+    cells = self._cells[image[..., 0], image[..., 1], image[..., 2]]
     if self._full_view:
       self._draw_agent(cells)
     else:
       cells[..., self._first_direction + observation['direction']] = 1.0
-    if self._missions is not None:
-      mission = self._missions[observation['mission']]
-      planes[..., self._cells.shape[-1] :] = mission
-    return planes
+    if self._missions is None:
+      return cells
+    mission = self._missions[observation['mission']]
+    return np.concatenate(
+        [cells, np.broadcast_to(mission, (*cells.shape[:2], len(mission)))], -1
+    )
 
   def get_action_meanings(self) -> list[str]:
     """Returns what MiniGrid calls the actions."""
