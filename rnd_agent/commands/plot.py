@@ -56,9 +56,10 @@ _METRICS = flags.DEFINE_multi_string(
     flag_values=_FLAGS,
 )
 _GROUP = flags.DEFINE_enum(
-    'group', 'none', ['none', 'config'],
-    'config: one curve for the seeds of a config, their interquartile mean '
-    'and a 95 % bootstrap interval.',
+    'group', 'none', list(curves.GROUPINGS),
+    'config, bonus: one curve for all runs of a config whatever their seeds, '
+    'or of a bonus whatever their config: their interquartile mean and a 95 % '
+    'bootstrap interval.',
     flag_values=_FLAGS,
 )
 _WATCH = flags.DEFINE_bool(
@@ -100,14 +101,14 @@ class UsageError(ValueError):
   """The arguments ask for the impossible; the message is one line."""
 
 
-def draw_curves(runs, x, metrics, by_config, output):
+def draw_curves(runs, x, metrics, grouping, output):
   """Draws the learning curves of runs, and writes their tables beside.
 
   Args:
     runs: of `curves.read`.
     x: column of the horizontal axis.
     metrics: columns to draw.
-    by_config: whether the seeds of a config make one curve.
+    grouping: what the runs of a curve have in common, of `curves.GROUPINGS`.
     output: path of the picture.
 
   Returns:
@@ -116,7 +117,7 @@ def draw_curves(runs, x, metrics, by_config, output):
   Raises:
     RunFolderError, CurvesError, FigureError: the curves cannot be drawn.
   """
-  panels = {m: curves.curves(runs, x, m, by_config) for m in metrics}
+  panels = {m: curves.curves(runs, x, m, grouping) for m in metrics}
   output = pathlib.Path(output)
   tables = _table_paths(output)
   figures.save(curve_panels.figure(panels, x, curves.place_word(runs)), output)
@@ -136,15 +137,15 @@ def _curves(arguments):
   figures.check_name(output)
   for path in _table_paths(output):
     own_files.check(path)
-  by_config = _GROUP.value == 'config'
+  grouping = _GROUP.value
   noted_errors = set()
 
   def draw():
-    runs = _read(arguments, by_config, noted_errors)
+    runs = _read(arguments, grouping != 'none', noted_errors)
     metrics = list(dict.fromkeys(_METRICS.value))
     if _FLAGS['metric'].using_default_value:
       metrics = curves.known_metrics(runs, metrics) or metrics
-    _print_paths(draw_curves(runs, _X.value, metrics, by_config, output))
+    _print_paths(draw_curves(runs, _X.value, metrics, grouping, output))
 
   if not _WATCH.value:
     draw()

@@ -36,6 +36,10 @@ _ORDER = ('train_eval.env_name', 'train_eval.', 'RNDConfig.', 'PPOConfig.',
           'EnvironmentConfig.')
 _SCORE = 'episode_return_mean'
 _ENV_NAME = 'train_eval.env_name'
+_BONUS = 'train_eval.bonus'
+_COEFFICIENT = 'RNDConfig.intrinsic_coefficient'
+_FIRST_BONUS = '@RandomNetworkDistillation'  # Of runs before one could choose.
+_MIXTURES = {'ProductOfBonuses': ' x ', 'SumOfBonuses': ' + '}
 _IGNORED_PREFIXES = ('ComputeConfig.', 'ShardedPyEnvironment.')
 
 
@@ -117,7 +121,7 @@ def place_word(runs: Sequence[Run]) -> str:
 
 
 def curves(
-    runs: Sequence[Run], x: str, metric: str, by_config: bool = False
+    runs: Sequence[Run], x: str, metric: str, grouping: str = 'none'
 ) -> list[Curve]:
   """The lines of a panel.
 
@@ -125,7 +129,7 @@ def curves(
     runs: at least one.
     x: column of the horizontal axis.
     metric: column of the vertical axis.
-    by_config: whether runs of one config, whatever their seeds, make one line.
+    grouping: what the runs of one line have in common, see `GROUPINGS`.
 
   Returns:
     A `Curve` per run or group, in their order; NaN everywhere for a run
@@ -143,13 +147,64 @@ def curves(
           f"{lacking[0].label} has no column '{name}'; its columns: "
           + ', '.join(run_folder.printable(c) for c in lacking[0].columns)
       )
-  groups = group(runs) if by_config else {run.label: [run] for run in runs}
   return [
-      _curve(label, members, x, metric) for label, members in groups.items()
+      _curve(label, members, x, metric)
+      for label, members in GROUPINGS[grouping](runs).items()
   ]
 
 
-def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def each(runs: Sequence[Run]) -> dict[str, list[Run]]:
+  """Every run by itself, by its label."""
+  return {run.label: [run] for run in runs}
+
+
+def by_bonus(runs: Sequence[Run]) -> dict[str, list[Run]]:
+  """Groups runs by their bonus, and by environment where there are several.
+
+  Whatever else differs is not looked at.
+
+  Raises:
+    CurvesError: a run without operative config.
+  """
+  for run in runs:
+    check_config(run)
+  several = len({env_name(run) for run in runs}) > 1
+  groups = {}
+  for run in runs:
+    label = bonus_name(run.config)
+    if several:
+      label = f'{env_name(run)}, {label}'
+    groups.setdefault(run_folder.printable(label), []).append(run)
+  return groups
+
+
+def bonus_name(config: Mapping[str, str]) -> str:
+  """What a run of an operative config calls its bonus.
+
+  Args:
+    config: values as text, by name.
+
+  Returns:
+    'NovelD', 'LifelongCounts x EpisodicCounts' or with '+' for a mixture, 'no
+    bonus' where it has none or its coefficient is 0.
+  """
+  bonus = config.get(_BONUS, _FIRST_BONUS)
+  coefficient = operative_config.plain(config.get(_COEFFICIENT, '1.0'))
+  if bonus == 'None' or coefficient == 0:
+    return 'no bonus'
+  name = _last_name(bonus)
+  if name not in _MIXTURES:
+    return name
+  parts = config.get(f'{name}.bonuses', '').strip('()').split(',')
+  return _MIXTURES[name].join(_last_name(p) for p in parts if p.strip())
+
+
+def _last_name(reference: str) -> str:
+  """'NovelD' of '@rnd_agent.NovelD'."""
+  return reference.strip().lstrip('@').rpartition('.')[2]
+
+
+def by_config(runs: Sequence[Run]) -> dict[str, list[Run]]:
   """Groups runs of equal configs; labels name the settings that differ.
 
   Seeds, lengths, intervals and the settings for the machine (threads, devices,
@@ -172,6 +227,10 @@ def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
       text += "'"
     labels[text] = members
   return labels
+
+
+# What the runs of one curve have in common, by the value of --group.
+GROUPINGS = {'none': each, 'config': by_config, 'bonus': by_bonus}
 
 
 def _labels(

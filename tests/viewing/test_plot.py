@@ -91,7 +91,7 @@ def test_the_table_of_a_figure_is_metrics_csv(tmp_path):
   output = tmp_path / 'curves.svg'
   written = plot.draw_curves(
       _read(folder), 'frames',
-      ['entropy', 'episode_return_mean'], False, output,
+      ['entropy', 'episode_return_mean'], 'none', output,
   )
   assert [path.suffix for path in written] == ['.svg', '.csv', '.md']
   with open(folder / 'metrics.csv', encoding='utf-8') as file:
@@ -111,7 +111,7 @@ def test_a_group_is_its_interquartile_mean_and_interval(tmp_path):
   folders = [_run(tmp_path / str(s), seed=s, iterations=4 + s)
              for s in (1, 2, 3, 4, 5)]
   runs = _read(*folders)
-  curve, = curves.curves(runs, 'frames', 'entropy', by_config=True)
+  curve, = curves.curves(runs, 'frames', 'entropy', grouping='config')
   assert curve.runs == 5 and curve.label == 'atari:MontezumaRevenge'
   np.testing.assert_array_equal(curve.x, runs[0].columns['frames'])
   scores = np.array([run.columns['entropy'][:5] for run in runs])
@@ -129,7 +129,7 @@ def test_a_group_is_its_interquartile_mean_and_interval(tmp_path):
 def test_a_point_that_a_run_lacks_is_left_out(tmp_path):
   runs = _read(_run(tmp_path / 'a'), _run(tmp_path / 'b', seed=2))
   runs[1].columns['episode_return_mean'][0] = 50.0
-  curve, = curves.curves(runs, 'frames', 'episode_return_mean', True)
+  curve, = curves.curves(runs, 'frames', 'episode_return_mean', 'config')
   assert np.isnan([curve.y[0], curve.low[0], curve.high[0]]).all()
   np.testing.assert_allclose(curve.y[1], 200 + 7 * 1.5)
 
@@ -151,7 +151,7 @@ def test_groups_are_named_by_what_differs(tmp_path):
       _run(tmp_path / 'b', seed=2, more='train_eval.progress = False'),
       _run(tmp_path / 'c', rate='0.0003'),
   )
-  groups = curves.group(runs)
+  groups = curves.by_config(runs)
   assert {label: len(members) for label, members in groups.items()} == {
       'learning_rate=0.0001': 2, 'learning_rate=0.0003': 1,
   }
@@ -165,7 +165,7 @@ def test_groups_are_named_by_their_environment_first_and_networks_last():
         'train_eval.env_name': f"'{env_name}'",
     })
 
-  assert list(curves.group([
+  assert list(curves.by_config([
       run('toy:Corridor', '8', '0.1', '1.0'),
       run('toy:Recall', '16', '0.2', '0.5'),
   ])) == [
@@ -179,10 +179,37 @@ def test_settings_that_only_some_runs_have_name_a_group_if_nothing_else_does():
     return curves.Run('x', {'frames': [1.0]}, config)
 
   a = run(coefficient='1.0', dropout='None')
-  assert list(curves.group([a, run(coefficient='0.0')])) == [
+  assert list(curves.by_config([a, run(coefficient='0.0')])) == [
       'coefficient=1.0', 'coefficient=0.0']
-  assert list(curves.group([a, run(coefficient='1.0')])) == [
+  assert list(curves.by_config([a, run(coefficient='1.0')])) == [
       'dropout=None', 'dropout=-']
+
+
+def test_runs_are_grouped_by_their_bonus():
+  def run(label, env_name='Corridor-v0', **config):
+    config = {f'train_eval.{k}': v for k, v in config.items()}
+    config['train_eval.env_name'] = f"'{env_name}'"
+    return curves.Run(label, {}, config)
+
+  old = run('old')  # Before there was a choice.
+  rnd = run('rnd', bonus='@RandomNetworkDistillation', seed='2')
+  noveld = run('noveld', bonus='@rnd_agent.NovelD')
+  product = run('product', bonus='@ProductOfBonuses')
+  product.config['ProductOfBonuses.bonuses'] = '(@NovelD, @rnd_agent.E3B,)'
+  without = run('without', bonus='@NovelD')
+  without.config['RNDConfig.intrinsic_coefficient'] = '0.0'
+  none = run('none', bonus='None')
+  runs = [old, rnd, noveld, product, without, none]
+  assert curves.by_bonus(runs) == {
+      'RandomNetworkDistillation': [old, rnd], 'NovelD': [noveld],
+      'NovelD x E3B': [product], 'no bonus': [without, none],
+  }
+  recall = run('recall', 'Recall-v0', bonus='@NovelD')
+  assert list(curves.by_bonus([noveld, recall])) == [
+      'Corridor-v0, NovelD', 'Recall-v0, NovelD'
+  ]
+  with pytest.raises(curves.CurvesError, match='bare has no'):
+    curves.by_bonus([curves.Run('bare', {}, None)])
 
 
 def test_a_run_that_reached_its_target_goes_on(tmp_path):
@@ -194,16 +221,16 @@ def test_a_run_that_reached_its_target_goes_on(tmp_path):
                 scores=scores)
 
   runs = _read(run('a', [0.0, 0.0, 0.9]), run('b', [0.0, 0.0, 0.1, 0.2, 0.6]))
-  curve, = curves.curves(runs, 'frames', 'episode_return_mean', True)
+  curve, = curves.curves(runs, 'frames', 'episode_return_mean', 'config')
   np.testing.assert_array_equal(curve.x, runs[1].columns['frames'])
   np.testing.assert_allclose(curve.y, [0.0, 0.0, 0.5, 0.55, 0.75])
   runs += _read(run('c', [0.0, 0.0, 0.0, 0.3]))  # The shortest that goes on.
-  curve, = curves.curves(runs, 'frames', 'episode_return_mean', True)
+  curve, = curves.curves(runs, 'frames', 'episode_return_mean', 'config')
   np.testing.assert_array_equal(curve.x, runs[2].columns['frames'])
   np.testing.assert_allclose(curve.y[-1], (0.9 + 0.2 + 0.3) / 3)
   others = [r._replace(config=dict(
       r.config, **{'train_eval.target_return': 'None'})) for r in runs[:2]]
-  curve, = curves.curves(others, 'frames', 'episode_return_mean', True)
+  curve, = curves.curves(others, 'frames', 'episode_return_mean', 'config')
   assert len(curve.x) == 3
   # 50 episodes: their score is no mean of 100 yet, and training went on.
   early = {'episodes': [50.0], 'episode_return_mean': [0.9]}
@@ -216,11 +243,11 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path):
     curves.curves(runs, 'frames', 'score')
   bare = [run._replace(config=None) for run in runs]
   with pytest.raises(curves.CurvesError, match='its settings are unknown'):
-    curves.curves(bare, 'frames', 'entropy', by_config=True)
+    curves.curves(bare, 'frames', 'entropy', grouping='config')
   apart = [run._replace(columns=dict(run.columns, frames=[f] * 7))
            for run, f in zip(runs, (1.0, 2.0))]
   with pytest.raises(curves.CurvesError, match='in common'):
-    curves.curves(apart, 'frames', 'entropy', by_config=True)
+    curves.curves(apart, 'frames', 'entropy', grouping='config')
   with pytest.raises(figures.FigureError, match='end in .png'):
     figures.check_name('curves.jpeg')
   with pytest.raises(figures.FigureError, match='no folder'):
@@ -229,9 +256,9 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path):
 
 def test_what_is_drawn_is_the_table(tmp_path):
   folders = [_run(tmp_path / str(seed), seed) for seed in (1, 2, 3)]
-  for by_config in (False, True):
+  for grouping in curves.GROUPINGS:
     metrics = ['entropy', 'episode_return_mean']
-    panels = {m: curves.curves(_read(*folders), 'frames', m, by_config)
+    panels = {m: curves.curves(_read(*folders), 'frames', m, grouping)
               for m in metrics}
     drawing = curve_panels.figure(panels, 'frames', 'rooms')
     points = list(csv.DictReader(io.StringIO(curves.table(panels, 'frames'))))
@@ -243,8 +270,8 @@ def test_what_is_drawn_is_the_table(tmp_path):
                 for name in ('frames', 'value'))
         np.testing.assert_allclose(line.get_xdata(), x)
         np.testing.assert_allclose(line.get_ydata(), y, rtol=1e-7)
-      assert len(axis.collections) == by_config  # The band.
-    if by_config:
+      assert len(axis.collections) == (grouping != 'none')  # The band.
+    if grouping != 'none':
       band = drawing.axes[0].collections[0].get_paths()[0].vertices
       low, high = (np.array([float(p[name]) for p in points
                              if p['metric'] == 'entropy'])
@@ -279,7 +306,7 @@ def test_the_legend_says_what_a_band_is_and_counts_are_whole(tmp_path):
   for run in runs:
     run.columns['rooms_discovered'] = [1.0, 1, 1, 2, 2, 3, 3]
   metrics = ['rooms_discovered']
-  panels = {m: curves.curves(runs, 'frames', m, True) for m in metrics}
+  panels = {m: curves.curves(runs, 'frames', m, 'config') for m in metrics}
   drawing = curve_panels.figure(panels, 'frames', curves.place_word(runs))
   legend, = drawing.legends
   assert legend.get_title().get_text() == (
@@ -297,7 +324,7 @@ def test_a_picture_of_two_runs_and_names_that_are_no_mathematics(tmp_path):
   path = tmp_path / 'curves.png'
   plot.draw_curves(
       _read(*folders), 'frames',
-      ['entropy', 'frames', 'episode_return_mean'], False, path,
+      ['entropy', 'frames', 'episode_return_mean'], 'none', path,
   )
   image = cv2.imread(str(path))
   assert image.shape[1] == 1144 and image.std() > 10
