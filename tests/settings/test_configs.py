@@ -16,12 +16,11 @@ pytestmark = pytest.mark.slow
 
 _CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 # Bases, and what `test_end_to_end` trains.
-_NOT_ALONE = ('atari', 'rnd_ppo', 'smoke')
+_NOT_ALONE = ('atari', 'minigrid', 'rnd_ppo', 'smoke')
 _NEEDS = {
     'lunar_lander': 'Box2D',
     'mario': 'gym_super_mario_bros',
-    'minigrid_keycorridor': 'minigrid',
-    'minigrid_multiroom': 'minigrid',
+    'minigrid': 'minigrid',
     'pixelcopter': 'ple',
 }
 _SMALL = (
@@ -110,7 +109,7 @@ def _without_export(monkeypatch):
 @pytest.mark.usefixtures('without_export')
 @pytest.mark.parametrize('name', _names())
 def test_config_trains_two_iterations(name, tmp_path):
-  package = _NEEDS.get(name)
+  package = _NEEDS.get(name.partition('_')[0], _NEEDS.get(name))
   if package and importlib.util.find_spec(package) is None:
     pytest.skip(f'the package {package} is not installed')
   gin.clear_config()
