@@ -100,6 +100,11 @@ class Lanes:
   def num_lanes(self) -> int:
     return len(self._devices)
 
+  @property
+  def leaves_threads(self) -> bool:
+    """Whether there may be threads of a processor that no lane uses."""
+    return self._on_cpu and self.num_lanes == 1
+
   def on_device(self):
     """A context in which operations go to the first device."""
     if self.device is None:

@@ -219,7 +219,7 @@ class Update:
     gradients, metrics = self._policy_gradients(batches, sequences)
     if self._bonus is not None and self._bonus.trained_variables:
       # One after the other where each fills all lanes to its end.
-      first = [metrics['loss']] if self._lanes.num_lanes > 1 else []
+      first = [] if self._lanes.leaves_threads else [metrics['loss']]
       with tf.control_dependencies(first):
         more, bonus_loss = self._bonus_gradients(batches, sequences)
       gradients = [*gradients, *more]
