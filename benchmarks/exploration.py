@@ -289,6 +289,7 @@ def draw(runs, title, output) -> None:
   for number, (arm, of_seeds) in enumerate(runs.items()):
     steps, scores = curves(of_seeds)
     color = _COLORS.get(arm, f'C{number}')
+    noun = 'seed' if len(of_seeds) == 1 else 'seeds'
     band = aggregate.bootstrap_interval(
         scores[:, np.newaxis], repetitions=2000
     )
@@ -296,7 +297,7 @@ def draw(runs, title, output) -> None:
     axis.plot(steps, scores.T, color=color, linewidth=0.4, alpha=0.6)
     axis.plot(
         steps, aggregate.interquartile_mean(scores, axis=0), color=color,
-        linewidth=1.8, label=f'{arm} ({len(of_seeds)} seeds)',
+        linewidth=1.8, label=f'{arm} ({len(of_seeds)} {noun})',
     )
   axis.set_xlabel('agent steps')
   axis.set_ylabel(f'return, last {metrics_lib.WINDOW} episodes')
