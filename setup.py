@@ -93,6 +93,7 @@ setuptools.setup(
         'gym==0.23.0',
         'gymnasium>=1.0,<2',
         'ale-py>=0.12,<1',
+        'numba>=0.61',  # For the screens of Atari games.
         # Brings its own encoder: no system ffmpeg is needed.
         'imageio-ffmpeg>=0.4.9',
         # For plot.py.

@@ -416,7 +416,7 @@ def _preprocess(
     env: gymnasium.Env,
     config: EnvironmentConfig,
     seed: int,
-    from_screen: bool = False,
+    frames: Any = None,
 ) -> gymnasium.Env:
   """Applies all preprocessing that does not concern limits and rewards.
 
@@ -424,8 +424,7 @@ def _preprocess(
     env: The game.
     config: With the suite's defaults.
     seed: Seed of the sticky actions.
-    from_screen: Whether images come from `env.render()` instead of the
-      observations.
+    frames: Of `wrappers.SkipAndMax`, if they are not the observations.
   """
   if not hasattr(env, 'saved_state'):
     env = states.Replay(readable.readable(env, config.channels_first))
@@ -440,9 +439,9 @@ def _preprocess(
     env = wrappers.SameLayout(env, config.layout_seed)
   if config.sticky_action_probability:
     env = wrappers.StickyActions(env, config.sticky_action_probability, seed)
-  if from_screen or wrappers.is_image(env.observation_space):
-    if from_screen or config.frame_skip:
-      env = wrappers.SkipAndMax(env, config.frame_skip or 1, from_screen)
+  if frames or wrappers.is_image(env.observation_space):
+    if frames or config.frame_skip:
+      env = wrappers.SkipAndMax(env, config.frame_skip or 1, frames)
   elif config.frame_skip:
     env = wrappers.SkipFrames(env, config.frame_skip)
   if config.image_size or config.grayscale is not None:
@@ -476,12 +475,17 @@ def _check_changes_nothing(
 def _atari(game: str) -> _Recipe:
   """Atari 2600 games on the Arcade Learning Environment."""
   from rnd_agent.environments.games import atari  # Loads ale-py.
+  from rnd_agent.environments.games import atari_screen
 
   rom = atari.find_rom(game)
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
     env = atari.AtariGame(rom, bool(config.full_action_space))
-    return _preprocess(env, config, seed, from_screen=True)
+    if config.grayscale:
+      screen = atari_screen.GreyScreen(env, config.image_size)
+    else:
+      screen = atari_screen.RgbScreen(env)
+    return _preprocess(env, config, seed, screen)
 
   defaults = {
       'frame_skip': 4,

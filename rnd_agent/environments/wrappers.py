@@ -102,15 +102,18 @@ class SkipAndMax(gymnasium.Wrapper):
   """
 
   def __init__(
-      self, env: gymnasium.Env, skip: int, from_screen: bool = False
+      self, env: gymnasium.Env, skip: int, frames: Optional[Any] = None
   ):
     """Wraps an environment of one frame per step.
 
     Args:
       env: Environment of one frame per step.
       skip: Frames an action is held, at least 1.
-      from_screen: Take the frames from `env.render()` instead of the
-        observations; only the two that are needed are rendered.
+      frames: Where frames come from instead of the observations, which need
+        not be images then; see `games.atari_screen`. It has the attribute
+        `space` and the methods `read()`, the current frame in any form, and
+        `image(before)`, the maximum of the current frame and the one that
+        `read` returned last, or the current one alone for None.
 
     Raises:
       ValueError: `skip` is below 1, or the frames are not uint8 images.
@@ -119,15 +122,14 @@ class SkipAndMax(gymnasium.Wrapper):
     if skip < 1:
       raise ValueError(f'frame_skip must be at least 1, got {skip}')
     self._skip = skip
-    self._from_screen = from_screen
-    if from_screen:
-      shape = env.render().shape
-      self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+    self._frames = frames
+    if frames is not None:
+      self.observation_space = frames.space
     require_image(self.observation_space)
 
   def reset(self, *, seed: Optional[int] = None, options=None):
     observation, info = self.env.reset(seed=seed, options=options)
-    return self._frame(observation), info
+    return self._image(observation, None), info
 
   def step(self, action):
     total_reward = 0.0
@@ -138,14 +140,14 @@ class SkipAndMax(gymnasium.Wrapper):
       if terminated or truncated:
         break
       if i == self._skip - 2:
-        before = self._frame(observation)
-    frame = self._frame(observation)
-    if before is not None:
-      frame = np.maximum(frame, before)
-    return frame, total_reward, terminated, truncated, info
+        before = self._frames.read() if self._frames else observation
+    image = self._image(observation, before)
+    return image, total_reward, terminated, truncated, info
 
-  def _frame(self, observation: np.ndarray) -> np.ndarray:
-    return self.env.render() if self._from_screen else observation
+  def _image(self, observation: np.ndarray, before: Optional[Any]):
+    if self._frames:
+      return self._frames.image(before)
+    return observation if before is None else np.maximum(observation, before)
 
 
 class SkipFrames(gymnasium.Wrapper):

@@ -118,6 +118,10 @@ class AtariGame(gymnasium.Env):
     """Returns the screen, RGB, uint8 [210, 160, 3]; a new array."""
     return self._ale.getScreenRGB()
 
+  def color_numbers(self) -> np.ndarray:
+    """Returns the number of every pixel's colour, uint8 [210, 160]."""
+    return self._ale.getScreen()
+
   def _load(self) -> ale_py.ALEInterface:
     """Returns a new emulator with the ROM loaded."""
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
