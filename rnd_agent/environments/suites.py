@@ -480,7 +480,7 @@ def _atari(game: str) -> _Recipe:
   rom = atari.find_rom(game)
 
   def build(config: EnvironmentConfig, seed: int) -> gymnasium.Env:
-    env = atari.AtariGame(rom, bool(config.full_action_space))
+    env = atari.AtariGame(rom, bool(config.full_action_space), seed)
     if config.grayscale:
       screen = atari_screen.GreyScreen(env, config.image_size)
     else:

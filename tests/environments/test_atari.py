@@ -187,6 +187,39 @@ def test_one_step_is_one_frame():
   assert game._ale.getFloat('repeat_action_probability') == 0.0
 
 
+def test_a_game_is_loaded_once_for_a_seed_that_is_known(monkeypatch):
+  loaded = []
+  load = atari.AtariGame._load
+
+  def counted(game):
+    loaded.append(game._seed)
+    return load(game)
+
+  monkeypatch.setattr(atari.AtariGame, '_load', counted)
+  env = suites.make(GAME, seed=4)
+  assert loaded == [4]
+  # A seed begins everything anew from the second reset on.
+  first, _ = env.reset(seed=4)
+  assert loaded == [4, 4]
+  again, _ = suites.make(GAME, seed=5).reset(seed=4)
+  assert loaded == [4, 4, 5, 4]
+  np.testing.assert_array_equal(first, again)
+
+
+def test_a_seed_gives_one_game_however_it_is_given():
+  games = [
+      atari.AtariGame('MontezumaRevenge', seed=6),
+      atari.AtariGame('MontezumaRevenge'),
+  ]
+  states_of = []
+  for game in games:
+    game.reset(seed=6)
+    for _ in range(50):
+      game.step(3)
+    states_of.append(game.saved_state())
+  assert states_of[0] == states_of[1]
+
+
 def test_a_restored_game_continues_exactly():
   env = suites.make(GAME, seed=7)
   env.reset()

@@ -66,20 +66,25 @@ class AtariGame(gymnasium.Env):
   metadata = {'render_modes': ['rgb_array'], 'render_fps': 60}
   render_mode = 'rgb_array'
 
-  def __init__(self, game: str, full_action_space: bool = False):
+  def __init__(
+      self, game: str, full_action_space: bool = False, seed: int = 0
+  ):
     """Loads a game.
 
     Args:
       game: Name of the game, see `find_rom`.
       full_action_space: All 18 actions instead of those the game reacts to.
+      seed: That of the first reset, where it is known: a game that is reset
+        with another seed is loaded once more, which takes 0.1 s.
 
     Raises:
       UnknownEnvironmentError: No such game.
     """
     self._rom = find_rom(game)
     self._room_byte = _ROOM_BYTE.get(self._rom)
-    self._seed = 0
+    self._seed = seed
     self._ale = self._load()
+    self._is_new = True  # As loaded: not reset yet.
     if full_action_space:
       actions = self._ale.getLegalActionSet()
     else:
@@ -95,9 +100,10 @@ class AtariGame(gymnasium.Env):
   ) -> tuple[np.ndarray, dict[str, Any]]:
     """Starts a new game. See `gymnasium.Env.reset`."""
     super().reset(seed=seed)
-    if seed is not None:
+    if seed is not None and not (self._is_new and seed == self._seed):
       self._seed = seed
       self._ale = self._load()
+    self._is_new = False
     self._ale.reset_game()
     return self._observe()
 
