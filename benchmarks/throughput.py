@@ -90,12 +90,13 @@ def measure_training(env_name, num_environments, precision, iterations, core):
   from rnd_agent.common import startup
 
   startup.quiet_imports()
-  import gin
-  import limit
+  with startup.without_collection():
+    import gin
+    import limit
 
-  from rnd_agent import config as config_lib
-  from rnd_agent.training import builders
-  from rnd_agent.training import trainer
+    from rnd_agent import config as config_lib
+    from rnd_agent.training import builders
+    from rnd_agent.training import trainer
 
   class Stopwatch(trainer.Trainer):
     """A trainer that records the times of its stages."""

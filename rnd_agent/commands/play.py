@@ -307,11 +307,12 @@ def main(argv):
     _check_flags()
     run_folder.RunFolder(_ROOT_DIR.value)  # Fails before TensorFlow is loaded.
     startup.quiet_imports()
-    from rnd_agent.environments import errors
-    from rnd_agent.runs import checkpoints
-    from rnd_agent.settings import gin_files
-    from rnd_agent.viewing import play_lib
-    from rnd_agent.viewing import run_config
+    with startup.without_collection():
+      from rnd_agent.environments import errors
+      from rnd_agent.runs import checkpoints
+      from rnd_agent.settings import gin_files
+      from rnd_agent.viewing import play_lib
+      from rnd_agent.viewing import run_config
 
     try:
       _run()

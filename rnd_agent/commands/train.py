@@ -163,13 +163,14 @@ def main(_):
     from rnd_agent.common import startup
 
     startup.quiet_imports()
-    from rnd_agent.environments import errors
-    from rnd_agent.runs import checkpoints
-    from rnd_agent.settings import gin_files
-    from rnd_agent.training import builders  # noqa: F401, registers for gin
-    from rnd_agent.training import cluster
-    from rnd_agent.training import train_eval as train_eval_lib
-    from rnd_agent.training import trainer
+    with startup.without_collection():
+      from rnd_agent.environments import errors
+      from rnd_agent.runs import checkpoints
+      from rnd_agent.settings import gin_files
+      from rnd_agent.training import builders  # noqa: F401, registers for gin
+      from rnd_agent.training import cluster
+      from rnd_agent.training import train_eval as train_eval_lib
+      from rnd_agent.training import trainer
 
     try:
       gin_files.parse(_GIN_FILE.value, _GIN_BINDINGS.value, _TRUST.value)
