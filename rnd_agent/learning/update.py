@@ -302,10 +302,9 @@ class Update:
     finite = tf.math.is_finite(norm)
     nonfinite = tf.cond(
         finite, lambda: tf.zeros([len(unclipped)]),
-        lambda: tf.stack([
-            1.0 - tf.cast(tf.math.is_finite(tf.nn.l2_loss(g)), tf.float32)
-            for g in map(tf.convert_to_tensor, unclipped)
-        ]),
+        lambda: 1.0 - tf.cast(tf.math.is_finite(tf.stack([
+            tf.nn.l2_loss(g) for g in map(tf.convert_to_tensor, unclipped)
+        ])), tf.float32),
     )
     if self._numbers.gradient_clipping > 0:
       gradients, _ = tf.clip_by_global_norm(
