@@ -150,7 +150,9 @@ def _agent(
   )
 
 
-def _optimizer(ppo, config, actor_critic, bonus) -> tf.keras.optimizers.Adam:
+def _optimizer(
+    ppo, config, actor_critic, bonus
+) -> optimizers.GroupedAdam:
   """One Adam for all; values and predictor may have rates of their own."""
   groups = []
   if ppo.value_learning_rate is not None:
@@ -158,10 +160,6 @@ def _optimizer(ppo, config, actor_critic, bonus) -> tf.keras.optimizers.Adam:
     groups.append((ppo.value_learning_rate, actor_critic.value_variables))
   if bonus is not None and config.predictor_learning_rate is not None:
     groups.append((config.predictor_learning_rate, bonus.trained_variables))
-  if not groups:
-    return tf.keras.optimizers.Adam(
-        ppo.learning_rate, epsilon=ppo.adam_epsilon
-    )
   return optimizers.GroupedAdam(
       ppo.learning_rate, groups, epsilon=ppo.adam_epsilon
   )

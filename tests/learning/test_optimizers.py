@@ -189,8 +189,25 @@ def test_rates_that_are_not_given_are_the_policys(ppo, rnd, rates):
     np.testing.assert_allclose(moves[group], rate, rtol=.02, err_msg=group)
 
 
-def test_by_default_it_is_keras_adam_itself():
-  assert type(_agent()._optimizer) is tf.keras.optimizers.Adam
+def test_by_default_no_variable_has_a_rate_of_its_own():
+  assert _agent()._optimizer._scales == {1.0}
+  assert _agent(dict(value_learning_rate=1e-3))._optimizer._scales > {1.0}
+
+
+def test_the_step_is_counted_once_for_all_variables():
+  def operations(optimizer):
+    variables = _variables()
+    optimizer.build(variables)
+
+    @tf.function
+    def step():
+      optimizer.apply_gradients([(tf.ones(v.shape), v) for v in variables])
+
+    graph = step.get_concrete_function().graph
+    return [operation.type for operation in graph.get_operations()]
+
+  assert operations(_plain()).count('Pow') == 6
+  assert operations(optimizers.GroupedAdam(.01)).count('Pow') == 2
 
 
 @pytest.mark.slow
@@ -201,7 +218,6 @@ def test_groups_of_equal_rates_train_as_one_rate_does():
         dict(value_learning_rate=1e-4) if groups else {},
         dict(predictor_learning_rate=1e-4) if groups else {},
     )
-    assert isinstance(agent._optimizer, optimizers.GroupedAdam) == groups
     for _ in range(2):
       agent.train_rollout(_rollout())
     results.append([v.numpy() for v in agent.trained_variables])
