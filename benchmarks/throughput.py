@@ -3,12 +3,16 @@
 python benchmarks/throughput.py [--json] [--num_environments=32] \
   [--precision=float32] [--core=none --core=gru --core=dnc] \
   [--iterations=6] [--only=training] \
-  [--gin_bindings='ComputeConfig.micro_batch_size = 256']
+  [--gin_bindings='ComputeConfig.micro_batch_size = 256'] \
+  [--peer=path/to/ppo_rnd_envpool.py --peer_python=path/to/its/python]
 
 Each setting is trained at the paper's sizes in a process of its own, which also
 measures the machine's limit (`limit.py`). The first iteration, which compiles,
 is left out; medians are shown. For comparison: PPO made of TF-Agents' own parts
-(`stock_ppo.py`) and the environments alone (`vector_environments.py`).
+(`stock_ppo.py`) and the environments alone (`vector_environments.py`). With
+--peer also CleanRL's RND (`peer.py`): for each number of environments, first
+all of our settings are trained, then the peer. Both use a GPU if they find one;
+`CUDA_VISIBLE_DEVICES=` in the environment keeps both on the CPU.
 """
 
 import json
@@ -23,6 +27,7 @@ import time
 
 from absl import app
 from absl import flags
+import peer
 import psutil
 
 _ROLLOUT_LENGTH = 128
@@ -69,6 +74,13 @@ _ONLY = flags.DEFINE_multi_enum(
 _LIMIT = flags.DEFINE_boolean('limit', True, 'Measure the limit as well.')
 _BINDINGS = flags.DEFINE_multi_string(
     'gin_bindings', [], 'A binding for training; may repeat.'
+)
+_PEER = flags.DEFINE_string(
+    'peer', None, "A copy of CleanRL's ppo_rnd_envpool.py to compare with."
+)
+_PEER_PYTHON = flags.DEFINE_string(
+    'peer_python', sys.executable,
+    "The Python that runs the peer: it has the peer's packages.",
 )
 _ONE = flags.DEFINE_enum(
     'one', None, ['training', 'stock', 'environments'],
@@ -212,17 +224,33 @@ def main(_):
   if _ONE.value:
     print(json.dumps(_measure_one()))
     return
+  try:
+    _measure_all()
+  except peer.PeerError as error:
+    print(f'throughput: error: {error}', file=sys.stderr)
+    sys.exit(2)
+
+
+def _measure_all():
+  if _PEER.value:
+    if 'training' not in _ONLY.value:
+      raise peer.PeerError('--peer is compared with --only=training')
+    peer.check(_PEER.value, _PEER_PYTHON.value, _GAME.value)
   report = {'machine': f'{platform.machine()}, {os.cpu_count()} cores'}
   if 'environments' in _ONLY.value:
     report['environments'] = [
         _measure_in_process('environments', n) for n in _ENVIRONMENTS.value
     ]
   if 'training' in _ONLY.value:
-    report['results'] = [
-        _measure_in_process('training', n, precision, core)
-        for n in _ENVIRONMENTS.value for precision in _PRECISIONS.value
-        for core in _CORE.value
-    ]
+    report['results'] = []
+    for n in _ENVIRONMENTS.value:
+      results = [
+          _measure_in_process('training', n, precision, core)
+          for precision in _PRECISIONS.value for core in _CORE.value
+      ]
+      if _PEER.value:
+        _compare_with_peer(n, results)
+      report['results'] += results
   if 'stock' in _ONLY.value:
     report['stock_tf_agents'] = _measure_in_process(
         'stock', min(_ENVIRONMENTS.value)
@@ -265,6 +293,26 @@ def _measure_in_process(kind, environments, precision='float32', core='none'):
   if not _JSON.value:
     _print_result(kind, result)
   return result
+
+
+def _compare_with_peer(num_environments, results):
+  """Measures the peer; adds its speed and the ratio to each result of ours."""
+  rate = peer.measure(
+      _PEER.value, _PEER_PYTHON.value, _GAME.value, num_environments,
+      _ITERATIONS.value, _ROLLOUT_LENGTH,
+  )
+  for result in results:
+    result.update(
+        peer_steps_per_second=rate,
+        ratio_to_peer=result['steps_per_second'] / rate,
+    )
+  if not _JSON.value:
+    ratios = '  '.join(
+        f"{r['ratio_to_peer']:.2f} ({r['precision']}, core {r['core']})"
+        for r in results
+    )
+    print(f'peer, {num_environments} environments: {rate:.0f} steps/s; '
+          f'ours / peer: {ratios}', flush=True)
 
 
 def _print_result(kind, result):
