@@ -149,7 +149,7 @@ def _environment(batch=4, limit=5, groups=1):
   )
 
 
-def _agent(environment, core, training=None, **settings):
+def _agent(environment, core, training=None, values_in_train=False, **settings):
   time_steps = tensor_spec.from_spec(environment.time_step_spec())
   actions = tensor_spec.from_spec(environment.action_spec())
   net = _network(core, time_steps.observation, actions)
@@ -166,7 +166,7 @@ def _agent(environment, core, training=None, **settings):
       generator=tf.random.Generator.from_seed(1),
       train_step_counter=tf.Variable(0, dtype=tf.int64),
       compute_config=config.ComputeConfig(**settings),
-      compute_value_and_advantage_in_train=False,
+      compute_value_and_advantage_in_train=values_in_train,
   )
 
 
@@ -215,6 +215,47 @@ def test_values_at_the_end_leave_the_state_where_it_is(core):
 
 
 @pytest.mark.slow
+def test_the_value_at_a_truncation_is_that_of_the_whole_sequence(
+    core, monkeypatch
+):
+  finals = []
+  with _environment() as environment:
+    agent = _agent(environment, core)
+    collect = collector_lib.Collector(
+        environment, agent.collect_policy, _LENGTH
+    )
+    collect.collect()
+    receive = environment.receive
+
+    def spy(group):
+      transition = receive(group)
+      finals.append(transition.final_observations.copy())
+      return transition
+
+    monkeypatch.setattr(environment, 'receive', spy)
+    rollout = collect.collect()
+  evaluate = agent.collect_policy.evaluate
+  ends = np.argwhere(rollout.ends.numpy())
+  assert len(ends) >= 4 and (rollout.discounts.numpy() == 1).all()
+  for b, t in ends:
+    observations = tf.concat(
+        [rollout.observations[b, :t + 1], finals[t][b][None]], axis=0
+    )
+    step_types = tf.concat(
+        [rollout.step_types[b, :t + 1], [ts.StepType.MID]], axis=0
+    )
+    state = tf.nest.map_structure(
+        lambda x, b=b: x[b:b + 1], rollout.core_states
+    )
+    (_, values, _), _ = evaluate(observations[None], step_types[None], state)
+    recorded = rollout.final_values_ext[b, t]
+    np.testing.assert_allclose(recorded, values[0, -1], atol=1e-6)
+    (_, from_zeros, _), _ = evaluate(
+        finals[t][b][None, None], tf.fill([1, 1], ts.StepType.FIRST), state
+    )
+    assert abs(recorded - from_zeros[0, 0]) > 1e-4
+
+
 def test_micro_batches_do_not_cut_sequences(core):
   """One environment at a time equals all at once, also in lanes."""
   results = []
@@ -392,6 +433,39 @@ def test_the_stock_path_starts_from_the_recorded_state(
   if length:
     with pytest.raises(tf.errors.InvalidArgumentError, match='holds steps'):
       agent.train(tf.nest.map_structure(lambda x: x[:, :4], processed))
+
+
+def test_values_in_train_start_from_the_recorded_state(core):
+  """As the values that the network gave when the steps were taken."""
+  with _environment() as environment:
+    agent = _agent(environment, core, values_in_train=True)
+    policy = agent.collect_policy
+    time_step, state = environment.reset(), policy.get_initial_state(4)
+    recorded, values = [], []
+    for _ in range(10):
+      current = tf.nest.map_structure(tf.constant, time_step)
+      (_, *both), _ = agent.actor_critic_net(
+          current.observation, current.step_type, state
+      )
+      values.append(tf.stack(both))
+      step = policy.action(current, state)
+      time_step, state = environment.step(step.action.numpy()), step.state
+      recorded.append(trajectory.from_transition(
+          current, step, tf.nest.map_structure(tf.constant, time_step)
+      ))
+  experience = tf.nest.map_structure(
+      lambda *x: tf.stack(x, axis=1), *recorded[3:]
+  )
+  rollout = agent._rollout_of(experience)
+  np.testing.assert_allclose(
+      [rollout.values_ext, rollout.values_int],
+      tf.stack(values[3:], axis=-1), atol=1e-6,
+  )
+  before = [v.numpy() for v in agent.trained_variables]
+  agent.train(experience)
+  assert any(
+      (a != b.numpy()).any() for a, b in zip(before, agent.trained_variables)
+  )
 
 
 def test_exported_policies_carry_the_state(core, tmp_path):
