@@ -101,8 +101,8 @@ def measure_training(env_name, num_environments, precision, iterations, core):
   """
   from rnd_agent.common import startup
 
-  startup.quiet_imports()
   with startup.without_collection():
+    startup.quiet_imports()
     import gin
     import limit
 

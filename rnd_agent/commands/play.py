@@ -306,8 +306,8 @@ def main(argv):
   try:
     _check_flags()
     run_folder.RunFolder(_ROOT_DIR.value)  # Fails before TensorFlow is loaded.
-    startup.quiet_imports()
     with startup.without_collection():
+      startup.quiet_imports()
       from rnd_agent.environments import errors
       from rnd_agent.runs import checkpoints
       from rnd_agent.settings import gin_files

@@ -162,8 +162,8 @@ def main(_):
   try:
     from rnd_agent.common import startup
 
-    startup.quiet_imports()
     with startup.without_collection():
+      startup.quiet_imports()
       from rnd_agent.environments import errors
       from rnd_agent.runs import checkpoints
       from rnd_agent.settings import gin_files
