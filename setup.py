@@ -98,6 +98,7 @@ setuptools.setup(
         'imageio-ffmpeg>=0.4.9',
         # For plot.py.
         'matplotlib>=3.7',
+        'scikit-learn>=1.3',
         # TensorBoard 2.15 imports pkg_resources, which later releases lack; and
         # TF-Agents imports distutils, which Python 3.12 has from here alone.
         'setuptools<81',

@@ -1,16 +1,18 @@
-"""Draws runs: learning curves, novelty, rooms, a comparison, a report.
+"""Draws runs: curves, novelty, rooms, memory, a comparison, a report.
 
 python plot.py runs/a runs/b --output=curves.png [--group=config] [--watch]
 python plot.py novelty runs/a --output=novelty.png
 python plot.py rooms runs/a --output=rooms.png
+python plot.py memory runs/a --output=memory.png [--episodes=200]
 python plot.py compare runs/a runs/b [--output=compare.md]
 python plot.py report runs/a --output=report.html
 
-Curves come with their numbers as CSV and Markdown beside the picture. Figures
-end in .png, .svg or .pdf. A mistake is one line on standard error and exit
-status 2. TensorFlow is loaded only to play an episode.
+Curves and memory come with their numbers as CSV and Markdown beside the
+picture. Figures end in .png, .svg or .pdf. A mistake is one line on standard
+error and exit status 2. TensorFlow is loaded only to play episodes.
 """
 
+import contextlib
 import pathlib
 import signal
 import sys
@@ -83,8 +85,13 @@ _EPISODE = flags.DEFINE_bool(
     flag_values=_FLAGS,
 )
 _SEED = flags.DEFINE_integer(
-    'seed', 0, 'Seed of the episode that is played.', lower_bound=0,
+    'seed', 0, 'Seed of the episodes that are played.', lower_bound=0,
     upper_bound=2**31 - 2**20,
+    flag_values=_FLAGS,
+)
+_EPISODES = flags.DEFINE_integer(
+    'episodes', 200, 'For memory: how many episodes are played at most.',
+    lower_bound=3,
     flag_values=_FLAGS,
 )
 _TRUST = flags.DEFINE_bool(
@@ -237,6 +244,41 @@ def _rooms(arguments):
   _print_paths([output])
 
 
+def _memory(arguments):
+  output = pathlib.Path(_OUTPUT.value or 'memory.png')
+  figures.check_name(output)
+  for path in _table_paths(output):
+    own_files.check(path)
+  figures.check_installed()  # Fails before episodes are played in vain.
+  folder = _one_run(arguments)
+  with _player(folder) as player:
+    from rnd_agent.viewing import memory_pictures
+    from rnd_agent.viewing import memory_trace
+    from rnd_agent.viewing import read_outs
+
+    episodes, links = memory_trace.record(player, _EPISODES.value)
+    title = (
+        f'{player.env_name}, iteration {player.iteration}: what can be told '
+        f'from the memory, in {len(episodes)} episodes of which every third '
+        'is held out'
+    )
+    try:
+      found = read_outs.fit(episodes)
+    except read_outs.ReadOutError as error:
+      raise UsageError(str(error)) from error
+  figures.save(
+      memory_pictures.figure(found, links, pictures.plain(title)), output
+  )
+  tables = _table_paths(output)
+  figures.write_text(tables[0], comparison.as_csv(
+      *memory_pictures.table(found, exact=True)
+  ))
+  figures.write_text(tables[1], curves.markdown(
+      *memory_pictures.table(found, exact=False)
+  ))
+  _print_paths([output, *tables])
+
+
 def _compare(arguments):
   output = pathlib.Path(_OUTPUT.value or '.md')
   if output.suffix.lower() not in ('.csv', '.md') and _OUTPUT.value:
@@ -293,6 +335,17 @@ def _play(folder):
   Raises:
     UsageError: the run cannot be played.
   """
+  with _player(folder) as player:
+    return player.play(max_steps=_MOST_STEPS).trace, player.frames_per_second
+
+
+@contextlib.contextmanager
+def _player(folder):
+  """A run's player, which is closed at the end; loads TensorFlow.
+
+  Raises:
+    UsageError: the run cannot be played; also what fails in the block so.
+  """
   from rnd_agent.common import startup
 
   startup.quiet_imports()
@@ -312,7 +365,7 @@ def _play(folder):
     text = str(error).partition('\n  In call to')[0]
     raise UsageError(' '.join(text.split())) from error
   try:
-    return player.play(max_steps=_MOST_STEPS).trace, player.frames_per_second
+    yield player
   except play_lib.PlayError as error:
     raise UsageError(str(error)) from error
   finally:
@@ -340,6 +393,7 @@ _COMMANDS = {
     'curves': lambda arguments: _curves(_check_some_runs(arguments)),
     'novelty': _novelty,
     'rooms': _rooms,
+    'memory': _memory,
     'compare': _compare,
     'report': _report,
 }

@@ -13,12 +13,15 @@ from typing import Union
 
 from rnd_agent.runs import run_folder
 
-# How the files begin that `curves`, `comparison` and `report` write.
+# How the files begin that `curves`, `comparison`, `report` and
+# `memory_pictures` write.
 _OWN = re.compile(
     r'metric,curve,runs,\w+,value,low,high\n'
     r'|\| curve +\| runs +\| \w+ +\|'
     r'|run,[^\n]*iteration,env_steps,'
     r'|\| run +\|.*\biteration\b.*\benv_steps\b'
+    r'|fact,delay,held-out samples,'
+    r'|\| fact +\| delay +\| held-out samples +\|'
     r'|<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     r'<meta http-equiv="Content-Security-Policy"',
     re.DOTALL,

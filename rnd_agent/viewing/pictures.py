@@ -79,7 +79,7 @@ def novelty(trace: episode_trace.EpisodeTrace):
   title = f'{trace.title}: score {wording.number(trace.score[-1])}'
   if rare:
     title += ' (dotted: points)'
-  axis.set_title(_plain(title), fontsize=9, loc='left')
+  axis.set_title(plain(title), fontsize=9, loc='left')
   return drawing
 
 
@@ -232,7 +232,7 @@ def _rooms_title(places, env_name: str, is_grid) -> str:
   else:
     text += ', in the order of the first visits' if count > 1 else ''
     text += '; steps, episodes, and by how many steps of the run it was seen'
-  return _plain(text)
+  return plain(text)
 
 
 def _caption(trace, number: int, step: int) -> str:
@@ -259,6 +259,6 @@ def _short(number: int) -> str:
   return str(number)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
   """A text in which matplotlib finds no mathematics."""
   return run_folder.printable(text).replace('$', r'\$')

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import gymnasium
 import numpy as np
@@ -97,11 +97,12 @@ class Player:
     self._seed = seed
     self._env_name = settings.env_name
     self._environment = _make_environment(settings.env_name, sticky, seed)
+    self._new_agent = lambda: _build_agent(
+        self._environment, settings, compute_config
+    )
     try:
       network_sizes.check(self._environment.observation_space, copies=1)
-      self._agent = _build_agent(
-          self._environment, settings, compute_config
-      )
+      self._agent = self._new_agent()
       self._iteration = _restore(folder, self._agent)
     except BaseException:
       self._environment.close()
@@ -133,6 +134,21 @@ class Player:
         suites.resolved_config(self._env_name).frame_skip or 1,
     )
 
+  def untrained_policy(self):
+    """A policy like the run's, with new weights."""
+    tf.keras.utils.set_random_seed(self._seed)
+    return self._new_agent().collect_policy
+
+  def facts(self) -> dict[str, Union[int, float]]:
+    """What the environment's `facts` says of this moment, if it has any.
+
+    Returns:
+      Whole numbers for categories, floats for amounts, by name.
+    """
+    if not self._environment.has_wrapper_attr('facts'):
+      return {}
+    return self._environment.get_wrapper_attr('facts')()
+
   def play(
       self,
       greedy: bool = False,
@@ -140,6 +156,7 @@ class Player:
       frames: bool = True,
       watch: Optional[Callable[[np.ndarray, float], bool]] = None,
       stop: Callable[[], bool] = lambda: False,
+      observe: Callable[[Any, int, Any], None] = lambda *_: None,
   ) -> Outcome:
     """Plays an episode.
 
@@ -151,6 +168,8 @@ class Player:
       watch: called with every rendered frame and the score so far; the
         episode is cut where it returns False.
       stop: called before every step; the episode is cut where it returns True.
+      observe: called with every observation, its step type, and the policy's
+        state after it.
 
     Returns:
       The episode's `Outcome`.
@@ -169,12 +188,11 @@ class Player:
     while True:
       outputs = self._forward(
           _one_step(last_observation, action, observation, step_type),
-          tf.nest.map_structure(lambda x: np.asarray(x)[np.newaxis],
-                                observation),
-          np.array([step_type], np.int32), state, tf.constant(greedy),
+          *batch_of_one(observation, step_type), state, tf.constant(greedy),
           tf.constant([self._seed + self._episodes, len(rows)], tf.int32),
       )
       state = outputs['state']
+      observe(observation, step_type, state)
       keep_playing = True
       if self.shows_pictures and (frames or watch):
         picture = self._render()
@@ -256,6 +274,14 @@ class Player:
         float(trace.score[-1]), trace.length - 1, len(places) or None,
         furthest_x, complete, trace,
     )
+
+
+def batch_of_one(observation, step_type: int):
+  """An observation `[1, ...]` and its step type, int32 `[1]`."""
+  return (
+      tf.nest.map_structure(lambda x: np.asarray(x)[np.newaxis], observation),
+      np.array([step_type], np.int32),
+  )
 
 
 def _check_checkpoint_files(folder: run_folder.RunFolder) -> None:

@@ -143,6 +143,19 @@ def test_limit_of_4500_steps(is_termination, expected):
   assert info['episode']['places'] == (1,)
 
 
+def test_facts():
+  env = suites.make('atari:MontezumaRevenge', seed=0)
+  env.reset()
+  facts = env.get_wrapper_attr('facts')()
+  # The figure starts in the middle of the room, with nothing.
+  assert facts == {'lives': 6, 'x': 77, 'y': 235, 'carried': 0}
+  for _ in range(40):
+    env.step(3)  # To the right, into the abyss.
+  later = env.get_wrapper_attr('facts')()
+  assert later['x'] > 77 and later['lives'] <= 6
+  assert suites.make('atari:Pong').get_wrapper_attr('facts')() == {'lives': 0}
+
+
 def test_rooms():
   env = suites.make(GAME, seed=3)
   _, info = env.reset()

@@ -199,6 +199,13 @@ def test_what_is_carried_can_be_seen_in_both_views():
     x, y = grid.agent_pos if full_view else (3, 6)
     assert observation[x, y, key] == 1
     assert observation[..., :24].max() == 1
+    facts = env.get_wrapper_attr('facts')()
+    assert facts == {
+        'x': grid.agent_pos[0], 'y': grid.agent_pos[1],
+        'direction': grid.agent_dir, 'carried': key,
+    }
+    grid.carrying = None
+    assert env.get_wrapper_attr('facts')()['carried'] == 0
 
 
 def test_places_are_the_cells():

@@ -53,3 +53,11 @@ def test_it_is_a_gymnasium_environment():
 def test_sizes_that_cannot_be(sizes):
   with pytest.raises(ValueError, match='at least 2 cues and a delay of 1'):
     recall.Recall(**sizes)
+
+
+def test_the_facts_tell_the_cue_where_it_is_shown():
+  env = suites.make('toy:Recall', seed=1)
+  first, _ = env.reset()
+  assert env.get_wrapper_attr('facts')() == {'cue': int(first[:4].argmax())}
+  env.step(0)
+  assert env.get_wrapper_attr('facts')() == {}

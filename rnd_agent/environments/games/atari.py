@@ -1,6 +1,6 @@
 """Atari 2600 games, one raw 60 Hz frame per step."""
 
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import ale_py
 from ale_py import roms
@@ -12,6 +12,10 @@ from rnd_agent.environments import errors
 # RAM byte that holds the number of the room the player is in (Burda et al.
 # 2018 count rooms so in Montezuma's Revenge).
 _ROOM_BYTE = {'montezuma_revenge': 3, 'pitfall': 1}
+
+# RAM bytes of further facts, as amounts or as categories.
+_AMOUNT_BYTES = {'montezuma_revenge': {'x': 42, 'y': 43}}
+_CATEGORY_BYTES = {'montezuma_revenge': {'carried': 65}}
 
 _RAM_BYTES = 128
 
@@ -115,6 +119,17 @@ class AtariGame(gymnasium.Env):
     ram, info = self._observe()
     terminated = self._ale.game_over(with_truncation=False)
     return ram, float(reward), terminated, False, info
+
+  def facts(self) -> dict[str, Union[int, float]]:
+    """Lives and, where they are known, the figure's place and its objects."""
+    ram = self._ale.getRAM()
+    return {
+        'lives': int(self._ale.lives()),
+        **{name: float(ram[byte])
+           for name, byte in _AMOUNT_BYTES.get(self._rom, {}).items()},
+        **{name: int(ram[byte])
+           for name, byte in _CATEGORY_BYTES.get(self._rom, {}).items()},
+    }
 
   def get_action_meanings(self) -> list[str]:
     """Returns the name of every action: 'NOOP', 'FIRE', 'UP', ..."""

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import gymnasium
 import minigrid  # noqa: F401, registers its environments with gymnasium
@@ -193,6 +193,15 @@ class OneHotCells(gymnasium.ObservationWrapper):
   def get_action_meanings(self) -> list[str]:
     """Returns what MiniGrid calls the actions."""
     return [action.name for action in self._grid.actions]
+
+  def facts(self) -> dict[str, Union[int, float]]:
+    """Where the agent is, its direction, and the kind of what it carries."""
+    x, y = self._grid.agent_pos
+    carried = self._grid.carrying
+    return {
+        'x': float(x), 'y': float(y), 'direction': int(self._grid.agent_dir),
+        'carried': 0 if carried is None else int(carried.encode()[0]),
+    }
 
   def _draw_agent(self, cells: np.ndarray):
     """Adds the agent, and what it carries, to its cell of the whole grid."""

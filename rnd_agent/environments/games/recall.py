@@ -61,6 +61,10 @@ class Recall(gymnasium.Env):
     self._step += 1
     return self._observation(), reward, at_end, False, {}
 
+  def facts(self) -> dict[str, int]:
+    """The cue, in the step that shows it."""
+    return {'cue': self._cue} if self._step == 0 else {}
+
   def _observation(self) -> np.ndarray:
     observation = np.zeros(self._num_cues + 1, np.float32)
     observation[-1] = 1 - self._step / (self._delay + 1)
