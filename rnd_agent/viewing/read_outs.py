@@ -6,7 +6,8 @@ Categories are read by logistic regression, numbers by ridge regression.
 In exact arithmetic even a core with random weights keeps every input, however
 faintly (an echo state, Jaeger 2001). Vectors are therefore read with noise of
 a tenth of their scale, the root mean square of what varies; those of an
-untrained core with that of the trained one, so that both are measured alike.
+untrained core with that of the trained one. The rule decides what is found in
+untrained cores: docs/recurrent.md compares it with others.
 """
 
 from __future__ import annotations

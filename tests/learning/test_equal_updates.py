@@ -1,8 +1,4 @@
-"""Equal updates of a policy with a large core end with equal weights.
-
-The products of a core of 256 units are long enough to be divided among
-threads, those of a small one are not.
-"""
+"""Equal updates of a policy with a large core end with equal weights."""
 
 import gin
 import numpy as np
