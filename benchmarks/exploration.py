@@ -1,23 +1,26 @@
 """Does the bonus explore? The same agent with it and without, several seeds.
 
 python benchmarks/exploration.py --config=configs/mountain_car.gin --seeds=5 \
-  [--bonus=NovelD --bonus=E3B] [--first_seed=1] [--jobs=2] \
+  [--bonus=NovelD --bonus=E3B | --arm='name: binding; binding' ..] \
+  [--first_seed=1] [--jobs=2] \
   [--root_dir=runs/exploration/mountain_car] \
   [--gin_bindings='train_eval.num_iterations=50'] [--picture=curves.png]
 
 With `--bonus` each of the bonuses named is an arm of its own, beside the agent
-without any. Every run is a process of `train_eval.py` in
-`<root_dir>/<arm>-<seed>`. Finished runs are not repeated, interrupted ones are
-resumed. At the end the benchmark prints a Markdown table and draws the curves.
-The score of a run is the last `episode_return_mean` of its metrics.csv: the
-mean raw score of the last 100 training episodes. Arms are compared by the
-interquartile mean over the seeds and its 95 % bootstrap interval
-(`rnd_agent/viewing/aggregate.py`).
+without any. With `--arm` the arms are those that you name, such as
+`--arm='LSTM: ActorCriticNetwork.core = @LSTMCell(); LSTMCell.units = 128'`.
+Every run is a process of `train_eval.py` in `<root_dir>/<arm>-<seed>`. Finished
+runs are not repeated, interrupted ones are resumed. At the end the benchmark
+prints a Markdown table and draws the curves. The score of a run is the last
+`episode_return_mean` of its metrics.csv: the mean raw score of the last 100
+training episodes. Arms are compared by the interquartile mean over the seeds
+and its 95 % bootstrap interval (`rnd_agent/viewing/aggregate.py`).
 """
 
 from concurrent import futures
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from typing import NamedTuple, Optional
@@ -75,28 +78,54 @@ _BONUSES = flags.DEFINE_multi_string(
     'bonus', [], 'A bonus, such as NovelD; may repeat. By default one arm with '
     'the bonus of the config, called RND.', flag_values=_FLAGS,
 )
+_ARMS = flags.DEFINE_multi_string(
+    'arm', [], 'An arm of your own, "name: binding; binding"; may repeat. Then '
+    'there are no others.', flag_values=_FLAGS,
+)
 
 _WITHOUT = 'coefficient 0'
 _COLORS = {_WITHOUT: 'tab:gray', 'RND': 'tab:blue'}
 _SCORE = 'episode_return_mean'
 
 
-def arms(bonuses) -> dict[str, tuple[str, ...]]:
+class UsageError(ValueError):
+  """The runs cannot be made or compared; the message is one line."""
+
+
+def _own_arm(text) -> tuple[str, tuple[str, ...]]:
+  """The name and the bindings of an arm."""
+  name, colon, bindings = text.partition(':')
+  if not colon or not re.fullmatch(r'[\w .+-]+', name.strip()):
+    raise UsageError(
+        f'--arm={text!r}: write a name and bindings, such as '
+        "'GRU: ActorCriticNetwork.core = @GRUCell()'"
+    )
+  return name.strip(), tuple(
+      binding.strip() for binding in bindings.split(';') if binding.strip()
+  )
+
+
+def arms(bonuses, own=()) -> dict[str, tuple[str, ...]]:
   """What is compared: bindings by the name of an arm.
 
   Args:
     bonuses: names in gin; none: the config's own.
+    own: texts such as "GRU: a.b = 1; c.d = 2", which take the place of the arms
+      of bonuses.
+
+  Raises:
+    UsageError: a text is not like that, or there are both.
   """
+  if own and bonuses:
+    raise UsageError('--arm and --bonus: bind train_eval.bonus in each --arm')
+  if own:
+    return dict(_own_arm(text) for text in own)
   with_bonus = {
       bonus: (f'train_eval.bonus = @{bonus}',) for bonus in bonuses
   } or {'RND': ()}
   return {
       **with_bonus, _WITHOUT: ('RNDConfig.intrinsic_coefficient = 0.0',)
   }
-
-
-class UsageError(ValueError):
-  """The runs cannot be made or compared; the message is one line."""
 
 
 class Task(NamedTuple):
@@ -311,19 +340,18 @@ def draw(runs, title, output) -> None:
   plt.close(figure)
 
 
-def _check_same_settings(folder, settings) -> None:
-  """Refuses a folder with runs of other settings, but for their length."""
+def _check_same_settings(path, settings) -> None:
+  """Refuses runs of other settings than a file's, but for their length."""
   settings = ''.join(
       line for line in settings.splitlines(keepends=True)
       if not line.startswith('train_eval.num_iterations')
   )
-  path = folder / 'settings.gin'
   if path.exists() and path.read_text(encoding='utf-8') != settings:
     raise UsageError(
-        f'{folder} holds runs of other settings (see {path}): choose another '
-        '--root_dir'
+        f'{path.parent} holds runs of other settings (see {path}): choose '
+        'another --root_dir'
     )
-  folder.mkdir(parents=True, exist_ok=True)
+  path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(settings, encoding='utf-8')
 
 
@@ -332,16 +360,20 @@ def main(_):
   config = _CONFIG.value
   name = pathlib.Path(config).stem
   folder = pathlib.Path(_ROOT_DIR.value or f'runs/exploration/{name}')
-  compared = arms(_BONUSES.value)
-  tasks = [
-      Task(arm, seed, folder / f'{arm.replace(" ", "-")}-{seed}',
-           (*_BINDINGS.value, *bindings))
-      for seed in range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value)
-      for arm, bindings in compared.items()
-  ]
   try:
+    compared = arms(_BONUSES.value, _ARMS.value)
+    tasks = [
+        Task(arm, seed, folder / f'{arm.replace(" ", "-")}-{seed}',
+             (*_BINDINGS.value, *bindings))
+        for seed in range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value)
+        for arm, bindings in compared.items()
+    ]
     plan, settings = read_plan(config, _BINDINGS.value)
-    _check_same_settings(folder, settings)
+    _check_same_settings(folder / 'settings.gin', settings)
+    for arm, bindings in compared.items():
+      _check_same_settings(
+          folder / f'{arm.replace(" ", "-")}.gin', '\n'.join(bindings)
+      )
     errors = run_all(tasks, plan, config, _JOBS.value)
     if errors:
       raise UsageError('; '.join(errors))

@@ -57,11 +57,11 @@ def test_the_plan_is_read_as_train_eval_reads_it(tmp_path):
 
 def test_runs_of_other_settings_are_not_mixed(tmp_path):
   text = 'train_eval.num_iterations = 5\nPPOConfig.gae_lambda = 0.9\n'
-  exploration._check_same_settings(tmp_path / 'r', text)
+  exploration._check_same_settings(tmp_path / 'r' / 's.gin', text)
   longer = text.replace('5', '50')
-  exploration._check_same_settings(tmp_path / 'r', longer)
+  exploration._check_same_settings(tmp_path / 'r' / 's.gin', longer)
   with pytest.raises(exploration.UsageError, match='other settings'):
-    exploration._check_same_settings(tmp_path / 'r', text.replace('9', '8'))
+    exploration._check_same_settings(tmp_path / 'r' / 's.gin', text.replace('9', '8'))
 
 
 def test_table_by_hand(tmp_path):
@@ -110,3 +110,21 @@ def test_each_bonus_is_an_arm_beside_the_agent_without():
       'E3B': ('train_eval.bonus = @E3B',),
       'coefficient 0': without,
   }
+
+
+def test_arms_of_ones_own():
+  assert exploration.arms([], [
+      'no core: ', 'GRU: Net.core = @GRUCell(); GRUCell.units = 8 '
+  ]) == {
+      'no core': (), 'GRU': ('Net.core = @GRUCell()', 'GRUCell.units = 8')
+  }
+
+
+@pytest.mark.parametrize('bonuses, own, message', [
+    ([], ['GRU'], 'a name and bindings'),
+    ([], ['../x: a.b = 1'], 'a name and bindings'),
+    (['E3B'], ['GRU: a.b = 1'], '--arm and --bonus'),
+])
+def test_wrong_arms_are_refused(bonuses, own, message):
+  with pytest.raises(exploration.UsageError, match=message):
+    exploration.arms(bonuses, own)
