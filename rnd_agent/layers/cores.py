@@ -6,6 +6,8 @@ import gin
 import tensorflow as tf
 from tf_agents.keras_layers import dynamic_unroll_layer
 
+from rnd_agent.layers import gated_sequences
+
 # Cells that a config can name as `ActorCriticNetwork.core = @GRUCell()`.
 for _cell in (tf.keras.layers.GRUCell, tf.keras.layers.LSTMCell):
   gin.external_configurable(_cell, module='rnd_agent')
@@ -43,6 +45,7 @@ class Core(tf.keras.layers.Layer):
           f'as GRUCell, or a list of them; this lacks {", ".join(missing)}.'
       )
     self._cell = cell
+    self._has_formulas = all(map(gated_sequences.formulas, _parts(cell)))
     self._unroll = dynamic_unroll_layer.DynamicUnroll(cell)
     self.output_units = _size(cell.output_size)
 
@@ -72,15 +75,42 @@ class Core(tf.keras.layers.Layer):
       state = self._cell.get_initial_state(
           batch_size=tf.shape(inputs)[0], dtype=tf.float32
       )
-    state = tf.nest.pack_sequence_as(
-        self._cell.state_size, tf.nest.flatten(state)
-    )
-    outputs, state = self._unroll(
-        inputs, initial_state=state, reset_mask=reset_mask
-    )
+    state = tf.nest.flatten(state)
+    if self._has_formulas and inputs.shape[1] != 1:
+      outputs, state = self._by_formulas(inputs, state, reset_mask)
+    else:
+      outputs, state = self._unroll(
+          inputs, reset_mask=reset_mask,
+          initial_state=tf.nest.pack_sequence_as(self._cell.state_size, state),
+      )
     return outputs, tf.nest.pack_sequence_as(
         self.state_spec, tf.nest.flatten(state)
     )
+
+  def build(self, input_shape):
+    """Creates the cell's variables."""
+    with tf.name_scope(self._unroll.name):
+      self._unroll.build(input_shape)
+    super().build(input_shape)
+
+  def _by_formulas(self, outputs, states, reset_mask):
+    """Steps each cell through the whole sequence, one after another."""
+    if reset_mask is None:
+      reset_mask = tf.zeros(tf.shape(outputs)[:2], tf.bool)
+    last = []
+    for cell in _parts(self._cell):
+      number = len(tf.nest.flatten(cell.state_size))
+      outputs, of_cell = gated_sequences.unroll(
+          cell, outputs, states[:number], reset_mask
+      )
+      last += of_cell
+      states = states[number:]
+    return outputs, last
+
+
+def _parts(cell):
+  """The cells of a stack, or the cell alone."""
+  return getattr(cell, 'cells', [cell])
 
 
 def _size(size) -> int:
