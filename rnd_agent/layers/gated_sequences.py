@@ -1,6 +1,6 @@
 """Keras' GRU and LSTM cells over a whole sequence, with gradients by hand.
 
-The same function as stepping the cell, up to rounding, but three times as fast
+The same function as stepping the cell, up to rounding, but about twice as fast
 (docs/recurrent.md): inputs are multiplied with their weights for all steps at
 once, the backward pass keeps only the gates, and the gradient of the recurrent
 weights is one product over all steps. Nothing here sums in an order that
