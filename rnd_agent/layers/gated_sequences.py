@@ -3,11 +3,10 @@
 The same function as stepping the cell, up to rounding, but about twice as fast
 (docs/recurrent.md): inputs are multiplied with their weights for all steps at
 once, the backward pass keeps only the gates, and the gradient of the recurrent
-weights is one product over all steps. Nothing here sums in an order that
-depends on threads.
+weights is one product over all steps.
 
-Formulas: Cho et al. 2014, arXiv 1406.1078, in the variant of cuDNN (the reset
-gate after the product, Keras' `reset_after`); Hochreiter & Schmidhuber 1997 with
+Formulas: Cho et al. 2014, arXiv 1406.1078, with the reset gate after the
+product as in cuDNN (Keras' `reset_after`); Hochreiter & Schmidhuber 1997 with
 the forget gate of Gers et al. 2000.
 """
 

@@ -56,12 +56,13 @@ def test_the_plan_is_read_as_train_eval_reads_it(tmp_path):
 
 
 def test_runs_of_other_settings_are_not_mixed(tmp_path):
+  path = tmp_path / 'r' / 'settings.gin'
   text = 'train_eval.num_iterations = 5\nPPOConfig.gae_lambda = 0.9\n'
-  exploration._check_same_settings(tmp_path / 'r' / 's.gin', text)
+  exploration._check_same_settings(path, text)
   longer = text.replace('5', '50')
-  exploration._check_same_settings(tmp_path / 'r' / 's.gin', longer)
+  exploration._check_same_settings(path, longer)
   with pytest.raises(exploration.UsageError, match='other settings'):
-    exploration._check_same_settings(tmp_path / 'r' / 's.gin', text.replace('9', '8'))
+    exploration._check_same_settings(path, text.replace('9', '8'))
 
 
 def test_table_by_hand(tmp_path):
