@@ -105,6 +105,11 @@ def _own_arm(text) -> tuple[str, tuple[str, ...]]:
   )
 
 
+def _file_name(arm) -> str:
+  """The name of an arm's files, but for their ending."""
+  return arm.replace(' ', '-')
+
+
 def arms(bonuses, own=()) -> dict[str, tuple[str, ...]]:
   """What is compared: bindings by the name of an arm.
 
@@ -363,7 +368,7 @@ def main(_):
   try:
     compared = arms(_BONUSES.value, _ARMS.value)
     tasks = [
-        Task(arm, seed, folder / f'{arm.replace(" ", "-")}-{seed}',
+        Task(arm, seed, folder / f'{_file_name(arm)}-{seed}',
              (*_BINDINGS.value, *bindings))
         for seed in range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value)
         for arm, bindings in compared.items()
@@ -372,7 +377,7 @@ def main(_):
     _check_same_settings(folder / 'settings.gin', settings)
     for arm, bindings in compared.items():
       _check_same_settings(
-          folder / f'{arm.replace(" ", "-")}.gin', '\n'.join(bindings)
+          folder / f'{_file_name(arm)}.gin', '\n'.join(bindings)
       )
     errors = run_all(tasks, plan, config, _JOBS.value)
     if errors:
