@@ -53,7 +53,7 @@ _EXTRAS = {
     # Its emulator, nes-py, is built from source: needs a C++ compiler. Its last
     # release for gym fails with NumPy 2 (OverflowError: 1024 for uint8).
     'mario': ['gym-super-mario-bros>=7.4,<8' + _OLDER],
-    'reverb': ['dm-reverb~=0.14.0'],
+    'reverb': ['dm-reverb~=0.14.0' + _OLDER],
 }
 
 

@@ -49,7 +49,7 @@ def main(_):
       intrinsic_value_net=value_network.ValueNetwork(
           observation_spec, fc_layer_params=(64, 64), name='IntrinsicValue'
       ),
-      rnd=rnd_agent.RandomNetworkDistillation(
+      bonus=rnd_agent.RandomNetworkDistillation(
           observation_spec, feature_dim=64, predictor_hidden_units=(64,)
       ),
       num_epochs=10,

@@ -80,7 +80,6 @@ _MEANT = {
 }
 _ABSENT = {
     'rnn_single_record_training', 'update_ob_stats_every_step',
-    'dynamics_bonus',
 }
 _HEADER = ['flag', 'default there', 'here, with its default', 'remark']
 
