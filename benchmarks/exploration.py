@@ -35,6 +35,7 @@ sys.path.insert(0, str(_ROOT))
 from rnd_agent.runs import metrics as metrics_lib  # noqa: E402
 from rnd_agent.runs import run_folder  # noqa: E402
 from rnd_agent.settings import gin_files  # noqa: E402
+from rnd_agent.settings import gin_parameters  # noqa: E402
 from rnd_agent.viewing import aggregate  # noqa: E402
 from rnd_agent.viewing import curves as curves_lib  # noqa: E402
 
@@ -124,7 +125,10 @@ def arms(bonuses, own=()) -> dict[str, tuple[str, ...]]:
   if own and bonuses:
     raise UsageError('--arm and --bonus: bind train_eval.bonus in each --arm')
   if own:
-    return dict(_own_arm(text) for text in own)
+    chosen = [_own_arm(text) for text in own]
+    if len({_file_name(name) for name, _ in chosen}) < len(chosen):
+      raise UsageError('--arm: two of them have one name')
+    return dict(chosen)
   with_bonus = {
       bonus: (f'train_eval.bonus = @{bonus}',) for bonus in bonuses
   } or {'RND': ()}
@@ -181,10 +185,7 @@ def read_plan(config, bindings) -> tuple[Plan, str]:
   gin_files.parse([config], bindings)
 
   def value(name):
-    try:
-      return gin.query_parameter(f'train_eval.{name}')
-    except ValueError:
-      return None
+    return gin_parameters.bound(f'train_eval.{name}')
 
   plan = Plan(value('num_iterations') or 30000, value('target_return'))
   return plan, gin.config_str()
@@ -253,6 +254,9 @@ def table(runs) -> str:
 
   Returns:
     The table, a row for each arm.
+
+  Raises:
+    UsageError: no episode of a run was finished.
   """
   lines = [
       '| arm | interquartile mean | 95 % interval | seeds | agent steps '
@@ -261,6 +265,11 @@ def table(runs) -> str:
   ]
   for arm, of_seeds in runs.items():
     scores = np.array([[run[_SCORE][-1]] for run in of_seeds])
+    if np.isnan(scores).any():
+      raise UsageError(
+          f'{arm}: a run finished no episode: train longer, or choose a '
+          'smaller EnvironmentConfig.max_episode_steps'
+      )
     interval = aggregate.bootstrap_interval(scores)
     lines.append('| ' + ' | '.join((
         arm,

@@ -84,11 +84,6 @@ class Sums(NamedTuple):
   gradient_s: float
   scalar_s: float
 
-  @property
-  def of_an_update(self) -> float:
-    """Seconds of an update."""
-    return self.gradient_s + _SCALARS * self.scalar_s
-
 
 def predicted_sums(
     two: Sums, workers: int, network_bytes_per_second: float

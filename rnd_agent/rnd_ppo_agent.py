@@ -293,9 +293,6 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
         summarize_grads_and_vars=self._summarize_grads_and_vars,
         train_step_counter=self._train_step_counter,
     )
-    self._collected_as_transition = data_converter.AsTransition(
-        self.collect_data_context, squeeze_time_dim=False
-    )
     self._as_trajectory = data_converter.AsTrajectory(
         self.data_context, sequence_length=None
     )

@@ -15,6 +15,7 @@ import pytest
 import rnd_agent
 from rnd_agent import environments
 from rnd_agent.settings import gin_files
+from rnd_agent.settings import gin_parameters
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _PACKAGE = _ROOT / 'rnd_agent'
@@ -179,9 +180,9 @@ def test_base_recipe_equals_the_defaults():
 
 def test_own_configurables_can_be_checked_strictly():
   importlib.import_module('rnd_agent.training.builders')
-  for entry in gin_files._own_configurables():
+  for entry in gin_parameters.own_configurables():
     if not entry.selector.startswith('rnd_agent.testing.'):
-      kinds = {p.kind for p in gin_files._parameters(entry).values()}
+      kinds = {p.kind for p in gin_parameters.parameters_of(entry).values()}
       assert inspect.Parameter.VAR_KEYWORD not in kinds, entry.selector
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from rnd_agent.environments import suites
 from rnd_agent.settings import gin_files
+from rnd_agent.settings import gin_parameters
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What no source tells.
@@ -146,8 +147,8 @@ def _default(name):
     return getattr(
         suites.resolved_config('atari:MontezumaRevenge'), parameter
     )
-  entry = gin_files._find_configurable(owner)
-  return gin_files._parameters(entry)[parameter].default
+  entry = gin_parameters.find_configurable(owner)
+  return gin_parameters.parameters_of(entry)[parameter].default
 
 
 def _is_binding_of(path, name):

@@ -109,7 +109,8 @@ class Bonus(tf.Module):
     """Starts statistics from a random agent's steps, before training.
 
     Args:
-      observations: nest of `[B, T, ...]`, which followed its actions.
+      observations: nest of `[1, N, ...]`, which followed one action of each of
+        N environments.
     """
 
   def update_statistics(

@@ -99,16 +99,13 @@ class DRND(rnd.RandomNetworkDistillation):
   def training_inputs(self, selected: tf.Tensor, passes: float):
     """Adds the features of the target that each observation is trained on."""
     del passes
-    features = chunks.in_chunks(
-        self.target_features, selected, self._feature_shape
-    )
-    return selected, features
+    return selected, self.all_target_features(selected)
 
-  def losses(self, inputs) -> tf.Tensor:
-    """`loss` of rows of `training_inputs` or of `select`; see `Bonus`."""
-    if not isinstance(inputs, tuple):
-      inputs = inputs, self.target_features(inputs)
-    return self.loss(*inputs)
+  def loss(self, selected, target_features=None, training=True) -> tf.Tensor:
+    """As RND's, towards the target that each observation is trained on."""
+    if target_features is None:
+      target_features = self.target_features(selected)
+    return super().loss(selected, target_features, training)
 
   def checkpoint_items(self):
     return dict(

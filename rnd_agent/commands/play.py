@@ -16,6 +16,7 @@ from absl import flags
 from absl import logging
 
 from rnd_agent.common import path_flags
+from rnd_agent.common import plain_text
 from rnd_agent.common import terminal
 
 # Not absl's global flags: tests import several scripts into one process.
@@ -85,10 +86,8 @@ def _fail(error, status=2):
   """Ends the process with one line."""
   from rnd_agent.runs import run_folder
 
-  # Gin appends its own call stack on further lines. Text of a stranger's file
-  # may be part of an error: it is escaped.
-  text = str(error).partition('\n  In call to')[0]
-  text = run_folder.printable(' '.join(text.split()))
+  # Text of a stranger's file may be part of an error: it is escaped.
+  text = run_folder.printable(plain_text.one_line(error))
   print(f'play: error: {text}', file=sys.stderr)
   sys.exit(status)
 
@@ -308,19 +307,11 @@ def main(argv):
     run_folder.RunFolder(_ROOT_DIR.value)  # Fails before TensorFlow is loaded.
     with startup.without_collection():
       startup.quiet_imports()
-      from rnd_agent.environments import errors
-      from rnd_agent.runs import checkpoints
-      from rnd_agent.settings import gin_files
       from rnd_agent.viewing import play_lib
-      from rnd_agent.viewing import run_config
 
     try:
       _run()
-    except (
-        checkpoints.CheckpointError, gin_files.ConfigError,
-        play_lib.PlayError, run_config.RefusedConfigError,
-        errors.UnknownEnvironmentError, errors.MissingPackageError,
-    ) as error:
+    except play_lib.CANNOT_PLAY as error:
       _fail(error)
   except (
       film_files.FilmError, run_folder.RunFolderError, window_lib.WindowError,

@@ -349,21 +349,12 @@ def _player(folder):
   from rnd_agent.common import startup
 
   startup.quiet_imports()
-  from rnd_agent.environments import errors
-  from rnd_agent.runs import checkpoints
-  from rnd_agent.settings import gin_files
   from rnd_agent.viewing import play_lib
-  from rnd_agent.viewing import run_config
 
   try:
     player = play_lib.Player(folder, seed=_SEED.value, trust=_TRUST.value)
-  except (
-      checkpoints.CheckpointError, gin_files.ConfigError, play_lib.PlayError,
-      run_config.RefusedConfigError, errors.UnknownEnvironmentError,
-      errors.MissingPackageError,
-  ) as error:
-    text = str(error).partition('\n  In call to')[0]
-    raise UsageError(' '.join(text.split())) from error
+  except play_lib.CANNOT_PLAY as error:
+    raise UsageError(plain_text.one_line(error)) from error
   try:
     yield player
   except play_lib.PlayError as error:

@@ -50,6 +50,8 @@ def supervise(workers: int, restarts: int) -> int:
   with stop.listening():
     while True:
       status = _run(workers, stop)
+      if stop.signal and status == -stop.signal:
+        return 0  # The signal came before the worker could handle it.
       if status == 0 or status in _FINAL or stop.signal or restarts <= 0:
         return max(status, 1) if status else 0  # Below 0: ended by a signal.
       restarts -= 1
@@ -85,6 +87,7 @@ class _Stop:
   def __init__(self):
     self.signal: Optional[int] = None
     self.processes: Sequence[subprocess.Popen] = ()
+    self._handed_on = False
 
   @contextlib.contextmanager
   def listening(self) -> Iterator[None]:
@@ -100,12 +103,20 @@ class _Stop:
     self.signal = number
     for process in self.processes:
       process.send_signal(number)
+      self._handed_on = True
+
+  def hand_on_to(self, processes: Sequence[subprocess.Popen]) -> None:
+    """Hands signals on to processes, one that came before included."""
+    self.processes = processes
+    if self.signal and not self._handed_on:
+      self._handle(self.signal, None)
 
 
 def _run(workers: int, stop: _Stop) -> int:
   """Starts the workers once; the status of the first that failed, or 0."""
-  stop.processes = processes = [_start(place) for place in places(workers)]
+  processes = [_start(place) for place in places(workers)]
   try:
+    stop.hand_on_to(processes)
     return _wait(processes)
   finally:
     for process in processes:

@@ -88,8 +88,7 @@ def _list():
 
 def _fail(error, status=2):
   """Ends the process with one line, and a worker's traceback if any."""
-  # Gin appends its own call stack on further lines.
-  text = plain_text.printable(str(error)).partition('\n  In call to')[0]
+  text = plain_text.printable(plain_text.message(error))
   cause, _, details = text.partition('\n\n')
   with contextlib.suppress(OSError):  # The exit status matters more.
     print(f'train_eval: error: {" ".join(cause.split())}', file=sys.stderr)

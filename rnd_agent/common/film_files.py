@@ -135,18 +135,21 @@ class FilmFile:
     return encoder
 
 
-def gif(frames: Iterable[np.ndarray], frames_per_second: float) -> bytes:
-  """Encodes an animation in memory.
+def encoded(
+    frames: Iterable[np.ndarray], frames_per_second: float, ending: str
+) -> bytes:
+  """Encodes a film in memory.
 
   Args:
     frames: RGB, uint8 `[height, width, 3]`, at least one.
-    frames_per_second: of the animation.
+    frames_per_second: of the film.
+    ending: of the file's name, such as '.gif', which repeats for ever.
 
   Returns:
-    The bytes of a GIF file, which repeats for ever.
+    The bytes of the file.
   """
   with tempfile.TemporaryDirectory() as folder:
-    path = pathlib.Path(folder) / 'animation.gif'
+    path = pathlib.Path(folder) / f'film{ending}'
     with FilmFile(path, frames_per_second) as film:
       for frame in frames:
         film.write(frame)

@@ -20,6 +20,16 @@ def printable(text: str) -> str:
   )
 
 
+def message(error: BaseException) -> str:
+  """An error's message without the configurables' names that gin appends."""
+  return str(error).partition('\n  In call to')[0]
+
+
+def one_line(error: BaseException) -> str:
+  """The same in one line."""
+  return ' '.join(message(error).split())
+
+
 def cause(error: BaseException) -> str:
   """The start of an error's message, one line of at most 160 characters.
 

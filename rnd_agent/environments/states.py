@@ -314,7 +314,9 @@ def decode(data: bytes, environments: int | None = None) -> Any:
     if decompressor.unconsumed_tail or not decompressor.eof:
       raise ValueError('it is cut off, or too large')
     return plain_json.loads(text, _from_json)
-  except (zlib.error, ValueError, KeyError, TypeError) as error:
+  except (
+      zlib.error, ValueError, KeyError, TypeError, SyntaxError  # np.dtype's.
+  ) as error:
     raise ValueError(f'not a saved state: {error}') from error
 
 

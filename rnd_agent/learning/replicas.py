@@ -30,6 +30,11 @@ def workers() -> Optional[workers_lib.Workers]:
   return _workers
 
 
+def is_chief() -> bool:
+  """Whether this process writes the run's folder: alone, or the first."""
+  return _workers is None or _workers.index == 0
+
+
 def _context() -> Optional[tf.distribute.ReplicaContext]:
   """The replica's, where there are others; otherwise None."""
   context = tf.distribute.get_replica_context()

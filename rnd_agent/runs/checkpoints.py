@@ -3,45 +3,30 @@
 One of `write_weights` holds networks and statistics alone, and the layers'
 kernels in 16 bits: play and initial weights need no more.
 
-A checkpoint is three files: TensorFlow's index and data, and a list of their
-checksums, which is written last. A checkpoint without an intact list is not
-used: after a process was killed while saving, after a full disk or a flipped
-bit, the run resumes from the checkpoint before.
+`checkpoint_files` knows its files and whether they are intact.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
-import shutil
-import stat
 import tempfile
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from rnd_agent.common import atomic_files
 from rnd_agent.common import plain_json
 from rnd_agent.common import plain_text
+from rnd_agent.runs import checkpoint_files
 
-_FOLDER = 'checkpoints'
-_LIST = '.sha256.json'
-_NAMES = re.compile(r'iteration-(\d+)\.(?:index|sha256\.json|data-.*)')
-_FRAGMENTS = re.compile(
-    r'iteration-\d+(?:_temp|\..*\.tempstate\d+|\..*\.partial-\d+)'
-)
-# Characters read of a list of checksums; one has about 200.
-_LARGEST_LIST = 2**20
-# Bytes read at a time.
-_CHUNK = 2**22
 # Parts of a checkpoint that are neither networks nor statistics: they belong to
 # a run that goes on.
 _OF_THE_RUN = (
-    'optimizer', 'generator', 'train_step', 'adaptive_kl_beta', 'environments'
+    'optimizer', 'generator', 'train_step', 'adaptive_kl_beta', 'environments',
+    'core_states', 'visits',
 )
 # In paths that TensorFlow reads.
 _PATTERNS = set('*?[]\\')
@@ -55,20 +40,6 @@ class CheckpointError(ValueError):
 
 class SavingFailedError(OSError):
   """A checkpoint could not be written; those before it are intact."""
-
-
-class Saved(NamedTuple):
-  """A checkpoint in a folder.
-
-  Attributes:
-    iteration: the number in its name.
-    prefix: its path, without the endings of its files.
-    damage: why it cannot be used, None if it is intact.
-  """
-
-  iteration: int
-  prefix: str
-  damage: str | None
 
 
 class JsonState(tf.train.experimental.PythonState):
@@ -136,7 +107,7 @@ class Checkpoints:
       items: trackable objects by name, with all state of the run.
       keep: how many of the newest checkpoints stay.
     """
-    self._folder = os.path.join(root_dir, _FOLDER)
+    self._folder = os.path.join(root_dir, checkpoint_files.FOLDER)
     self._root = tf.train.Checkpoint(**items)
     self._keep = keep
     self._damaged = []
@@ -144,11 +115,11 @@ class Checkpoints:
   @property
   def latest(self) -> str | None:
     """Path of the newest intact checkpoint, or None."""
-    newest = _newest_intact(self._folder)
+    newest = checkpoint_files.newest_intact(self._folder)
     return newest and newest.prefix
 
   def save(self, iteration: int) -> str:
-    """Saves all items, then removes checkpoints older than the newest `keep`.
+    """Saves all items.
 
     Args:
       iteration: the last one that the state contains.
@@ -162,28 +133,24 @@ class Checkpoints:
     prefix = os.path.join(self._folder, f'iteration-{iteration}')
     try:
       os.makedirs(self._folder, exist_ok=True)
-      _remove_fragments(self._folder)
+      checkpoint_files.remove_fragments(self._folder)
       self._root.write(prefix)
-      _write_list(prefix)
+      checkpoint_files.write_list(prefix)
     except (tf.errors.OpError, OSError) as error:
-      _remove(self._folder, iteration)
+      checkpoint_files.remove(self._folder, iteration)
       raise SavingFailedError(
           f'the checkpoint of iteration {iteration} could not be written '
           f'({plain_text.cause(error)})'
       ) from error
-    self._remove_old()
     return prefix
 
-  def _remove_old(self) -> None:
-    """Removes all checkpoints older than the newest `keep` that have a list."""
-    complete = [
-        i for i in _iterations(self._folder)
-        if os.path.exists(os.path.join(self._folder, f'iteration-{i}{_LIST}'))
-    ]
-    if len(complete) > self._keep:
-      for i in _iterations(self._folder):
-        if i < complete[self._keep - 1]:
-          _remove(self._folder, i)
+  def remove_old(self) -> None:
+    """Removes all checkpoints older than the newest `keep` that have a list.
+
+    Raises:
+      OSError: one cannot be removed.
+    """
+    checkpoint_files.remove_old(self._folder, self._keep)
 
   def restore(
       self,
@@ -206,7 +173,7 @@ class Checkpoints:
         settings.
     """
     damaged = []
-    for s in newest_first(self._folder):
+    for s in checkpoint_files.newest_first(self._folder):
       if s.damage:
         damaged.append(s)
         continue
@@ -226,17 +193,17 @@ class Checkpoints:
   def set_damaged_aside(self) -> None:
     """Renames the checkpoints that `restore` skipped to `....damaged`."""
     for iteration in self._damaged:
-      _set_aside(self._folder, iteration)
+      checkpoint_files.set_aside(self._folder, iteration)
     self._damaged = []
 
   def _restore(self, prefix: str, whole: bool) -> None:
-    if whole and not _has_optimizer(prefix):
-      raise CheckpointError(
-          f'{prefix} holds networks and statistics alone, so that its run '
-          'cannot go on: start a new one in another --root_dir, with '
-          "train_eval.initial_weights = '...' for this folder"
-      )
     try:
+      if whole and not _has_optimizer(prefix):
+        raise CheckpointError(
+            f'{prefix} holds networks and statistics alone, so that its run '
+            'cannot go on: start a new one in another --root_dir, with '
+            "train_eval.initial_weights = '...' for this folder"
+        )
       with _in_32_bits(prefix) as readable:
         status = self._root.read(readable)
         status.assert_existing_objects_matched()
@@ -244,6 +211,8 @@ class Checkpoints:
           status.assert_consumed()
         else:
           status.expect_partial()
+    except CheckpointError:
+      raise
     except AssertionError as error:
       raise CheckpointError(
           f'{prefix} was saved by a run with other parts than this '
@@ -262,19 +231,6 @@ class Checkpoints:
       ) from error
 
 
-def latest_iteration(root_dir: str) -> int:
-  """The iteration of a run's newest intact checkpoint, 0 without one.
-
-  Args:
-    root_dir: the run's folder.
-
-  Returns:
-    The number in the checkpoint's name.
-  """
-  newest = _newest_intact(os.path.join(root_dir, _FOLDER))
-  return newest.iteration if newest else 0
-
-
 def read_json(root_dir: str, name: str) -> dict[str, Any]:
   """Reads a `JsonState` from a run's newest intact checkpoint.
 
@@ -286,7 +242,9 @@ def read_json(root_dir: str, name: str) -> dict[str, Any]:
     The saved state; empty without a checkpoint, and where the item is missing
     or not a JSON object: `Checkpoints.restore` raises the error for that.
   """
-  newest = _newest_intact(os.path.join(root_dir, _FOLDER))
+  newest = checkpoint_files.newest_intact(
+      os.path.join(root_dir, checkpoint_files.FOLDER)
+  )
   if newest is None:
     return {}
   try:
@@ -296,122 +254,6 @@ def read_json(root_dir: str, name: str) -> dict[str, Any]:
   except (tf.errors.OpError, ValueError, TypeError):
     return {}
   return state if isinstance(state, dict) else {}
-
-
-def newest_first(folder: str) -> Iterator[Saved]:
-  """Yields the checkpoints in a folder, and compares each one's checksums.
-
-  Args:
-    folder: `checkpoints/` of a run; need not exist.
-
-  Yields:
-    The checkpoints, the newest first, damaged ones too.
-  """
-  for i in _iterations(folder):
-    prefix = os.path.join(folder, f'iteration-{i}')
-    yield Saved(i, prefix, _damage(prefix))
-
-
-def _newest_intact(folder: str) -> Saved | None:
-  return next((s for s in newest_first(folder) if not s.damage), None)
-
-
-def _iterations(folder: str) -> list[int]:
-  """Iterations of all checkpoints in a folder, the newest first."""
-  if not os.path.isdir(folder):
-    return []
-  matches = map(_NAMES.fullmatch, os.listdir(folder))
-  return sorted({int(match[1]) for match in matches if match}, reverse=True)
-
-
-def _damage(prefix: str) -> str | None:
-  """Describes what is wrong with the files of a checkpoint, None if intact."""
-  folder = os.path.dirname(prefix)
-  iteration = int(prefix.rpartition('-')[2])
-  try:
-    found = _files_of(folder, iteration)
-    for name in [os.path.basename(prefix + _LIST), *found]:
-      mode = os.lstat(os.path.join(folder, name)).st_mode
-      if not stat.S_ISREG(mode):
-        return f'{name} is {"a link" if stat.S_ISLNK(mode) else "not a file"}'
-    with open(prefix + _LIST, encoding='utf-8') as file:
-      expected = plain_json.loads(file.read(_LARGEST_LIST))
-    if not isinstance(expected, dict) or not expected:
-      raise ValueError('not a list of files')
-    for name in found:
-      if name not in expected:
-        return f'{name} is not in the list of its files'
-    for name, (size, checksum) in expected.items():
-      if os.path.basename(name) != name or not _NAMES.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of a checkpoint's file")
-      path = os.path.join(folder, name)
-      if name not in found:
-        return f'{name} is missing, or belongs to another checkpoint'
-      if os.path.getsize(path) != size:
-        return f'{name} has {os.path.getsize(path)} bytes instead of {size}'
-      if _checksum(path) != checksum:
-        return f'{name} has changed since it was written'
-  except FileNotFoundError as error:
-    return f'{os.path.basename(error.filename)} is missing'
-  except (OSError, ValueError, TypeError) as error:
-    return f'{os.path.basename(prefix)}{_LIST}: {plain_text.cause(error)}'
-  return None
-
-
-def _checksum(path: str) -> str:
-  sha = hashlib.sha256()
-  with open(path, 'rb') as file:
-    while chunk := file.read(_CHUNK):
-      sha.update(chunk)
-  return sha.hexdigest()
-
-
-def _write_list(prefix: str) -> None:
-  """Syncs a checkpoint's files to the disk, then writes their checksums."""
-  folder = os.path.dirname(prefix)
-  checksums = {}
-  for name in _files_of(folder, int(prefix.rpartition('-')[2])):
-    path = os.path.join(folder, name)
-    with open(path, 'rb') as file:
-      os.fsync(file.fileno())
-    checksums[name] = [os.path.getsize(path), _checksum(path)]
-  with atomic_files.replacing(prefix + _LIST) as file:
-    json.dump(checksums, file)
-
-
-def _files_of(folder: str, iteration: int) -> list[str]:
-  """Names of a checkpoint's files except its list."""
-  matches = map(_NAMES.fullmatch, os.listdir(folder))
-  return sorted(
-      match[0] for match in matches
-      if match and int(match[1]) == iteration and not match[0].endswith(_LIST)
-  )
-
-
-def _remove(folder: str, iteration: int) -> None:
-  """Removes a checkpoint, its list first: without it the rest is not used."""
-  for name in [f'iteration-{iteration}{_LIST}', *_files_of(folder, iteration)]:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(os.path.join(folder, name))
-
-
-def _remove_fragments(folder: str) -> None:
-  """Removes the temporary files of a process that was killed while saving."""
-  for name in os.listdir(folder):
-    path = os.path.join(folder, name)
-    if _FRAGMENTS.fullmatch(name) and not os.path.islink(path):
-      if os.path.isdir(path):
-        shutil.rmtree(path)
-      else:
-        os.remove(path)
-
-
-def _set_aside(folder: str, iteration: int) -> None:
-  """Renames the files of a damaged checkpoint so that they are not used."""
-  for name in [*_files_of(folder, iteration), f'iteration-{iteration}{_LIST}']:
-    path = os.path.join(folder, name)
-    if os.path.lexists(path):
-      os.replace(path, path + '.damaged')
 
 
 def find(path: str) -> str:
@@ -428,9 +270,11 @@ def find(path: str) -> str:
     CheckpointError: there is no intact checkpoint.
   """
   path = os.path.expanduser(path)
-  if os.path.isfile(path + '.index'):
+  if os.path.isfile(path + checkpoint_files.INDEX):
     return path
-  newest = _newest_intact(os.path.join(path, _FOLDER))
+  newest = checkpoint_files.newest_intact(
+      os.path.join(path, checkpoint_files.FOLDER)
+  )
   if newest is None:
     raise CheckpointError(
         f'{path} is neither a checkpoint nor a folder with an intact one: '
@@ -464,12 +308,12 @@ def load_weights(path: str, items: dict[str, Any]) -> None:
   ) as error:
     raise _other_weights(path, plain_text.cause(error)) from error
   for name, item in items.items():
-    if isinstance(item, dict):
-      (part, item), = item.items()
-      name = f'{name}/{part}'
+    parts = dict(_parts(name, item))
     # A smaller network would match some layers of a larger one.
-    num_stored = sum(key.startswith(f'{name}/') for key in stored)
-    num_wanted = _number_of_variables(item)
+    num_stored = sum(
+        key.startswith(tuple(f'{part}/' for part in parts)) for key in stored
+    )
+    num_wanted = _number_of_variables(parts.values())
     if num_stored != num_wanted:
       raise _other_weights(
           path, f'{name} has {num_stored} variables there and {num_wanted} here'
@@ -495,10 +339,12 @@ def write_weights(path: str, root_dir: str) -> str:
     }
   for name in filter(_KERNEL.search, tensors):
     tensors[name] = tensors[name].astype(np.float16)
-  prefix = os.path.join(root_dir, _FOLDER, os.path.basename(path))
+  prefix = os.path.join(
+      root_dir, checkpoint_files.FOLDER, os.path.basename(path)
+  )
   os.makedirs(os.path.dirname(prefix), exist_ok=True)
   _write_tensors(prefix, tensors)
-  _write_list(prefix)
+  checkpoint_files.write_list(prefix)
   return prefix
 
 
@@ -562,10 +408,20 @@ def _write_tensors(prefix: str, tensors: dict[str, Any]) -> None:
   )
 
 
-def _number_of_variables(item: Any) -> int:
-  """Counts the distinct variables of a trackable object."""
+def _parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
+  """The trackable objects of nested dicts, with their paths."""
+  if isinstance(item, tf.__internal__.tracking.Trackable):
+    yield path, item
+  else:
+    for name, part in item.items():
+      yield from _parts(f'{path}/{name}', part)
+
+
+def _number_of_variables(items: Iterable[Any]) -> int:
+  """Counts the distinct variables of trackable objects."""
   return len({
-      id(x) for x in tf.train.TrackableView(item).descendants()
+      id(x) for item in items
+      for x in tf.train.TrackableView(item).descendants()
       if isinstance(x, tf.Variable)
   })
 

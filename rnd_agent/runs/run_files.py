@@ -17,6 +17,7 @@ from typing import Iterator
 import filelock
 
 from rnd_agent.common import plain_json
+from rnd_agent.runs import checkpoint_files
 from rnd_agent.settings.gin_files import ConfigError
 
 # Largest sizes, bytes: a run of the paper's length has 10 MB of metrics, and
@@ -31,7 +32,7 @@ _FILE, _FOLDER = 'a file', 'a folder'
 # A link in the place of a checkpoint's file is not refused here: `checkpoints`
 # treats the checkpoint as damaged.
 _CHECKPOINT_FILES = re.compile(
-    r'iteration-\d+\.(?:index|sha256\.json|data-.*)(?:\.damaged)?'
+    checkpoint_files.NAMES.pattern + r'(?:\.damaged)?'
 )
 
 

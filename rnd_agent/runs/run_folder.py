@@ -18,6 +18,7 @@ import stat
 from typing import Any, Iterable, Iterator, NamedTuple, Union
 
 from rnd_agent.common import plain_json
+from rnd_agent.common import plain_text
 from rnd_agent.settings import operative_config
 
 CONFIG = 'operative_config.gin'
@@ -312,6 +313,4 @@ def _number(cell: str) -> float:
 
 def printable(text: Union[str, os.PathLike]) -> str:
   """The text with control characters escaped, safe to print on a terminal."""
-  return ''.join(
-      c if c.isprintable() else repr(c)[1:-1] for c in os.fspath(text)
-  )
+  return plain_text.printable(os.fspath(text)).replace('\n', '\\n')

@@ -5,15 +5,9 @@ from __future__ import annotations
 from typing import Mapping
 
 from rnd_agent.common import parameters
-from rnd_agent.settings import bonus_names
 from rnd_agent.settings import known_parameters
 from rnd_agent.settings import operative_config
-
-# A change of any of their parameters makes another network or bonus.
-NETWORKS = (
-    'ActorCriticNetwork', *bonus_names.NAMES, 'RNDNetwork', 'RandomEncoder',
-    'GRUCell', 'LSTMCell', 'DNCCell',
-)
+from rnd_agent.settings import shipped_parts
 
 
 def changes(then: str, now: str) -> dict[str, tuple[str, str]]:
@@ -47,7 +41,7 @@ def of_another_run(
 def _change(name: str) -> parameters.Change:
   """What a change of a parameter means for a run; ignores gin's scope."""
   name = name.rpartition('/')[2]
-  if name.partition('.')[0] in NETWORKS:
+  if name.partition('.')[0] in shipped_parts.NETWORKS:
     return parameters.Change.ANOTHER_RUN
   known = known_parameters.find(name)
   return known.change if known else parameters.Change.NOTED

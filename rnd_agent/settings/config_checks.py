@@ -14,7 +14,8 @@ import gin
 import psutil
 
 from rnd_agent.environments import suites
-from rnd_agent.settings import bonus_names
+from rnd_agent.settings import gin_parameters
+from rnd_agent.settings import shipped_parts
 from rnd_agent.settings.gin_files import ConfigError
 
 # Sizes of layers: 0 a number, 1 a list of numbers, 2 a list of lists.
@@ -59,9 +60,9 @@ _PASSED_BY_TRAINER = {
     'ShardedPyEnvironment.num_groups': 'ComputeConfig.environment_groups',
     'ActorCriticNetwork.precision': 'train_eval.precision',
     **{f'{name}.precision': 'train_eval.precision'
-       for name in bonus_names.NAMES},
+       for name in shipped_parts.BONUSES},
     **{f'{name}.frame_channels': 'EnvironmentConfig.stacked_frames'
-       for name in bonus_names.NAMES},
+       for name in shipped_parts.BONUSES},
     'RNDNetwork.precision': 'train_eval.precision',
     'RandomEncoder.precision': 'train_eval.precision',
     'RNDNetwork.feature_dim': 'RandomNetworkDistillation.feature_dim',
@@ -75,10 +76,6 @@ _PASSED_BY_TRAINER = {
     'RNDPPOAgent.epsilon_greedy': 'PPOConfig.epsilon_greedy',
 }
 _LARGEST_GAIN = 1000
-_CLASSES_WITH_NAME = (
-    'ActorCriticNetwork', *bonus_names.NAMES, 'RNDNetwork', 'RandomEncoder',
-    'GRUCell', 'LSTMCell', 'DNCCell',
-)
 _NAME = re.compile(r'[A-Za-z0-9]\w*', re.ASCII)
 # Parameters that take a function of Keras, or its name.
 _FUNCTIONS = (
@@ -102,7 +99,7 @@ def check_values():
   Raises:
     ConfigError: A gain, a name, a core or a function of a cell is not valid.
   """
-  gain = _bound('ActorCriticNetwork.head_gain')
+  gain = gin_parameters.bound('ActorCriticNetwork.head_gain')
   if gain is not None and not (
       isinstance(gain, (int, float)) and not isinstance(gain, bool)
       and 0 < gain <= _LARGEST_GAIN
@@ -111,20 +108,20 @@ def check_values():
         f'ActorCriticNetwork.head_gain = {gain!r:.40}: choose a number above 0 '
         f'and up to {_LARGEST_GAIN} (the paper: 0.01)'
     )
-  for owner in _CLASSES_WITH_NAME:
-    name = _bound(f'{owner}.name')
+  for owner in shipped_parts.NETWORKS:
+    name = gin_parameters.bound(f'{owner}.name')
     if name is not None and not (
         isinstance(name, str) and _NAME.fullmatch(name)
     ):
       raise ConfigError(
           f'{owner}.name = {name!r:.40}: choose letters, digits and _'
       )
-  if _bound('ActorCriticNetwork.core') in ([], ()):
+  if gin_parameters.bound('ActorCriticNetwork.core') in ([], ()):
     raise ConfigError(
         'ActorCriticNetwork.core is an empty list: choose None for no core'
     )
   for name in _FUNCTIONS:
-    value = _bound(name)
+    value = gin_parameters.bound(name)
     if value is not None and not isinstance(
         value, (str, gin.config.ConfigurableReference)
     ):
@@ -140,20 +137,12 @@ def check_given():
     ConfigError: One is; the message says what to bind instead.
   """
   for name, source in _PASSED_BY_TRAINER.items():
-    value = _bound(name)
+    value = gin_parameters.bound(name)
     if value is not None:
       raise ConfigError(
           f'{name} = {value!r} has no effect, the trainer passes another '
           f'value: bind {source} instead'
       )
-
-
-def _bound(name: str) -> Any:
-  """The value that gin binds a parameter to, None if it is not bound."""
-  try:
-    return gin.query_parameter(name)
-  except ValueError:  # Gin raises it for a parameter that is not bound.
-    return None
 
 
 def check_layers():
@@ -163,7 +152,7 @@ def check_layers():
     ConfigError: One is not a whole number from 1 to `_LARGEST_LAYER`.
   """
   for name, depth in _LAYERS.items():
-    value = _bound(name)
+    value = gin_parameters.bound(name)
     if value is None or isinstance(value, gin.config.ConfigurableReference):
       continue
     for size in _sizes(name, value, value, depth):

@@ -7,32 +7,25 @@ place, the cause and the nearest existing names. Nothing is bound until all
 files and bindings have been read and checked.
 """
 
-import collections.abc
-import dataclasses
-import difflib
 import importlib
 import importlib.util
-import inspect
 import os
 import re
 import sys
 import tokenize
-import types
-import typing
-from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
+from typing import Any, NamedTuple, Optional, Sequence
 
 import gin
 from gin import config as gin_config
 from gin import config_parser
 
-from rnd_agent.settings import bonus_names
+from rnd_agent.settings import gin_parameters
 from rnd_agent.settings import gin_references
 from rnd_agent.settings import known_parameters
 from rnd_agent.settings import shipped_configs
+from rnd_agent.settings import shipped_parts
 
 _PACKAGE = __name__.partition('.')[0]
-_MAX_SUGGESTIONS = 3
-_SEQUENCES = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 # Characters of a gin file; the files in configs/ have about 2000, an operative
 # config 6000.
 _LARGEST_FILE = 2**20
@@ -42,11 +35,11 @@ _OPEN_QUOTE = 'a quote is left open'
 _TOO_DEEP = f'a value is nested more than {_DEEPEST_VALUE} deep'
 # What a file without --trust may refer to. Gin would let it call everything
 # that is registered, TF-Agents' functions included.
-_ALLOWED_REFERENCES = (
-    gin_references.MACRO, f'{_PACKAGE}.GRUCell', f'{_PACKAGE}.LSTMCell',
-    f'{_PACKAGE}.DNCCell', f'{_PACKAGE}.RandomEncoder',
-    *(f'{_PACKAGE}.{name}' for name in bonus_names.NAMES),
-)
+_ALLOWED_REFERENCES = (gin_references.MACRO, *(
+    f'{_PACKAGE}.{name}' for name in (
+        *shipped_parts.BONUSES, *shipped_parts.CELLS, *shipped_parts.ENCODERS
+    )
+))
 
 
 class ConfigError(ValueError):
@@ -157,9 +150,11 @@ class _Delegate(gin_config.ParserDelegate):
       if not self._may_import:
         raise UntrustedError(_runs_code(f'{name} is imported from a module'))
       _import_configurable(name)
-    if _find_configurable(name).selector == gin_references.MACRO:
+    if gin_parameters.find_configurable(name).selector == gin_references.MACRO:
       # Its value would depend on the scope in which it is evaluated.
-      raise _NameProblem(f'@{scoped_selector}: write %{scope or "name"}')
+      raise gin_parameters.NameProblem(
+          f'@{scoped_selector}: write %{scope or "name"}'
+      )
     return super().configurable_reference(scoped_selector, evaluate)
 
   def macro(self, name):
@@ -167,7 +162,7 @@ class _Delegate(gin_config.ParserDelegate):
     if reference.selector == gin_references.MACRO:
       self.macros_used.append(name)
     elif gin_config._CONSTANTS.get_match(name) is gin.REQUIRED:
-      raise _NameProblem(f'%{name} is not a value: bind one')
+      raise gin_parameters.NameProblem(f'%{name} is not a value: bind one')
     return reference
 
 
@@ -190,7 +185,7 @@ class _Reader:
     for binding in self._bindings:
       selector = binding.selector
       if selector != gin_references.MACRO:
-        selector = _find_configurable(selector).selector
+        selector = gin_parameters.find_configurable(selector).selector
       key = gin_references.Key(binding.scope, selector, binding.parameter)
       final[key] = binding
     values = {key: binding.value for key, binding in final.items()}
@@ -205,7 +200,7 @@ class _Reader:
           f'{final[endless].place}: the value is too large once its macros are '
           'expanded: write it out'
       )
-    lacking = gin_references.missing(values, _required)
+    lacking = gin_references.missing(values, gin_parameters.required)
     if lacking:
       key, name, parameter = lacking
       raise ConfigError(
@@ -278,9 +273,8 @@ class _Reader:
       if key.selector != gin_references.MACRO:
         value = gin_references.without_macros(binding.value, macros)
         try:
-          _check_parameter(_find_configurable(key.selector), key.parameter,
-                           value)
-        except _NameProblem as error:
+          gin_parameters.check(key.selector, key.parameter, value)
+        except gin_parameters.NameProblem as error:
           raise ConfigError(f'{binding.place}: {error}') from None
 
   def _check_macros(self):
@@ -289,13 +283,13 @@ class _Reader:
       if name not in self._macros_set:
         raise ConfigError(
             f'{place}: the macro %{name} is never set'
-            + _suggest(name, self._macros_set)
+            + gin_parameters.suggestion(name, self._macros_set)
         )
     for name, place in self._macros_set.items():
       if name not in self._macros_used:
         raise ConfigError(
             f"{place}: '{name}' names no configurable and nothing uses it as a "
-            'macro' + _suggest_owner(name)
+            'macro' + gin_parameters.suggested_owners(name)
         )
 
   def read_file(self, name: str, place: str, base: Optional[str]):
@@ -339,7 +333,7 @@ class _Reader:
       delegate.macros_used.clear()
       try:
         self._handle(statement, place, origin)
-      except _NameProblem as error:
+      except gin_parameters.NameProblem as error:
         raise ConfigError(f'{place}: {error}') from None
 
   def _handle(self, statement, place: str, origin: _Origin):
@@ -349,14 +343,14 @@ class _Reader:
     elif isinstance(statement, config_parser.ImportStatement):
       _import(statement, place)
     elif isinstance(statement, config_parser.BlockDeclaration):
-      _find_configurable(statement.selector)
+      gin_parameters.find_configurable(statement.selector)
     else:
       self._add_binding(statement, place, typed=origin.path is None)
 
   def _add_binding(self, statement, place: str, typed: bool):
     scope, selector, parameter, value, _ = statement
     if gin_references.depth(value) > _DEEPEST_VALUE:
-      raise _NameProblem(_TOO_DEEP)
+      raise gin_parameters.NameProblem(_TOO_DEEP)
     if not parameter or selector in ('macro', gin_references.MACRO):
       name = scope if parameter else '/'.join(filter(None, (scope, selector)))
       name = name or selector
@@ -366,7 +360,7 @@ class _Reader:
       )
     else:
       parameter = self._current_name(selector, parameter, place, typed)
-      _check_parameter(_find_configurable(selector), parameter, value)
+      gin_parameters.check(selector, parameter, value)
       binding = _Binding(typed, place, scope, selector, parameter, value)
     self._check_file_value(binding)
     self._bindings.append(binding)
@@ -375,23 +369,19 @@ class _Reader:
       self, selector: str, parameter: str, place: str, typed: bool
   ) -> str:
     """Translates a parameter's former name; prints a note when it does."""
-    owner = _find_configurable(selector).name
+    owner = gin_parameters.find_configurable(selector).name
     written = f'{owner}.{parameter}'
     name = known_parameters.FORMER_NAMES.get(written, written)
     source = '--gin_bindings' if typed else place.rpartition(':')[0]
     earlier = self._names_used.setdefault((source, name), written)
     if earlier != written:
-      raise _NameProblem(
+      raise gin_parameters.NameProblem(
           f'{written} and {earlier} are the same parameter: give {name} alone'
       )
     if written != name and written not in self._former_names_noted:
       self._former_names_noted.add(written)
       print(f'note: {written} is called {name} now', file=sys.stderr)
     return name.rpartition('.')[2]
-
-
-class _NameProblem(Exception):
-  """A wrong name or value; who catches it adds the place."""
 
 
 def _statements(text: str, origin: _Origin, delegate: _Delegate):
@@ -418,7 +408,7 @@ def _statements(text: str, origin: _Origin, delegate: _Delegate):
   except (RecursionError, MemoryError):  # Python's parser raises either.
     line = parser.current_token.start[0] if parser else None
     raise ConfigError(f'{origin.at(line)}: {_TOO_DEEP}') from None
-  except (_NameProblem, ValueError) as error:
+  except (gin_parameters.NameProblem, ValueError) as error:
     # Gin appends the place to an error's message, after a line break.
     line = parser.current_token.start[0] if parser else None
     cause = str(error).partition('\n')[0]
@@ -467,7 +457,8 @@ def _locate(name: str, place: str, base: Optional[str]) -> str:
           nearby[entry] = os.path.join(folder, entry)
   shipped = {path.name: path.name for path in shipped_configs.paths()}
   for names in (nearby, shipped):
-    near = [names[entry] for entry in _nearest(os.path.basename(name), names)]
+    near = gin_parameters.nearest(os.path.basename(name), names)
+    near = [names[entry] for entry in near]
     if near:
       break
   hint = f'; nearest: {", ".join(near)}' if near else ''
@@ -502,208 +493,18 @@ def _import_configurable(selector: str):
   """Imports the module of a user's class, `module.Class`, which registers it.
 
   Raises:
-    _NameProblem: It cannot be imported, or does not register the class.
+    NameProblem: It cannot be imported, or does not register the class.
   """
   module, _, name = selector.rpartition('.')
   try:
     importlib.import_module(module)
   except Exception as error:  # The module is the user's code.
-    raise _NameProblem(
+    raise gin_parameters.NameProblem(
         f'@{selector}: cannot import {module}: {type(error).__name__}: '
         f'{" ".join(str(error).split())}'
     ) from error
   if not gin_config._REGISTRY.matching_selectors(selector):
-    raise _NameProblem(
+    raise gin_parameters.NameProblem(
         f'@{selector}: {module} has no configurable {name}: write '
         '@gin.configurable above the class'
     )
-
-
-def _registry() -> dict[str, gin_config.Configurable]:
-  """Returns gin's configurables by their complete selectors."""
-  return dict(gin_config._REGISTRY.items())
-
-
-def _own_configurables() -> Sequence[gin_config.Configurable]:
-  entries = sorted(_registry().items())
-  return [entry for name, entry in entries if name.startswith(f'{_PACKAGE}.')]
-
-
-def _find_configurable(selector: str) -> gin_config.Configurable:
-  matches = gin_config._REGISTRY.matching_selectors(selector)
-  if len(matches) == 1:
-    return _registry()[matches[0]]
-  if matches:
-    raise _NameProblem(
-        f"'{selector}' is ambiguous: write one of {', '.join(sorted(matches))}"
-    )
-  own = [entry.name for entry in _own_configurables()]
-  others = [entry.name.rpartition('.')[2] for entry in _registry().values()]
-  near = _nearest(selector, own) + _nearest(selector, others)
-  near = list(dict.fromkeys(near))[:_MAX_SUGGESTIONS]
-  hint = f'nearest: {", ".join(near)}' if near else f'known: {", ".join(own)}'
-  raise _NameProblem(f"no configurable named '{selector}'; {hint}")
-
-
-def _check_parameter(
-    entry: gin_config.Configurable, parameter: str, value: Any
-):
-  """Raises _NameProblem if the parameter does not exist or cannot be value."""
-  parameters = _parameters(entry)
-  accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-  settable = [
-      name
-      for name, p in parameters.items()
-      if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-      and (not entry.allowlist or name in entry.allowlist)
-      and name not in (entry.denylist or ())
-  ]
-  if parameter in settable:
-    _check_value(entry, parameters[parameter], value)
-  elif parameter in parameters:
-    raise _NameProblem(f'{entry.name}.{parameter} cannot be set in a config')
-  elif not accepts_any:
-    hint = (
-        _suggest(parameter, settable)
-        or _suggest_owner(parameter)
-        or f'; it has: {", ".join(settable)}'
-    )
-    raise _NameProblem(f"{entry.name} has no parameter '{parameter}'{hint}")
-
-
-def _parameters(entry: gin_config.Configurable) -> dict[str, inspect.Parameter]:
-  """Returns all parameters, with those that **kwargs passes to a base."""
-  parameters = {}
-  for constructor in _constructors(entry.wrapped):
-    own = list(inspect.signature(constructor).parameters.values())
-    for parameter in own[inspect.isclass(entry.wrapped) :]:
-      parameters.setdefault(parameter.name, parameter)
-  if inspect.isclass(entry.wrapped):
-    return {n: p for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
-  return parameters
-
-
-def _required(entry: gin_config.Configurable) -> list[str]:
-  """Names of the parameters that have no default."""
-  return [
-      name for name, p in _parameters(entry).items()
-      if p.default in (p.empty, gin.REQUIRED)
-      and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-  ]
-
-
-def _constructors(function_or_class) -> Sequence[Callable[..., Any]]:
-  """The function, or the constructors of a class and of bases given **kwargs.
-
-  `inspect.signature` of the class itself would not do: a metaclass may hide it.
-  """
-  if not inspect.isclass(function_or_class):
-    return [function_or_class]
-  found = []
-  for base in inspect.getmro(function_or_class)[:-1]:
-    constructor = vars(base).get('__init__') or vars(base).get('__new__')
-    if constructor:
-      found.append(constructor)
-      if inspect.getfullargspec(inspect.unwrap(constructor)).varkw is None:
-        break
-  return found
-
-
-def _check_value(entry, parameter: inspect.Parameter, value: Any):
-  """Raises _NameProblem if the annotation rules the value out."""
-  default = parameter.default
-  if type(value) is type(default) and value == default:
-    return
-  hint = Any
-  for constructor in reversed(_constructors(entry.wrapped)):
-    try:
-      hint = typing.get_type_hints(constructor).get(parameter.name, hint)
-    except NameError:
-      # An annotation uses a name that is imported for type checkers only.
-      continue
-  if not _fits(value, hint) or _is_object_for_plain_value(value, hint):
-    wanted = getattr(hint, '__name__', None)
-    if typing.get_origin(hint) or not wanted:
-      wanted = str(hint).replace('typing.', '')
-    shown = f'{value!r} ({type(value).__name__})'
-    if isinstance(value, gin_config.ConfigurableReference):
-      shown = repr(value)
-    raise _NameProblem(
-        f'{entry.name}.{parameter.name} wants {wanted}, not {shown}'
-    )
-
-
-def _is_object_for_plain_value(value: Any, hint: Any) -> bool:
-  """Whether a reference gives a class or an object for a number or text."""
-  if not isinstance(value, gin_config.ConfigurableReference):
-    return False
-  wanted = typing.get_args(hint) or (hint,)
-  if not set(wanted) <= {int, float, bool, str, type(None)}:
-    return False
-  if value.config_key[1] == gin_references.MACRO:
-    return False  # `_check_values_of_macros` checks its value.
-  entry = _find_configurable(value.selector)
-  made_by_us = entry.selector.startswith(f'{_PACKAGE}.')
-  return inspect.isclass(entry.wrapped) or made_by_us or not value.evaluate
-
-
-def _fits(value: Any, hint: Any) -> bool:
-  """Whether a value has the type of an annotation; True where unknown."""
-  if isinstance(value, gin_config.ConfigurableReference):
-    return True
-  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-  if origin in (Union, types.UnionType):
-    return any(_fits(value, argument) for argument in arguments)
-  if origin is typing.Literal:
-    return value in arguments
-  if hint is None or hint is type(None):
-    return value is None
-  if hint is float:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-  if hint is int:
-    return isinstance(value, int) and not isinstance(value, bool)
-  if hint in (bool, str):
-    return isinstance(value, hint)
-  if hint in _SEQUENCES or origin in _SEQUENCES:
-    if not isinstance(value, (list, tuple)):
-      return False
-    alike = len(arguments) == 1 or arguments[1:] == (Ellipsis,)
-    return not alike or all(_fits(item, arguments[0]) for item in value)
-  if dataclasses.is_dataclass(hint):
-    return isinstance(value, hint)
-  if isinstance(value, (bool, int, float)):
-    return not _is_function_or_object(hint, origin)
-  return True
-
-
-def _is_function_or_object(hint: Any, origin: Any) -> bool:
-  """Whether a type is a function or a class of a package, never a number."""
-  if origin is collections.abc.Callable:
-    return True
-  return inspect.isclass(hint) and hint.__module__.partition('.')[0] in (
-      _PACKAGE, 'tf_agents', 'keras'
-  )
-
-
-def _nearest(name: str, candidates) -> list[str]:
-  """Returns the names most like `name`, ignoring case, best first."""
-  by_lower = {candidate.lower(): candidate for candidate in candidates}
-  close = difflib.get_close_matches(
-      name.lower(), by_lower, n=_MAX_SUGGESTIONS, cutoff=0.6
-  )
-  return [by_lower[candidate] for candidate in close]
-
-
-def _suggest(name: str, candidates) -> str:
-  near = _nearest(name, candidates)
-  return f'; nearest: {", ".join(near)}' if near else ''
-
-
-def _suggest_owner(parameter: str) -> str:
-  """A hint with this package's parameters that have this or a similar name."""
-  owners = {}
-  for entry in _own_configurables():
-    for name in _parameters(entry):
-      owners.setdefault(name, []).append(f'{entry.name}.{name}')
-  near = [owner for n in _nearest(parameter, owners) for owner in owners[n]]
-  return f'; nearest: {", ".join(near[:_MAX_SUGGESTIONS])}' if near else ''

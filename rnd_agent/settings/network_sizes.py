@@ -13,6 +13,7 @@ import gin
 import gymnasium
 
 from rnd_agent.common import machine
+from rnd_agent.settings import gin_parameters
 from rnd_agent.settings.gin_files import ConfigError
 
 # The default convolutions shrink each side of an image by this factor and have
@@ -174,10 +175,7 @@ def _dense(sizes: Sequence[int]) -> int:
 
 def _reference(name: str) -> Optional[str]:
   """Name of the class that gin binds a parameter to; None for no class."""
-  try:
-    value = gin.query_parameter(name)
-  except ValueError:  # Gin raises it for a parameter that is not bound.
-    return None
+  value = gin_parameters.bound(name)
   if isinstance(value, gin.config.ConfigurableReference):
     return value.configurable.name
   return None
@@ -185,10 +183,7 @@ def _reference(name: str) -> Optional[str]:
 
 def _value(name: str, default: Any) -> Optional[Any]:
   """The value that gin binds a parameter to; the default for a reference."""
-  try:
-    value = gin.query_parameter(name)
-  except ValueError:  # Gin raises it for a parameter that is not bound.
-    return default
+  value = gin_parameters.bound(name, default)
   if name.endswith('.core') or not isinstance(
       value, gin.config.ConfigurableReference
   ):

@@ -31,12 +31,13 @@ from rnd_agent.layers import dnc  # noqa: F401, registers DNCCell for gin
 from rnd_agent.learning import compute
 from rnd_agent.learning import optimizers
 from rnd_agent.learning import replicas
+from rnd_agent.runs import checkpoint_files
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import progress as progress_lib
 from rnd_agent.settings import gin_files
 from rnd_agent.training import cluster
 from rnd_agent.training import evaluation
-from rnd_agent.training import filming as video
+from rnd_agent.training import filming
 from rnd_agent.training import trainer
 
 _EVALUATION_SEED = 1_000_003
@@ -214,7 +215,8 @@ def build_trainer(
   """
   compute_config = config_lib.ComputeConfig()
   compute.set_threads(compute_config)
-  is_chief = cluster.join() is None or replicas.workers().index == 0
+  cluster.join()
+  is_chief = replicas.is_chief()
   tf.keras.utils.set_random_seed(config.seed)
   environment = _environments(root_dir, config, compute_config)
   try:
@@ -270,7 +272,7 @@ def _environments(
 ):
   """The environments to learn from, as one batched `PyEnvironment`."""
   seed = _environments_seed(
-      config.seed, checkpoints.latest_iteration(root_dir)
+      config.seed, checkpoint_files.latest_iteration(root_dir)
   )
   num_environments = config.num_parallel_environments // replicas.number()
   first = 0
@@ -335,7 +337,7 @@ def _evaluation(agent, config: config_lib.TrainConfig):
   speed = _film_speed(env_name)
   if speed is None:
     return evaluator, None
-  return evaluator, video.EpisodeRecorder(
+  return evaluator, filming.EpisodeRecorder(
       lambda: sharded.ShardedPyEnvironment(
           env_name, 1, 1, seed, num_groups=1
       ),

@@ -176,10 +176,7 @@ def digests(items: Mapping[str, Any]) -> dict[str, str]:
 
 def prefix() -> str:
   """What stands before the lines of a worker that is not the first."""
-  workers = replicas.workers()
-  if workers is None or workers.index == 0:
-    return ''
-  return f'worker {workers.index}: '
+  return '' if replicas.is_chief() else f'worker {replicas.workers().index}: '
 
 
 def own_seed(seed: int, *more: int) -> int:

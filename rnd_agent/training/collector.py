@@ -403,12 +403,13 @@ def random_steps(
   """Steps the environments with a uniformly random agent (section 2.4).
 
   Args:
-    environment: `ShardedPyEnvironment` of one group, or any batched
-      `PyEnvironment`; it is reset first.
+    environment: `ShardedPyEnvironment`, or any batched `PyEnvironment`; it is
+      reset first.
     num_steps: per environment.
     rng: source of the actions.
-    on_observations: called with the next observations `[B, ...]` of every
-      step; in TF-Agents' form also with those of boundary rows.
+    on_observations: called with the next observations `[N, ...]` of every step
+      and each group of N environments; in TF-Agents' form also with those of
+      boundary rows.
     stop: asked before every step; True raises `CollectionStopped`.
 
   Raises:
@@ -426,8 +427,11 @@ def random_steps(
       continue
     for index, group in enumerate(groups):
       environment.send(actions[group], index)
-    for index in range(len(groups)):
-      on_observations(environment.receive(index).observations)
+    # All before the first call: where one fails, none of the step is passed on.
+    for transition in [
+        environment.receive(index) for index in range(len(groups))
+    ]:
+      on_observations(transition.observations)
 
 
 def uniform_actions(spec, batch: int, rng: np.random.Generator) -> np.ndarray:

@@ -105,7 +105,7 @@ class EpisodeRecorder:
     height, width, _ = frame.shape
     return Film(
         film.count, width, height,
-        film_files.gif(kept, _ANIMATION_FRAMES_PER_SECOND),
+        film_files.encoded(kept, _ANIMATION_FRAMES_PER_SECOND, '.gif'),
     )
 
   def _play(self, environment):

@@ -63,4 +63,3 @@ def gather_statistics(
       )
     except errors.EnvironmentWorkerError as error:
       survive(error)
-      done -= done % batch

@@ -119,10 +119,11 @@ class SafeCollector:
       error: what happened outside of `collect`.
 
     Raises:
-      EnvironmentWorkerError: the error, if it is the third in a row.
+      EnvironmentWorkerError: the third of an environment or its worker since
+        the last rollout.
     """
     self._survive_or_end(error, 'made anew, with new episodes')
-    self._environment.restart()
+    self._recover()
 
   def _survive_or_end(self, error, what: str) -> None:
     """Says what happened; raises it if it cannot be survived any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any, Callable, Optional, Sequence
 
-from rnd_agent.runs import checkpoints
+from rnd_agent.runs import checkpoint_files
 from rnd_agent.settings import config_changes
 from rnd_agent.settings import gin_files
 
@@ -28,7 +28,7 @@ def compare_config(
     ConfigError: something that makes it another run.
   """
   path = root / 'operative_config.gin'
-  if not checkpoints.latest_iteration(str(root)) or not path.exists():
+  if not checkpoint_files.latest_iteration(str(root)) or not path.exists():
     return
   differences = config_changes.changes(
       path.read_text(encoding='utf-8-sig'), config

@@ -247,10 +247,14 @@ class Session:
             f'{error}: the newest is {latest}; make room, then the same '
             'command continues from there'
         ) from error
-      self._note(f'{error}: going on, the newest is {latest}')
+      self._note(f'{error}: the newest is {latest}')
       return
     self._saved_iteration = iteration
     self._recording.begin_event_files_again(self.counters.env_steps)
+    try:
+      self._checkpoints.remove_old()
+    except OSError as error:
+      self._note(f'an old checkpoint cannot be removed ({error})')
 
   def _gather(self, workers) -> None:
     """Collects what each worker has of its own, and compares the rest."""
@@ -273,9 +277,6 @@ class Session:
 
     Args:
       in_iteration: whether the error came after a rollout, before it counted.
-
-    Raises:
-      SavingFailedError: it could not be saved.
     """
     if self._workers is not None:
       return

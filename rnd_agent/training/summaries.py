@@ -115,7 +115,7 @@ class Summaries:
         _write_scalar(metrics_lib.BY_NAME[name].tag, value)
 
   def film(self, env_steps: int, film) -> None:
-    """Writes a `video.Film` as an image that moves.
+    """Writes a `filming.Film` as an image that moves.
 
     `tf.summary.image` would encode every frame as a picture of its own; an
     image summary may hold an animation just as well.

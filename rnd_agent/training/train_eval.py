@@ -13,12 +13,14 @@ import numpy as np
 
 from rnd_agent.common import cluster_task
 from rnd_agent.common import machine
+from rnd_agent.common import plain_text
 from rnd_agent.config import PPOConfig
 from rnd_agent.config import TrainConfig
 from rnd_agent.environments import errors as environment_errors
 from rnd_agent.environments import suites
 from rnd_agent.environments.errors import MissingPackageError
 from rnd_agent.environments.errors import UnknownEnvironmentError
+from rnd_agent.runs import checkpoint_files
 from rnd_agent.runs import run_files
 from rnd_agent.settings import config_checks
 from rnd_agent.settings import known_parameters
@@ -29,10 +31,6 @@ from rnd_agent.settings.gin_files import ConfigError
 _MEMORY_STANDING_BY = 500 * 2**20
 _MEMORY_PER_ENVIRONMENT = 2**20
 _MEMORY_PER_STEP = 2200
-# What a checkpoint's files are called, and TensorFlow's list of them.
-_INDEX_OF_CHECKPOINT = '.index'
-_LISTS_OF_CHECKSUMS = 'iteration-*.sha256.json'
-_ADDED_BY_GIN = '\n  In call to'
 
 
 def _with_parameters_of(config_class):
@@ -114,7 +112,7 @@ def _run(root_dir: str, allow_config_change: bool, config: TrainConfig):
   except (ConfigError, UnknownEnvironmentError):
     raise
   except ValueError as error:  # What only shows when the parts are built.
-    raise ConfigError(_in_one_line(error)) from error
+    raise ConfigError(plain_text.one_line(error)) from error
   run.run()
 
 
@@ -203,7 +201,9 @@ def check_initial_weights(path: str):
     ConfigError: There is none.
   """
   there = os.path.expanduser(path)
-  if os.path.isfile(there + _INDEX_OF_CHECKPOINT) or _holds_checkpoints(there):
+  if os.path.isfile(there + checkpoint_files.INDEX) or (
+      _holds_checkpoints(there)
+  ):
     return
   raise _wrong(
       'initial_weights', path,
@@ -213,8 +213,9 @@ def check_initial_weights(path: str):
 
 
 def _holds_checkpoints(root_dir: str) -> bool:
-  folder = pathlib.Path(root_dir, 'checkpoints')
-  return any(folder.glob(_LISTS_OF_CHECKSUMS))
+  return bool(checkpoint_files.complete(
+      os.path.join(root_dir, checkpoint_files.FOLDER)
+  ))
 
 
 def check_configs():
@@ -228,7 +229,7 @@ def check_configs():
       if owner != 'train_eval':
         config_class()
     except ValueError as error:
-      raise ConfigError(_in_one_line(error)) from error
+      raise ConfigError(plain_text.one_line(error)) from error
   config_checks.check_observation(suites.EnvironmentConfig())
   config_checks.check_layers()
   config_checks.check_given()
@@ -286,15 +287,10 @@ def _check_environment(env_name: str) -> gymnasium.Space:
     raise
   except Exception as error:  # Environments are other people's code.
     if isinstance(error, (ValueError, MissingPackageError)):
-      cause = _in_one_line(error)
+      cause = plain_text.one_line(error)
     else:
       cause = environment_errors.in_one_line(error)
     raise ConfigError(f'train_eval.env_name = {env_name!r}: {cause}') from error
-
-
-def _in_one_line(error: Exception) -> str:
-  """The message without what gin appends, the configurables' names."""
-  return ' '.join(str(error).partition(_ADDED_BY_GIN)[0].split())
 
 
 def prepare_root_dir(root_dir: str, resume: bool):

@@ -77,7 +77,7 @@ class Trainer:
     if bonus is not None:
       bonus.build(replicas.environments_of_all(environment.batch_size))
     self._workers = replicas.workers()
-    self._is_chief = self._workers is None or self._workers.index == 0
+    self._is_chief = replicas.is_chief()
     self._all_stop = False  # Whether one of several workers was asked to.
     recording = recording_lib.Recording if self._is_chief else (
         recording_lib.SilentRecording

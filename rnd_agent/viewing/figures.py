@@ -7,6 +7,8 @@ import os
 import pathlib
 from typing import Union
 
+from rnd_agent.common import atomic_files
+
 FORMATS = ('.png', '.svg', '.pdf')
 _DOTS_PER_INCH = 110
 
@@ -95,10 +97,5 @@ def png(figure) -> bytes:
 
 def write_text(path: Union[str, os.PathLike], text: str) -> None:
   """Writes a text file, which appears once it is complete."""
-  path = pathlib.Path(path)
-  partial = path.with_name(f'.{path.name}.{os.getpid()}')
-  try:
-    partial.write_text(text, encoding='utf-8')
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
+  with atomic_files.replacing(os.fspath(path)) as file:
+    file.write(text)

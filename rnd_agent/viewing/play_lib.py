@@ -20,6 +20,7 @@ from tf_agents.utils import common
 
 from rnd_agent import config as config_lib
 from rnd_agent.common import film_files
+from rnd_agent.environments import errors
 from rnd_agent.environments import specs
 from rnd_agent.environments import suites
 from rnd_agent.environments import wrappers
@@ -27,6 +28,7 @@ from rnd_agent.learning import compute
 from rnd_agent.learning import rollout as rollout_lib
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
+from rnd_agent.settings import gin_files
 from rnd_agent.settings import network_sizes
 from rnd_agent.training import builders
 from rnd_agent.viewing import episode_trace
@@ -35,6 +37,14 @@ from rnd_agent.viewing import run_config
 
 class PlayError(ValueError):
   """The run cannot be played; the message is one line."""
+
+
+# What `Player` raises where a run cannot be played.
+CANNOT_PLAY = (
+    PlayError, checkpoints.CheckpointError, gin_files.ConfigError,
+    run_config.RefusedConfigError, errors.UnknownEnvironmentError,
+    errors.MissingPackageError,
+)
 
 
 class Outcome(NamedTuple):

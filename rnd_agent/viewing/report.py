@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import html
 import math
-import pathlib
-import tempfile
 from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -168,7 +166,9 @@ def _novelty(episode: Episode) -> str:
     for peak, steps in episode_trace.clips(trace, _CLIPS):
       caption = (f'Steps {steps[0]} to {steps[-1]}, around the peak at step '
                  f'{peak}.')
-      data = _mp4(drawer.frames(steps), episode.frames_per_second)
+      data = film_files.encoded(
+          drawer.frames(steps), episode.frames_per_second, '.mp4'
+      )
       clips.append(_video(data, caption))
     parts.append(f'<div class="clips">{"".join(clips)}</div>')
   return '\n'.join(parts)
@@ -216,15 +216,6 @@ def _config(folder: run_folder.RunFolder) -> str:
   if not (folder.path / run_folder.CONFIG).exists():
     return _note(f'The run has no {run_folder.CONFIG}.')
   return f'<pre>{_text(folder.text(run_folder.CONFIG))}</pre>'
-
-
-def _mp4(frames, frames_per_second: float) -> bytes:
-  with tempfile.TemporaryDirectory() as name:
-    path = pathlib.Path(name) / 'clip.mp4'
-    with film_files.FilmFile(path, frames_per_second) as film:
-      for frame in frames:
-        film.write(frame)
-    return path.read_bytes()
 
 
 def _section(title: str, content: str) -> str:

@@ -101,6 +101,7 @@ def test_drnd_trains_the_predictor_alone():
   losses = bonus.losses((selected[0], features[0])).numpy()
   # Where nothing was added, as in processed batches.
   np.testing.assert_allclose(losses, bonus.losses(selected[0]), rtol=1e-4)
+  np.testing.assert_allclose(losses, bonus.loss(selected[0]), rtol=1e-4)
   prediction = bonus.predictor(bonus._prepared(selected[0]))[0].numpy()
   np.testing.assert_allclose(
       losses, ((prediction - features[0].numpy()) ** 2).mean(-1), rtol=1e-4

@@ -324,6 +324,18 @@ def test_workers_do_not_interrupt_the_parent():
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='only on Linux')
+def test_a_policy_chosen_by_the_user_stays():
+  # An unprivileged process of SCHED_IDLE may not take another one.
+  program = (
+      'import os; from rnd_agent.environments.vector import worker; '
+      'os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)); '
+      'worker.run_as_batch(); '
+      'assert os.sched_getscheduler(0) == os.SCHED_IDLE'
+  )
+  subprocess.run([sys.executable, '-c', program], check=True)
+
+
 def test_workers_do_not_load_tensorflow():
   with ShardedPyEnvironment('atari:Pong', 2, 1) as env:
     maps = pathlib.Path(f'/proc/{workers_of(env)[0]}/maps').read_text()

@@ -141,6 +141,7 @@ def _compressed(value):
     _compressed({'__array__': ['|O', [1], base64.b64encode(b'x').decode()]}),
     _compressed({'__array__': ['<f4', [7], base64.b64encode(b'x').decode()]}),
     _compressed({'__array__': 'x'}),
+    _compressed({'__array__': ['<f4,,', [1], '']}),
     _compressed({'__bytes__': '!'}),
     b'\x80\x04\x95.',
 ])

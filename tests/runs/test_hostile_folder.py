@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from rnd_agent.environments import states
-from rnd_agent.runs import checkpoints
+from rnd_agent.runs import checkpoint_files
 from rnd_agent.runs import event_files
 
 pytestmark = pytest.mark.usefixtures('no_export')
@@ -76,7 +76,7 @@ def _plant(run, name, value):
       prefix=prefix, tensor_names=names, shape_and_slices=[''] * len(names),
       tensors=[tensors[key] for key in names],
   )
-  checkpoints._write_list(prefix)
+  checkpoint_files.write_list(prefix)
 
 
 def _assert_refused(result, *parts):
@@ -302,10 +302,10 @@ def test_a_planted_progress(run, text):
 ])
 def test_a_planted_list_of_files_makes_a_checkpoint_damaged(run, content):
   (run / 'checkpoints' / 'iteration-2.sha256.json').write_text(content)
-  newest, other = checkpoints.newest_first(run / 'checkpoints')
+  newest, other = checkpoint_files.newest_first(run / 'checkpoints')
   assert (newest.iteration, other.iteration) == (2, 1)
   assert newest.damage and not other.damage
-  assert checkpoints.latest_iteration(run) == 1
+  assert checkpoint_files.latest_iteration(run) == 1
 
 
 def _unlisted(run, name):
@@ -320,10 +320,10 @@ def test_data_that_lie_elsewhere_and_are_not_listed(run, tmp_path):
   data, = (run / 'checkpoints').glob('iteration-2.data-*')
   _unlisted(run, data.name)
   assert 'not in the list' in next(
-      checkpoints.newest_first(run / 'checkpoints')).damage
+      checkpoint_files.newest_first(run / 'checkpoints')).damage
   data.rename(tmp_path / 'elsewhere')
   data.symlink_to(tmp_path / 'elsewhere')
-  newest, other = checkpoints.newest_first(run / 'checkpoints')
+  newest, other = checkpoint_files.newest_first(run / 'checkpoints')
   assert 'is a link' in newest.damage and not other.damage
 
 
@@ -332,7 +332,7 @@ def test_a_pipe_in_a_checkpoint_is_not_waited_for(run, name):
   path = run / 'checkpoints' / f'iteration-2.{name}'
   path.unlink()
   os.mkfifo(path)
-  newest, other = checkpoints.newest_first(run / 'checkpoints')
+  newest, other = checkpoint_files.newest_first(run / 'checkpoints')
   assert 'is not a file' in newest.damage and not other.damage
 
 
@@ -340,7 +340,7 @@ def test_a_list_may_name_its_own_checkpoint_only(run):
   folder = run / 'checkpoints'
   shutil.copy(folder / 'iteration-1.sha256.json',
               folder / 'iteration-2.sha256.json')
-  newest, other = checkpoints.newest_first(folder)
+  newest, other = checkpoint_files.newest_first(folder)
   assert newest.damage and not other.damage
 
 

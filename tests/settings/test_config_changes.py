@@ -1,6 +1,6 @@
 """What a run was started with, compared with what it is resumed with."""
 
-from rnd_agent.runs import checkpoints
+from rnd_agent.runs import checkpoint_files
 from rnd_agent.settings import config_changes
 from rnd_agent.settings import operative_config
 from rnd_agent.training import resume
@@ -60,7 +60,7 @@ def test_a_parameter_under_its_former_name_has_not_changed():
 
 
 def test_a_byte_order_mark_is_no_change(tmp_path, monkeypatch):
-  monkeypatch.setattr(checkpoints, 'latest_iteration', lambda root: 1)
+  monkeypatch.setattr(checkpoint_files, 'latest_iteration', lambda root: 1)
   text = 'train_eval.seed = 1\n'
   path = tmp_path / 'operative_config.gin'
   path.write_text(text, encoding='utf-8-sig')

@@ -1,7 +1,8 @@
-"""Every bonus of the package trains, resumes exactly and plays."""
+"""Every bonus of the package trains, resumes exactly, plays, and is a start."""
 
 import csv
 import pathlib
+import shutil
 
 import command_line
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from rnd_agent.bonuses import base
 from rnd_agent.bonuses import mixtures
 from rnd_agent.runs import run_folder
-from rnd_agent.settings import bonus_names
+from rnd_agent.settings import shipped_parts
 from rnd_agent.viewing import play_lib
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('no_export')]
@@ -35,15 +36,15 @@ _CONFIG = 'minigrid_multiroom.gin'
 _CLOCK = ('wall_time_s', 'steps_per_second')
 
 
-def _train(folder, name, num_iterations):
+def _train(folder, name, *bindings):
   result = command_line.main([
       f'--root_dir={folder}', f'--gin_file={_ROOT}/configs/{_CONFIG}',
       *(f'--gin_bindings={binding}' for binding in (
-          *_SMALL, *_MIXED, f'train_eval.bonus = @{name}',
-          f'train_eval.num_iterations = {num_iterations}',
+          *_SMALL, *_MIXED, f'train_eval.bonus = @{name}', *bindings
       )),
   ])
   assert result.status == 0, result.error
+  return result.output
 
 
 def _rows(folder):
@@ -55,14 +56,25 @@ def _rows(folder):
 
 
 @pytest.mark.parametrize('name', [
-    name for name in bonus_names.NAMES if name != 'RandomNetworkDistillation'
+    name for name in shipped_parts.BONUSES
+    if name != 'RandomNetworkDistillation'
 ])
-def test_it_trains_resumes_and_plays(name, tmp_path):
-  for folder, lengths in (('whole', (4,)), ('resumed', (2, 4))):
-    for length in lengths:
-      _train(tmp_path / folder, name, length)
-  rows = _rows(tmp_path / 'whole')
-  assert rows == _rows(tmp_path / 'resumed') and len(rows) == 4
+def test_it_trains_resumes_plays_and_is_a_start(name, tmp_path):
+  whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+  four = 'train_eval.num_iterations = 4'
+  _train(whole, name, four)
+  shutil.copytree(whole, resumed)
+  for path in (resumed / 'checkpoints').glob('iteration-[34].*'):
+    path.unlink()
+  assert 'at iteration 2' in _train(resumed, name, four)
+  rows = _rows(whole)
+  assert rows == _rows(resumed) and len(rows) == 4
+  _train(
+      tmp_path / 'new', name, 'train_eval.num_iterations = 1',
+      f"train_eval.initial_weights = '{whole}'",
+  )
+  # It begins where the statistics were, not with the first bonuses.
+  assert _rows(tmp_path / 'new')[0] != rows[0]
   assert all(float(row['intrinsic_reward_mean']) > 0 for row in rows)
   trains = not name.endswith('Counts')
   assert all(bool(row['loss_predictor']) == trains for row in rows)
@@ -79,7 +91,7 @@ def test_it_trains_resumes_and_plays(name, tmp_path):
 def test_the_names_are_those_of_all_bonuses():
   import rnd_agent
 
-  classes = [getattr(rnd_agent, name) for name in bonus_names.NAMES]
+  classes = [getattr(rnd_agent, name) for name in shipped_parts.BONUSES]
   mine = {
       c for c in _subclasses(base.Bonus)
       if c.__module__.startswith('rnd_agent.') and c is not mixtures.Mixture

@@ -83,6 +83,12 @@ def test_table_by_hand(tmp_path):
   )
 
 
+def test_a_run_without_an_episode_has_no_score(tmp_path):
+  runs = {'RND': _runs(tmp_path, a=[1.0], b=[float('nan')])}
+  with pytest.raises(exploration.UsageError, match='RND: a run finished no'):
+    exploration.table(runs)
+
+
 def test_curves_share_their_steps_and_go_on_at_the_last_score(tmp_path):
   runs = _runs(
       tmp_path, a=[float('nan'), 0.0, 1.0], b=[0.0, 0.0, 0.0, 0.0, 1.0]
@@ -125,6 +131,7 @@ def test_arms_of_ones_own():
     ([], ['GRU'], 'a name and bindings'),
     ([], ['../x: a.b = 1'], 'a name and bindings'),
     (['E3B'], ['GRU: a.b = 1'], '--arm and --bonus'),
+    ([], ['my GRU: a.b = 1', 'my-GRU: a.b = 2'], 'have one name'),
 ])
 def test_wrong_arms_are_refused(bonuses, own, message):
   with pytest.raises(exploration.UsageError, match=message):

@@ -17,6 +17,7 @@ import pytest
 import toy_environments
 
 from rnd_agent.environments.vector import sharded
+from rnd_agent.runs import checkpoint_files
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_files
 from rnd_agent.training import collector
@@ -115,7 +116,7 @@ def test_a_reward_that_is_no_number_ends_the_run_and_keeps_it(tmp_path):
   ), lines
   with open(tmp_path / 'run' / 'metrics.csv', newline='') as file:
     assert [row['iteration'] for row in csv.DictReader(file)] == ['1']
-  assert checkpoints.latest_iteration(str(tmp_path / 'run')) == 1
+  assert checkpoint_files.latest_iteration(str(tmp_path / 'run')) == 1
 
 
 def test_files_that_cannot_grow(tmp_path):
@@ -138,7 +139,7 @@ def test_files_that_cannot_grow(tmp_path):
     time.sleep(1.0)
     process.terminate()
     status, _, lines = _ended(process)
-  last = checkpoints.latest_iteration(str(folder))
+  last = checkpoint_files.latest_iteration(str(folder))
   assert status == 1 and last >= 1
   assert lines[0].startswith('progress is not shown (Broken pipe)')
   assert lines[1].startswith('SIGTERM: saving') and len(lines) == 3
@@ -202,7 +203,7 @@ def test_a_folder_that_cannot_be_written_for_a_while():
     assert 'Permission denied' in lines[0]
     assert lines[0].endswith('checkpoints/iteration-2')
     assert _rows(folder) == list(range(1, 7))
-    assert checkpoints.latest_iteration(str(folder)) == 6
+    assert checkpoint_files.latest_iteration(str(folder)) == 6
 
 
 @pytest.fixture(name='small_disk')
@@ -245,7 +246,7 @@ def test_a_full_disk(small_disk, tmp_path):
   text = log.read_text()
   assert 'No space left on device' in text
   assert text.count('metrics.csv could not be written') <= 3
-  last = checkpoints.latest_iteration(str(folder))
+  last = checkpoint_files.latest_iteration(str(folder))
   assert _rows(folder) == list(range(1, last + 1))
   assert _places(folder) == dict.fromkeys(range(1, last + 1), 32)
   _assert_continues(folder, last)
@@ -324,7 +325,7 @@ def test_an_environment_that_always_raises(tmp_path):
   assert 'toy_environments.py' in error
   assert output.count('the rollout is collected again') == 2
   rows = _rows(folder)
-  assert rows and checkpoints.latest_iteration(str(folder)) == rows[-1]
+  assert rows and checkpoint_files.latest_iteration(str(folder)) == rows[-1]
 
 
 def test_an_environment_that_raises_once(tmp_path):

@@ -243,11 +243,21 @@ def test_a_hung_worker_changes_nothing(undisturbed, tmp_path, capsys):
 def test_a_worker_killed_during_the_warm_up(tmp_path, capsys):
   run = _trainer(tmp_path / 'run', random_rollouts=3, num_iterations=2)
   _disturb(run, {20}, _kill)
+  restart, failures = run._environment.restart, iter([True])
+
+  def restarting():
+    restart()
+    if next(failures, False):
+      raise errors.EnvironmentWorkerError('it failed at once', 1)
+
+  run._environment.restart = restarting
   run.run()
   assert len(_rows(tmp_path / 'run')) == 2
-  assert 'with new episodes' in capsys.readouterr().out
+  output = capsys.readouterr().out
+  assert 'with new episodes' in output and 'made anew once more' in output
+  # Every step once, those of the failed one too.
   count = run._agent.rnd.observation_normalizer.count.numpy()
-  assert count == pytest.approx((3 + 2) * 8 * 4, abs=8)
+  assert count == pytest.approx((3 + 2) * 8 * 4, abs=0.5)
 
 
 def test_an_environment_that_always_fails_ends_the_run_saved(tmp_path):

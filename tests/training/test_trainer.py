@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 import tensorflow as tf
 
 from rnd_agent import config as config_lib
+from rnd_agent.runs import checkpoint_files
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import metrics as metrics_lib
 from rnd_agent.settings import gin_files
@@ -309,7 +310,7 @@ def _replace_by_a_link(path):
 def test_damage_to_a_checkpoint_is_seen(run_folder, damage, cause, file):
   folder = run_folder / 'checkpoints'
   damage(folder / f'iteration-2.{file}')
-  newest, older = checkpoints.newest_first(str(folder))
+  newest, older = checkpoint_files.newest_first(str(folder))
   assert newest.iteration == 2 and cause in newest.damage
   assert older.iteration == 1 and older.damage is None
 
@@ -350,7 +351,7 @@ def test_what_an_interrupted_save_leaves_does_not_count(run_folder, capsys):
   names = sorted(p.name for p in folder.iterdir())
   assert not [n for n in names if 'temp' in n or 'partial' in n]
   assert 'iteration-3.sha256.json' in names
-  assert checkpoints.latest_iteration(str(run_folder)) == 4
+  assert checkpoint_files.latest_iteration(str(run_folder)) == 4
   assert [r['iteration'] for r in _rows(run_folder)] == list('1234')
 
 
@@ -423,7 +424,7 @@ def test_what_is_not_training_may_fail(tmp_path, monkeypatch, capsys):
   saved = []
 
   def evaluate(**unused_settings):
-    saved.append(checkpoints.latest_iteration(str(tmp_path)))
+    saved.append(checkpoint_files.latest_iteration(str(tmp_path)))
     raise ValueError('no such thing\nin an evaluation')
 
   full = tf.errors.ResourceExhaustedError(None, None, 'No space left')
@@ -485,7 +486,7 @@ def test_any_other_error_ends_the_run_saved(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(run._agent, 'learn', learning)
   with pytest.raises(MemoryError):
     run.run()
-  assert checkpoints.latest_iteration(str(tmp_path)) == 2
+  assert checkpoint_files.latest_iteration(str(tmp_path)) == 2
   assert 'in the middle of iteration 3' in capsys.readouterr().out
   _trainer(
       tmp_path, num_iterations=4,
@@ -512,7 +513,7 @@ def test_the_end_of_a_terminal_saves(tmp_path, monkeypatch):
 
       monkeypatch.setattr(run._agent, 'learn', learning)
       run.run()
-      assert checkpoints.latest_iteration(str(tmp_path)) == saved
+      assert checkpoint_files.latest_iteration(str(tmp_path)) == saved
       assert signal.getsignal(signal.SIGHUP) == handler
   finally:
     signal.signal(signal.SIGHUP, before)
@@ -551,17 +552,29 @@ def test_a_full_disk_stops_no_run(tmp_path, monkeypatch, capsys):
     return save(self, path)
 
   monkeypatch.setattr(tf.train.Checkpoint, 'write', full)
-  _train(tmp_path, 'train_eval.num_iterations = 3')
+  remove = checkpoint_files.remove
+
+  def removing(folder, iteration):
+    if iteration == 1:
+      raise PermissionError('not permitted')
+    remove(folder, iteration)
+
+  monkeypatch.setattr(checkpoint_files, 'remove', removing)
+  _train(
+      tmp_path, 'train_eval.num_iterations = 3',
+      'train_eval.checkpoints_to_keep = 1',
+  )
   output = capsys.readouterr().out
-  assert 'iteration 2 could not be written (No space left): going on' in output
+  assert 'an old checkpoint cannot be removed (not permitted)' in output
+  assert 'iteration 2 could not be written (No space left): the' in output
   assert 'iteration-1' in output
-  assert checkpoints.latest_iteration(str(tmp_path)) == 3
+  assert checkpoint_files.latest_iteration(str(tmp_path)) == 3
   names = {p.name.split('.')[0] for p in (tmp_path / 'checkpoints').iterdir()}
   assert names == {'iteration-1', 'iteration-3'}
   full_at.add('iteration-4')
   with pytest.raises(checkpoints.SavingFailedError, match='make room'):
     _train(tmp_path, 'train_eval.num_iterations = 4')
-  assert checkpoints.latest_iteration(str(tmp_path)) == 3
+  assert checkpoint_files.latest_iteration(str(tmp_path)) == 3
 
 
 def test_a_nan_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):

@@ -20,6 +20,7 @@ from rnd_agent.environments import environment_config
 from rnd_agent.environments import suites
 from rnd_agent.environments import wrappers
 from rnd_agent.environments.games import corridor
+from rnd_agent.runs import checkpoint_files
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files
@@ -499,7 +500,7 @@ def test_planted_progress_is_one_line(folder, text):
       prefix=prefix, tensor_names=names, shape_and_slices=[''] * len(names),
       tensors=[tensors[name] for name in names],
   )
-  checkpoints._write_list(prefix)
+  checkpoint_files.write_list(prefix)
   _refused(folder, checkpoints.CheckpointError, 'cannot be restored')
 
 

@@ -302,7 +302,8 @@ def run_as_batch():
   Otherwise the first worker that a request wakes may take the parent's core,
   and the others get their requests only after it has stepped its environments.
   """
-  if sys.platform == 'linux':
+  # Under another policy, such as that of `chrt -i`, it may be forbidden.
+  if sys.platform == 'linux' and os.sched_getscheduler(0) == os.SCHED_OTHER:
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
