@@ -288,13 +288,15 @@ def load_weights(path: str, items: dict[str, Any]) -> None:
 
   Args:
     path: of the checkpoint.
-    items: trackable objects, or dicts of them, by the names that they have in
-      the checkpoint.
+    items: trackable objects, or nested dicts of them, by the names that they
+      have in the checkpoint.
 
   Raises:
     CheckpointError: an item is not in the checkpoint, or has other variables
       there; some of `items` may have changed by then.
   """
+  # Before TensorFlow puts wrappers into the dicts.
+  parts_of = {name: dict(_parts(name, item)) for name, item in items.items()}
   try:
     with _reader(path) as reader:
       stored = list(reader.get_variable_to_shape_map())
@@ -307,9 +309,8 @@ def load_weights(path: str, items: dict[str, Any]) -> None:
       OSError,
   ) as error:
     raise _other_weights(path, plain_text.cause(error)) from error
-  for name, item in items.items():
-    parts = dict(_parts(name, item))
-    # A smaller network would match some layers of a larger one.
+  # A smaller network would match some layers of a larger one.
+  for name, parts in parts_of.items():
     num_stored = sum(
         key.startswith(tuple(f'{part}/' for part in parts)) for key in stored
     )

@@ -21,6 +21,8 @@ _SMALL = (
     'train_eval.num_parallel_environments = 4',
     'train_eval.num_workers = 1',
     'train_eval.rollout_length = 32',
+    'train_eval.num_minibatches = 2',
+    'train_eval.num_epochs = 1',
     'train_eval.eval_interval = 0',
     'train_eval.random_rollouts = 1',
     'train_eval.checkpoint_interval = 1',
@@ -66,7 +68,7 @@ def test_it_trains_resumes_plays_and_is_a_start(name, tmp_path):
   shutil.copytree(whole, resumed)
   for path in (resumed / 'checkpoints').glob('iteration-[34].*'):
     path.unlink()
-  assert 'at iteration 2' in _train(resumed, name, four)
+  assert 'at iteration 3' in _train(resumed, name, four)
   rows = _rows(whole)
   assert rows == _rows(resumed) and len(rows) == 4
   _train(
