@@ -19,13 +19,10 @@ pytestmark = pytest.mark.slow
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TIMING = ('wall_time_s', 'steps_per_second')
-_CORES = {
-    'cnn': (),
-    'gru': (
-        'ActorCriticNetwork.core = @GRUCell()', 'GRUCell.units = 16',
-        'PPOConfig.sequence_length = 8',
-    ),
-}
+_CORE = (
+    'ActorCriticNetwork.core = @GRUCell()', 'GRUCell.units = 16',
+    'PPOConfig.sequence_length = 8',
+)
 
 
 def _command(folder, *bindings, num_iterations=10):
@@ -132,16 +129,14 @@ def _plain(data):
   ])
 
 
-@pytest.mark.parametrize('core', _CORES)
-def test_killed_twice_equals_undisturbed(core, tmp_path):
-  bindings = _CORES[core]
+def test_killed_twice_equals_undisturbed(tmp_path):
   undisturbed, killed = tmp_path / 'undisturbed', tmp_path / 'killed'
-  _run(_command(undisturbed, *bindings))
+  _run(_command(undisturbed, *_CORE))
   for iteration in (3, 7):
     _run_until(
-        _command(killed, *bindings), killed, iteration, signal.SIGKILL
+        _command(killed, *_CORE), killed, iteration, signal.SIGKILL
     )
-  output = _run(_command(killed, *bindings))
+  output = _run(_command(killed, *_CORE))
   assert 'resuming' in output and 'new episodes' not in output
   _assert_same_run(undisturbed, killed)
 

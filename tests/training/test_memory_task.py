@@ -15,7 +15,7 @@ from rnd_agent.training import builders  # noqa: F401, registers for gin
 from rnd_agent.training import evaluation
 from rnd_agent.training import train_eval as train_eval_lib
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('no_export')]
 
 _CORES = {
     'gru': (),  # As in the config.

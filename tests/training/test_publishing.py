@@ -7,16 +7,15 @@ import os
 import gin
 import numpy as np
 import pytest
+import short_runs
 import tensorflow as tf
 
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import publishing
 from rnd_agent.runs import run_folder
-from rnd_agent.settings import gin_files
-from rnd_agent.training import train_eval as train_eval_lib
 from rnd_agent.viewing import play_lib
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('no_export')]
+pytestmark = pytest.mark.slow
 
 _BINDINGS = (
     "train_eval.env_name = 'toy:Corridor'",
@@ -36,11 +35,7 @@ _KERNEL = 'kernel/.ATTRIBUTES/VARIABLE_VALUE'
 
 
 def _train(folder, *bindings):
-  gin.clear_config()
-  gin_files.parse([], [*_BINDINGS, *bindings])
-  train_eval_lib.train_eval(root_dir=str(folder))
-  gin.clear_config()
-  return folder
+  return short_runs.train(folder, *_BINDINGS, *bindings)
 
 
 @pytest.fixture(name='whole', scope='module')

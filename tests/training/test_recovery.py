@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 
 import gin
@@ -143,9 +144,11 @@ def test_a_worker_killed_before_a_checkpoint_changes_nothing(
   _assert_same_rows(undisturbed, tmp_path / 'run')
 
 
-def _half(folder):
+def _half(undisturbed, folder):
   """A run that has made half of its iterations."""
-  _trainer(folder, num_iterations=3).run()
+  shutil.copytree(undisturbed, folder)
+  for path in (folder / 'checkpoints').glob('iteration-6*'):
+    path.unlink()
   return folder
 
 
@@ -158,7 +161,7 @@ def test_a_worker_killed_while_a_run_resumes_changes_nothing(
     undisturbed, tmp_path, monkeypatch, capsys
 ):
   """Before its environments are set, and after that."""
-  run = _trainer(_half(tmp_path / 'run'))
+  run = _trainer(_half(undisturbed, tmp_path / 'run'))
   set_state, compare = run._environment.set_state, resume.compare_machine
   killed = []
 
@@ -183,9 +186,11 @@ def test_a_worker_killed_while_a_run_resumes_changes_nothing(
 
 
 def test_environments_that_do_not_fit_begin_anew_where_that_is_asked_for(
-    tmp_path, capsys
+    undisturbed, tmp_path, capsys
 ):
-  run = _trainer(_half(tmp_path / 'run'), allow_config_change=True)
+  run = _trainer(
+      _half(undisturbed, tmp_path / 'run'), allow_config_change=True
+  )
 
   def setting(state):
     raise ValueError('the state is that of other environments')

@@ -186,6 +186,7 @@ def test_two_workers_find_the_end_of_the_corridor(tmp_path):
       'train_eval.num_workers = 1',
       'train_eval.rollout_length = 64',
       'train_eval.num_iterations = 60',
+      'train_eval.target_return = 0.91',
       'train_eval.random_rollouts = 5',
       'train_eval.eval_interval = 0',
       'PPOConfig.learning_rate = 1e-3',

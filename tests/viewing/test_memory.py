@@ -3,14 +3,12 @@
 import csv
 import pathlib
 
-import gin
 import numpy as np
 import pytest
+import short_runs
 
 from rnd_agent.commands import plot
 from rnd_agent.runs import run_folder
-from rnd_agent.settings import gin_files
-from rnd_agent.training import train_eval as train_eval_lib
 from rnd_agent.viewing import memory_trace
 from rnd_agent.viewing import play_lib
 
@@ -27,11 +25,9 @@ _DNC = (
 
 
 def _train(folder, *bindings):
-  gin.clear_config()
-  gin_files.parse([str(_CONFIG)], ['train_eval.num_workers = 1', *bindings])
-  train_eval_lib.train_eval(root_dir=str(folder))
-  gin.clear_config()
-  return folder
+  return short_runs.train(
+      folder, 'train_eval.num_workers = 1', *bindings, files=[_CONFIG]
+  )
 
 
 @pytest.fixture(name='dnc', scope='module')

@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import cv2
-import gin
 import numpy as np
 import pytest
+import short_runs
 
 from rnd_agent import config as config_lib
 from rnd_agent.commands import play
@@ -24,7 +24,6 @@ from rnd_agent.runs import checkpoint_files
 from rnd_agent.runs import checkpoints
 from rnd_agent.runs import run_folder
 from rnd_agent.settings import gin_files
-from rnd_agent.training import train_eval as train_eval_lib
 from rnd_agent.viewing import episode_trace
 from rnd_agent.viewing import play_lib
 from rnd_agent.viewing import run_config
@@ -51,11 +50,7 @@ _SIZES = (
 
 
 def _train(folder, *bindings):
-  gin.clear_config()
-  gin_files.parse([], [*_SIZES, *bindings])
-  train_eval_lib.train_eval(root_dir=str(folder))
-  gin.clear_config()
-  return folder
+  return short_runs.train(folder, *_SIZES, *bindings)
 
 
 @pytest.fixture(name='trained', scope='module')
