@@ -27,13 +27,13 @@ from tf_agents.utils import nest_utils
 
 from rnd_agent import config as config_lib
 from rnd_agent.bonuses import base
-from rnd_agent.common import schedules
 from rnd_agent.hosting import policy as policy_lib
 from rnd_agent.hosting import trajectories
 from rnd_agent.learning import compute
 from rnd_agent.learning import replicas
 from rnd_agent.learning import returns
 from rnd_agent.learning import rollout as rollout_lib
+from rnd_agent.learning import scheduled
 from rnd_agent.learning import targets as targets_lib
 from rnd_agent.learning import update as update_lib
 
@@ -152,13 +152,6 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
         )
     )
     self._check_config()
-    self._coefficients = tuple(
-        tf.Variable(value, trainable=False, dtype=tf.float32, name=name)
-        for name, value in (
-            ('extrinsic_coefficient', self._rnd_config.extrinsic_coefficient),
-            ('intrinsic_coefficient', self._rnd_config.intrinsic_coefficient),
-        )
-    )
     defaults = {}
     if bonus is not None:
       defaults = dict(
@@ -181,14 +174,13 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
     super().__init__(**arguments)
     self._build_policies(arguments['greedy_eval'], epsilon_greedy)
     self._update = self._build_update(num_minibatches, shuffle_minibatches)
-    self._keras_optimizer = isinstance(
-        self._optimizer, tf.keras.optimizers.Optimizer
-    )
-    if self._keras_optimizer:
+    if isinstance(self._optimizer, tf.keras.optimizers.Optimizer):
       # Slots in structural order: Keras stores them by index.
       self._optimizer.build(self.trained_variables)
-    self._learning_rate_schedule = learning_rate_schedule
-    self._check_learning_rate()
+    self._numbers = scheduled.ScheduledNumbers(
+        self._rnd_config, self._optimizer, learning_rate_schedule
+    )
+    self._coefficients = self._numbers.coefficients
     self._compiled = {
         stage.__name__: self._lanes.compiled(stage) for stage in (
             self._rewards, self._update_statistics, self._make_targets,
@@ -210,22 +202,6 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
           f'own: {self._rnd_config} and {self._bonus.config}. Give it to the '
           'bonus alone.'
       )
-
-  def _check_learning_rate(self) -> None:
-    """Raises ValueError where a schedule has no learning rate to change."""
-    if self._learning_rate_schedule is None:
-      return
-    schedules.check('learning_rate_schedule', self._learning_rate_schedule)
-    if not self._keras_optimizer or isinstance(
-        self._optimizer._learning_rate,
-        tf.keras.optimizers.schedules.LearningRateSchedule,
-    ):
-      raise ValueError(
-          'learning_rate_schedule needs an optimizer of Keras with a constant '
-          f'learning rate, got {type(self._optimizer).__name__}: give it a '
-          'number, or leave the schedule to the optimizer.'
-      )
-    self._full_learning_rate = float(self.learning_rate.numpy())
 
   def _build_update(self, num_minibatches: int, shuffle: bool):
     """The update, with the host's numbers and the losses inherited from it."""
@@ -346,7 +322,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
   @property
   def learning_rate(self) -> Optional[tf.Variable]:
     """The optimizer's, to read or assign; None of an optimizer not Keras'."""
-    return self._optimizer.learning_rate if self._keras_optimizer else None
+    return self._numbers.learning_rate
 
   def weight_items(self) -> dict:
     """What another agent can start from: networks and statistics, by name.
@@ -397,23 +373,7 @@ class RNDPPOAgent(ppo_agent.PPOAgent):
       `extrinsic_coefficient` and `intrinsic_coefficient`, and `learning_rate`
       of an optimizer that has one to read.
     """
-    config, values = self._rnd_config, {}
-    if self._learning_rate_schedule is not None:
-      self.learning_rate.assign(self._full_learning_rate * schedules.factor(
-          self._learning_rate_schedule, env_steps
-      ))
-    if self.learning_rate is not None:
-      # As text, float32's 1e-4 is 0.0001 and not 0.000099999997.
-      values['learning_rate'] = float(str(self.learning_rate.numpy()))
-    for variable, (name, value, points) in zip(self._coefficients, (
-        ('extrinsic_coefficient', config.extrinsic_coefficient,
-         config.extrinsic_schedule),
-        ('intrinsic_coefficient', config.intrinsic_coefficient,
-         config.intrinsic_schedule),
-    )):
-      values[name] = value * schedules.factor(points, env_steps)
-      variable.assign(values[name])
-    return values
+    return self._numbers.follow(env_steps)
 
   def learn_from(
       self,
