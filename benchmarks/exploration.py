@@ -120,7 +120,8 @@ def arms(bonuses, own=()) -> dict[str, tuple[str, ...]]:
       of bonuses.
 
   Raises:
-    UsageError: a text is not like that, or there are both.
+    UsageError: a text is not like that, two arms have one name, or there are
+      both.
   """
   if own and bonuses:
     raise UsageError('--arm and --bonus: bind train_eval.bonus in each --arm')
@@ -267,8 +268,9 @@ def table(runs) -> str:
     scores = np.array([[run[_SCORE][-1]] for run in of_seeds])
     if np.isnan(scores).any():
       raise UsageError(
-          f'{arm}: a run finished no episode: train longer, or choose a '
-          'smaller EnvironmentConfig.max_episode_steps'
+          f'{arm}: a run finished no episode: train longer, or in '
+          'another --root_dir with a smaller EnvironmentConfig.'
+          'max_episode_steps'
       )
     interval = aggregate.bootstrap_interval(scores)
     lines.append('| ' + ' | '.join((

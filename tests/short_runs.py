@@ -5,11 +5,12 @@ from unittest import mock
 import gin
 
 from rnd_agent.settings import gin_files
+from rnd_agent.training import builders  # noqa: F401, registers for gin
 from rnd_agent.training import train_eval as train_eval_lib
 
 
 def train(folder, *bindings, files=()):
-  """Trains as `train_eval.py` does, but exports no policies (some seconds).
+  """Trains as `train_eval.py` does, but exports no policies, to save time.
 
   Args:
     folder: of the run.

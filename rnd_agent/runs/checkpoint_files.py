@@ -166,7 +166,7 @@ def _files_of(folder: str, iteration: int) -> list[str]:
 def remove(folder: str, iteration: int) -> None:
   """Removes a checkpoint, its list first: without it the rest is not used."""
   for name in [f'iteration-{iteration}{_LIST}', *_files_of(folder, iteration)]:
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    with contextlib.suppress(FileNotFoundError):
       os.remove(os.path.join(folder, name))
 
 

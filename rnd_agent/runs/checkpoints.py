@@ -26,7 +26,7 @@ from rnd_agent.runs import checkpoint_files
 # a run that goes on.
 _OF_THE_RUN = (
     'optimizer', 'generator', 'train_step', 'adaptive_kl_beta', 'environments',
-    'core_states', 'visits',
+    'core_states',
 )
 # In paths that TensorFlow reads.
 _PATTERNS = set('*?[]\\')
@@ -137,7 +137,8 @@ class Checkpoints:
       self._root.write(prefix)
       checkpoint_files.write_list(prefix)
     except (tf.errors.OpError, OSError) as error:
-      checkpoint_files.remove(self._folder, iteration)
+      with contextlib.suppress(OSError):  # The cause is the first error.
+        checkpoint_files.remove(self._folder, iteration)
       raise SavingFailedError(
           f'the checkpoint of iteration {iteration} could not be written '
           f'({plain_text.cause(error)})'

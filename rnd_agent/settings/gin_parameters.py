@@ -165,7 +165,7 @@ def _is_object_for_plain_value(value: Any, hint: Any) -> bool:
   if not set(wanted) <= {int, float, bool, str, type(None)}:
     return False
   if value.config_key[1] == gin_references.MACRO:
-    return False  # `_check_values_of_macros` checks its value.
+    return False  # `gin_files` checks the macro's value.
   entry = find_configurable(value.selector)
   made_by_us = entry.selector.startswith(f'{_PACKAGE}.')
   return inspect.isclass(entry.wrapped) or made_by_us or not value.evaluate

@@ -113,7 +113,9 @@ class SafeCollector:
         self._on_retry()
 
   def survive(self, error: errors.EnvironmentWorkerError) -> None:
-    """Makes failed environments anew; all begin new episodes.
+    """Makes failed environments anew before the first rollout.
+
+    All begin new episodes.
 
     Args:
       error: what happened outside of `collect`.

@@ -198,13 +198,18 @@ def check_initial_weights(path: str):
     path: A run's folder, or a checkpoint without the ending of its files.
 
   Raises:
-    ConfigError: There is none.
+    ConfigError: There is none, or it cannot be read.
   """
   there = os.path.expanduser(path)
-  if os.path.isfile(there + checkpoint_files.INDEX) or (
-      _holds_checkpoints(there)
-  ):
-    return
+  try:
+    if os.path.isfile(there + checkpoint_files.INDEX) or (
+        _holds_checkpoints(there)
+    ):
+      return
+  except OSError as error:
+    raise _wrong(
+        'initial_weights', path, f'cannot be read ({error.strerror})'
+    ) from error
   raise _wrong(
       'initial_weights', path,
       "no checkpoint there: choose a run's folder, such as 'runs/x', or one of "

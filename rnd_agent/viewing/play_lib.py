@@ -39,7 +39,7 @@ class PlayError(ValueError):
   """The run cannot be played; the message is one line."""
 
 
-# What `Player` raises where a run cannot be played.
+# What `Player` raises where a run cannot be played, but for RunFolderError.
 CANNOT_PLAY = (
     PlayError, checkpoints.CheckpointError, gin_files.ConfigError,
     run_config.RefusedConfigError, errors.UnknownEnvironmentError,

@@ -27,7 +27,6 @@ _BINDINGS = (
     'train_eval.eval_interval = 0',
     'train_eval.checkpoint_interval = 2',
     'RandomNetworkDistillation.feature_dim = 128',
-    'train_eval.bonus = @NovelD',
     'ActorCriticNetwork.core = @GRUCell()',
     'GRUCell.units = 8',
 )
@@ -65,7 +64,6 @@ def test_networks_and_statistics_are_left_and_small(whole, published):
   gone = {name.partition('/')[0] for name in set(before) - set(after)}
   assert gone == {
       'optimizer', 'generator', 'train_step', 'environments', 'core_states',
-      'visits',
   }
   assert set(after) < set(before)
   halves = [name for name in after if name.endswith(_KERNEL)]
