@@ -248,11 +248,11 @@ def test_a_hung_worker_changes_nothing(undisturbed, tmp_path, capsys):
 def test_a_worker_killed_during_the_warm_up(tmp_path, capsys):
   run = _trainer(tmp_path / 'run', random_rollouts=3, num_iterations=2)
   _disturb(run, {20}, _kill)
-  restart, failures = run._environment.restart, iter([True])
+  restart, fails_at_once = run._environment.restart, iter([True])
 
   def restarting():
     restart()
-    if next(failures, False):
+    if next(fails_at_once, False):
       raise errors.EnvironmentWorkerError('it failed at once', 1)
 
   run._environment.restart = restarting
@@ -260,9 +260,26 @@ def test_a_worker_killed_during_the_warm_up(tmp_path, capsys):
   assert len(_rows(tmp_path / 'run')) == 2
   output = capsys.readouterr().out
   assert 'with new episodes' in output and 'made anew once more' in output
-  # Every step once, those of the failed one too.
   count = run._agent.rnd.observation_normalizer.count.numpy()
   assert count == pytest.approx((3 + 2) * 8 * 4, abs=0.5)
+
+
+def test_of_a_step_that_fails_in_the_warm_up_nothing_is_observed(tmp_path):
+  """Several workers observe together: each must call as often."""
+  run = _trainer(tmp_path / 'run', random_rollouts=3, num_iterations=1)
+  assert len(run._environment.groups) == 2
+  receive, last_group_fails = run._environment.receive, iter([True])
+
+  def receiving(group=0):
+    transition = receive(group)
+    if group == 1 and next(last_group_fails, False):
+      raise errors.EnvironmentWorkerError('it failed after the first', 1)
+    return transition
+
+  run._environment.receive = receiving
+  run.run()
+  count = run._agent.rnd.observation_normalizer.count.numpy()
+  assert count == pytest.approx((3 + 1) * 8 * 4, abs=0.5)
 
 
 def test_an_environment_that_always_fails_ends_the_run_saved(tmp_path):
