@@ -26,7 +26,7 @@ def message(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-  """The same in one line."""
+  """`message` with its line ends turned into spaces."""
   return ' '.join(message(error).split())
 
 

@@ -31,8 +31,8 @@ class ScheduledNumbers:
       learning_rate_schedule: see `common.schedules`; None: constant.
 
     Raises:
-      ValueError: the schedule is none, or the optimizer has no learning rate
-        that can be assigned.
+      ValueError: learning_rate_schedule is neither a schedule nor None, or the
+        optimizer has no learning rate that can be assigned.
     """
     self._config = config
     self.coefficients = tuple(

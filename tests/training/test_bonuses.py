@@ -59,8 +59,7 @@ def _rows(folder):
 
 
 def _returns_counted(folder, iteration):
-  """Of the statistics that divide the bonus, how many returns they have seen.
-  """
+  """How many returns the statistics have seen that the bonus is divided by."""
   reader = tf.train.load_checkpoint(
       str(folder / 'checkpoints' / f'iteration-{iteration}')
   )
