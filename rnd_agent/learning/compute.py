@@ -6,6 +6,7 @@ None of this changes what is learned, up to the rounding of sums.
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any, Callable, Optional, Sequence
 
 import tensorflow as tf
@@ -50,6 +51,45 @@ def set_threads(config: config_lib.ComputeConfig) -> None:
             f'ComputeConfig.{name} = {wanted}: TensorFlow runs already with '
             f'{get() or "its own choice"}: set it before the first operation.'
         ) from error
+
+
+def bfloat16_slowdown() -> float:
+  """How much longer a convolution's gradient takes in bfloat16, as a factor.
+
+  It is measured, on the current device and in some hundredths of a second:
+  without instructions for bfloat16 TensorFlow computes this gradient several
+  times slower than in float32 (docs/performance.md).
+
+  Returns:
+    The time in bfloat16 by the time in float32, each the best of five.
+  """
+  gradients = [
+      _convolution_gradient(dtype) for dtype in (tf.float32, tf.bfloat16)
+  ]
+  times = [[_seconds(gradient) for gradient in gradients] for _ in range(6)]
+  in_float32, in_bfloat16 = map(min, zip(*times[1:]))  # The first is traced.
+  return in_bfloat16 / in_float32
+
+
+def _convolution_gradient(dtype) -> Callable[[], tf.Tensor]:
+  """The gradient of the torso's second convolution, for eight images."""
+  images = tf.ones([8, 20, 20, 32], dtype)
+  kernel = tf.ones([4, 4, 32, 64], dtype)
+
+  @tf.function(autograph=False)
+  def gradient():
+    with tf.GradientTape() as tape:
+      tape.watch(kernel)
+      features = tf.nn.conv2d(images, kernel, 2, 'VALID')
+    return tape.gradient(features, kernel)
+
+  return gradient
+
+
+def _seconds(function: Callable[[], tf.Tensor]) -> float:
+  start = time.perf_counter()
+  function().numpy()
+  return time.perf_counter() - start
 
 
 class Lanes:

@@ -136,6 +136,20 @@ def test_bfloat16_stays_near_float32():
   )
 
 
+@pytest.mark.skipif(
+    not pathlib.Path('/proc/cpuinfo').exists()
+    or bool(tf.config.list_physical_devices('GPU')),
+    reason='which instructions the processor has is read there',
+)
+def test_bfloat16_is_slower_where_the_processor_lacks_it():
+  instructions = pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8')
+  slowdown = compute.bfloat16_slowdown()
+  if 'avx512_bf16' in instructions or 'amx_bf16' in instructions:
+    assert .1 < slowdown < 1.5
+  elif 'avx512' not in instructions:
+    assert 1.5 < slowdown < 100
+
+
 _TWO_DEVICES = '''
 import sys
 sys.path.insert(0, 'tests/learning')

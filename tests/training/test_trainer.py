@@ -758,3 +758,25 @@ def test_a_killed_worker_is_one_line_and_the_run_goes_on(tmp_path):
   assert 'Traceback' not in out + err
   assert out.count('was killed by SIGKILL') == 1, out
   assert _rows(tmp_path)[-1]['environment_restarts'] == '1'
+
+
+@pytest.mark.parametrize('env_name, precision, threshold, is_said', [
+    ('gymnasium:toy_environments:Robot-v0', 'mixed_bfloat16', 0., True),
+    ('gymnasium:toy_environments:Robot-v0', 'mixed_bfloat16', 1000., False),
+    ('gymnasium:toy_environments:Robot-v0', 'float32', 0., False),
+    ('toy:Corridor', 'mixed_bfloat16', 0., False),
+], ids=['slow', 'fast', 'float32', 'no images'])
+def test_of_a_bfloat16_that_is_slower_a_run_warns(
+    tmp_path, monkeypatch, env_name, precision, threshold, is_said
+):
+  monkeypatch.setattr(builders, '_SLOW_BFLOAT16', threshold)
+  with mock.patch.object(builders.logging, 'warning') as warning:
+    run = _trainer(tmp_path, env_name=env_name, precision=precision)
+    run._environment.close()
+  said = [call.args[0] % call.args[1:] for call in warning.call_args_list]
+  assert len(said) == is_said
+  if said:
+    assert re.fullmatch(
+        r"train_eval\.precision = 'mixed_bfloat16': convolutions learn "
+        r"\d+\.\d times slower here than with 'float32'", said[0]
+    )
