@@ -254,10 +254,8 @@ def table(runs) -> str:
     runs: by arm, lists of `read_run` results, one for each seed.
 
   Returns:
-    The table, a row for each arm.
-
-  Raises:
-    UsageError: no episode of a run was finished.
+    The table, a row for each arm; an arm with a run that finished no episode
+    has no mean.
   """
   lines = [
       '| arm | interquartile mean | 95 % interval | seeds | agent steps '
@@ -266,17 +264,13 @@ def table(runs) -> str:
   ]
   for arm, of_seeds in runs.items():
     scores = np.array([[run[_SCORE][-1]] for run in of_seeds])
-    if np.isnan(scores).any():
-      raise UsageError(
-          f'{arm}: a run finished no episode: train longer, or in '
-          'another --root_dir with a smaller EnvironmentConfig.'
-          'max_episode_steps'
-      )
-    interval = aggregate.bootstrap_interval(scores)
+    mean, interval = 'a run finished no episode: train longer', ''
+    if not np.isnan(scores).any():
+      mean = _number(aggregate.interquartile_mean(scores))
+      bounds = aggregate.bootstrap_interval(scores)
+      interval = f'{_number(bounds.low)} to {_number(bounds.high)}'
     lines.append('| ' + ' | '.join((
-        arm,
-        _number(aggregate.interquartile_mean(scores)),
-        f'{_number(interval.low)} to {_number(interval.high)}',
+        arm, mean, interval,
         ', '.join(_number(x) for x in scores[:, 0]),
         _range([run['env_steps'][-1] for run in of_seeds], '{:,.0f}'),
         _range([run['wall_time_s'][-1] / 60 for run in of_seeds], '{:.1f}'),
@@ -333,6 +327,8 @@ def draw(runs, title, output) -> None:
   figure, axis = plt.subplots(figsize=(6, 3.2), layout='constrained')
   for number, (arm, of_seeds) in enumerate(runs.items()):
     steps, scores = curves(of_seeds)
+    if not len(steps):
+      continue  # A run finished no episode, as the table says.
     color = _COLORS.get(arm, f'C{number}')
     noun = 'seed' if len(of_seeds) == 1 else 'seeds'
     band = aggregate.bootstrap_interval(

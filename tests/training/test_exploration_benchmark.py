@@ -83,10 +83,21 @@ def test_table_by_hand(tmp_path):
   )
 
 
-def test_a_run_without_an_episode_has_no_score(tmp_path):
-  runs = {'RND': _runs(tmp_path, a=[1.0], b=[float('nan')])}
-  with pytest.raises(exploration.UsageError, match='RND: a run finished no'):
-    exploration.table(runs)
+def test_a_run_without_an_episode_costs_only_its_arm_the_score(tmp_path):
+  nan = float('nan')
+  runs = {
+      'long': _runs(tmp_path, a=[nan, nan], b=[nan, 0.5]),
+      'short': _runs(tmp_path, c=[nan, 0.1], d=[0.2, 0.3]),
+  }
+  lines = exploration.table(runs).splitlines()
+  assert lines[2] == (
+      '| long | a run finished no episode: train longer |  | nan, 0.500 | 200 '
+      '| 2.0 |'
+  )
+  assert lines[3].startswith('| short | 0.200 | 0.100 to 0.300 |')
+  path = tmp_path / 'curves.png'
+  exploration.draw(runs, 'a title', path)
+  assert path.exists()
 
 
 def test_curves_share_their_steps_and_go_on_at_the_last_score(tmp_path):
