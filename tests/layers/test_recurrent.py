@@ -38,11 +38,23 @@ def _compiled(request):
   return tf.function if request.param == 'compiled' else lambda f: f
 
 
-@pytest.fixture(name='core', params=[
-    name if name == 'gru' else pytest.param(name, marks=pytest.mark.slow)
-    for name in _CORES
-])
+def _fast_is_gru(names):
+  return [
+      name if name == 'gru' else pytest.param(name, marks=pytest.mark.slow)
+      for name in names
+  ]
+
+
+@pytest.fixture(name='core', params=_fast_is_gru(_CORES))
 def _core(request):
+  return _CORES[request.param]
+
+
+# To compile an update takes long; the stack has an LSTM in it.
+@pytest.fixture(name='trained', params=_fast_is_gru(
+    ['gru', 'stack', 'dnc']
+))
+def _trained(request):
   return _CORES[request.param]
 
 
@@ -256,14 +268,14 @@ def test_the_value_at_a_truncation_is_that_of_the_whole_sequence(
     assert abs(recorded - from_zeros[0, 0]) > 1e-4
 
 
-def test_micro_batches_do_not_cut_sequences(core):
+def test_micro_batches_do_not_cut_sequences(trained):
   """One environment at a time equals all at once, also in lanes."""
   results = []
   with _environment() as environment:
     for settings in (
         dict(lanes=1, micro_batch_size=1000), dict(lanes=2, micro_batch_size=1)
     ):
-      agent = _agent(environment, core, **settings)
+      agent = _agent(environment, trained, **settings)
       collect = collector_lib.Collector(
           environment, agent.collect_policy, _LENGTH
       )
@@ -337,15 +349,15 @@ def test_sequences_have_the_states_that_the_policy_had(core, groups):
     dict(num_minibatches=3, num_epochs=2),
     dict(num_minibatches=6, shuffle_minibatches=True),
 ])
-def test_sequences_train_like_environments_of_their_own(core, settings):
+def test_sequences_train_like_environments_of_their_own(trained, settings):
   """Gradients end where a sequence begins: three short ones, not a long."""
   results = []
   with _environment() as environment:
-    long = _agent(environment, core, dict(settings, sequence_length=4))
+    long = _agent(environment, trained, dict(settings, sequence_length=4))
     rollout = _collected(environment, long)
     rewards = tf.random.stateless_normal([4, 12], [1, 2])
     targets = long.make_targets(rollout, rewards)
-    short = _agent(environment, core, settings)
+    short = _agent(environment, trained, settings)
     for agent in (long, short):
       agent._generator.reset_from_seed(5)
       before = [v.numpy() for v in agent.trained_variables]
@@ -363,11 +375,11 @@ def test_sequences_train_like_environments_of_their_own(core, settings):
 
 
 @pytest.mark.slow
-def test_gradients_end_at_the_start_of_a_sequence(core):
+def test_gradients_end_at_the_start_of_a_sequence(trained):
   norms = {}
   with _environment() as environment:
     for length in (4, 12, None):
-      agent = _agent(environment, core, dict(sequence_length=length))
+      agent = _agent(environment, trained, dict(sequence_length=length))
       if not norms:
         rollout = _collected(environment, agent)
       states = rollout.core_states
