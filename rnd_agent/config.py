@@ -278,7 +278,8 @@ class TrainConfig:
       every evaluation, 0 for none.
     target_return: Mean score of the last 100 episodes at which to stop; None:
       none.
-    precision: 'float32', or 'mixed_bfloat16' for the networks' torsos.
+    precision: 'float32', or 'mixed_bfloat16' for the networks' torsos: faster
+      where the processor computes in bfloat16, several times slower elsewhere.
     bonus: The class of the intrinsic reward, a `Bonus`; None:
       `RandomNetworkDistillation`. A class of your own is named with its module,
       `@my_module.MyBonus`, see docs/extending.md.
