@@ -50,14 +50,6 @@ def _core(request):
   return _CORES[request.param]
 
 
-# To compile an update takes long; the stack has an LSTM in it.
-@pytest.fixture(name='trained', params=_fast_is_gru(
-    ['gru', 'stack', 'dnc']
-))
-def _trained(request):
-  return _CORES[request.param]
-
-
 def _network(core, observation=_VECTOR, action=_ACTION, seed=3, **kwargs):
   tf.keras.utils.set_random_seed(seed)
   net = networks.ActorCriticNetwork(
@@ -268,14 +260,16 @@ def test_the_value_at_a_truncation_is_that_of_the_whole_sequence(
     assert abs(recorded - from_zeros[0, 0]) > 1e-4
 
 
-def test_micro_batches_do_not_cut_sequences(trained):
+# To compile an update takes long; the stack has an LSTM in it.
+@pytest.mark.parametrize('name', _fast_is_gru(['gru', 'stack', 'dnc']))
+def test_micro_batches_do_not_cut_sequences(name):
   """One environment at a time equals all at once, also in lanes."""
   results = []
   with _environment() as environment:
     for settings in (
         dict(lanes=1, micro_batch_size=1000), dict(lanes=2, micro_batch_size=1)
     ):
-      agent = _agent(environment, trained, **settings)
+      agent = _agent(environment, _CORES[name], **settings)
       collect = collector_lib.Collector(
           environment, agent.collect_policy, _LENGTH
       )
@@ -345,19 +339,21 @@ def test_sequences_have_the_states_that_the_policy_had(core, groups):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('settings', [
-    dict(num_minibatches=3, num_epochs=2),
-    dict(num_minibatches=6, shuffle_minibatches=True),
+@pytest.mark.parametrize('name, settings', [
+    ('gru', dict(num_minibatches=3, num_epochs=2)),
+    ('stack', dict(num_minibatches=6, shuffle_minibatches=True)),
+    ('dnc', dict(num_minibatches=6, shuffle_minibatches=True)),
 ])
-def test_sequences_train_like_environments_of_their_own(trained, settings):
+def test_sequences_train_like_environments_of_their_own(name, settings):
   """Gradients end where a sequence begins: three short ones, not a long."""
   results = []
   with _environment() as environment:
-    long = _agent(environment, trained, dict(settings, sequence_length=4))
+    core = _CORES[name]
+    long = _agent(environment, core, dict(settings, sequence_length=4))
     rollout = _collected(environment, long)
     rewards = tf.random.stateless_normal([4, 12], [1, 2])
     targets = long.make_targets(rollout, rewards)
-    short = _agent(environment, trained, settings)
+    short = _agent(environment, core, settings)
     for agent in (long, short):
       agent._generator.reset_from_seed(5)
       before = [v.numpy() for v in agent.trained_variables]
@@ -375,11 +371,13 @@ def test_sequences_train_like_environments_of_their_own(trained, settings):
 
 
 @pytest.mark.slow
-def test_gradients_end_at_the_start_of_a_sequence(trained):
+def test_gradients_end_at_the_start_of_a_sequence():
   norms = {}
   with _environment() as environment:
     for length in (4, 12, None):
-      agent = _agent(environment, trained, dict(sequence_length=length))
+      agent = _agent(
+          environment, _CORES['gru'], dict(sequence_length=length)
+      )
       if not norms:
         rollout = _collected(environment, agent)
       states = rollout.core_states

@@ -1,4 +1,7 @@
-"""Every config trains: two iterations each, at sizes that only show that."""
+"""Every config trains: two iterations each, at sizes that only show that.
+
+Of games that differ in their name alone one is trained.
+"""
 
 import csv
 import importlib.util
@@ -7,6 +10,7 @@ import pathlib
 import gin
 import pytest
 
+from rnd_agent.environments import suites
 from rnd_agent.settings import gin_files
 from rnd_agent.training import builders  # noqa: F401, registers for gin
 from rnd_agent.training import export
@@ -17,6 +21,8 @@ pytestmark = pytest.mark.slow
 _CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 # Bases, and what `test_end_to_end` trains.
 _NOT_ALONE = ('atari', 'minigrid', 'rnd_ppo', 'smoke')
+# As pitfall.gin, but for the game.
+_OTHER_GAMES = ('gravitar', 'private_eye', 'solaris', 'venture')
 _NEEDS = {
     'lunar_lander': 'Box2D',
     'mario': 'gym_super_mario_bros',
@@ -39,7 +45,7 @@ _SMALL = (
 def _names():
   return sorted(
       path.stem for path in _CONFIGS.glob('*.gin')
-      if path.stem not in _NOT_ALONE
+      if path.stem not in (*_NOT_ALONE, *_OTHER_GAMES)
   )
 
 
@@ -98,6 +104,21 @@ def test_pixelcopter_is_the_predecessor_s_command():
       gin.query_parameter('ActorCriticNetwork.core')
   finally:
     gin.clear_config()
+
+
+@pytest.mark.parametrize('name', _OTHER_GAMES)
+def test_another_game_differs_in_its_name_alone(name):
+  """So that training one of them shows that all train."""
+  texts, environments = [], []
+  for config in (name, 'pitfall'):
+    gin.clear_config()
+    gin_files.parse([str(_CONFIGS / f'{config}.gin')])
+    environments.append(gin.query_parameter('train_eval.env_name'))
+    space = suites.check_environment(environments[-1])
+    assert space.shape == (84, 84, 4)
+    texts.append(gin.config_str().replace(environments[-1], ''))
+  gin.clear_config()
+  assert texts[0] == texts[1] and len(set(environments)) == 2
 
 
 @pytest.fixture(name='without_export')
