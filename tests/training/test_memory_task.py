@@ -1,7 +1,8 @@
 """It remembers: a cue that only a recurrent core can still know at the end.
 
-Three seeds each: with a core the answer is right nearly always, without one it
-is right as often as chance, 1 in 4.
+With a core the answer is right nearly always, without one it is right as often
+as chance, 1 in 4: three seeds of the config's GRU and of none, one of the other
+cores.
 """
 
 import csv
@@ -45,8 +46,9 @@ def _final_return(folder, seed, core, *bindings):
   return float(last['episode_return_mean'])  # Of the last 100 episodes.
 
 
-@pytest.mark.parametrize('seed', [1, 2, 3])
-@pytest.mark.parametrize('core', ['gru', 'lstm', 'dnc'])
+@pytest.mark.parametrize('core, seed', [
+    ('gru', 1), ('gru', 2), ('gru', 3), ('lstm', 1), ('dnc', 1),
+])
 def test_a_core_remembers_the_cue(tmp_path, core, seed):
   # Most need 40 iterations. How many depends on the processor's rounding.
   assert _final_return(
