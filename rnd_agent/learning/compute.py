@@ -56,24 +56,24 @@ def set_threads(config: config_lib.ComputeConfig) -> None:
 def bfloat16_slowdown() -> float:
   """How much longer a convolution's gradient takes in bfloat16, as a factor.
 
-  It is measured, on the current device and in some hundredths of a second:
+  It is measured, on the current device and in less than a second:
   without instructions for bfloat16 TensorFlow computes this gradient several
   times slower than in float32 (docs/performance.md).
 
   Returns:
-    The time in bfloat16 by the time in float32, each the best of five.
+    The time in bfloat16 by the time in float32, each the best of three.
   """
   gradients = [
       _convolution_gradient(dtype) for dtype in (tf.float32, tf.bfloat16)
   ]
-  times = [[_seconds(gradient) for gradient in gradients] for _ in range(6)]
+  times = [[_seconds(gradient) for gradient in gradients] for _ in range(4)]
   in_float32, in_bfloat16 = map(min, zip(*times[1:]))  # The first is traced.
   return in_bfloat16 / in_float32
 
 
 def _convolution_gradient(dtype) -> Callable[[], tf.Tensor]:
-  """The gradient of the torso's second convolution, for eight images."""
-  images = tf.ones([8, 20, 20, 32], dtype)
+  """The gradient of the torso's second convolution, for 32 images."""
+  images = tf.ones([32, 20, 20, 32], dtype)
   kernel = tf.ones([4, 4, 32, 64], dtype)
 
   @tf.function(autograph=False)

@@ -41,7 +41,7 @@ from rnd_agent.training import filming
 from rnd_agent.training import trainer
 
 _EVALUATION_SEED = 1_000_003
-_SLOW_BFLOAT16 = 1.5  # Times the time in float32, from which on it is said.
+_SLOW_BFLOAT16 = 2.0  # Times the time in float32, from which on it is said.
 
 
 def build_agent(

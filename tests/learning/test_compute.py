@@ -145,9 +145,9 @@ def test_bfloat16_is_slower_where_the_processor_lacks_it():
   instructions = pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8')
   slowdown = compute.bfloat16_slowdown()
   if 'avx512_bf16' in instructions or 'amx_bf16' in instructions:
-    assert .1 < slowdown < 1.5
+    assert .02 < slowdown < 2
   elif 'avx512' not in instructions:
-    assert 1.5 < slowdown < 100
+    assert 2 < slowdown < 100
 
 
 _TWO_DEVICES = '''
