@@ -10,6 +10,7 @@ import time
 from typing import Any, Iterator, Optional
 
 import psutil
+import run_comparison
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Environment variable of all processes of a run; says which run.
@@ -78,6 +79,26 @@ def rows(run: pathlib.Path) -> int:
 def has_checkpoint(run: pathlib.Path, iteration: int) -> bool:
   """Whether the run has saved this iteration."""
   return (run / 'checkpoints' / f'iteration-{iteration}.index').exists()
+
+
+def compared(
+    run: pathlib.Path, twin: pathlib.Path, iterations: int
+) -> tuple[dict[str, Any], list[str]]:
+  """Compares a disturbed run with its twin.
+
+  Args:
+    run: folder of the run.
+    twin: folder of the twin.
+    iterations: after which both should have ended.
+
+  Returns:
+    For the report: the numbers by name, and the faults.
+  """
+  if not all(has_checkpoint(path, iterations) for path in (run, twin)):
+    return {}, ['there is nothing to compare']
+  comparison = run_comparison.compare(run, twin, iterations)
+  faults = comparison.faults()
+  return {**comparison._asdict(), 'bit-identical': not faults}, faults
 
 
 @contextlib.contextmanager

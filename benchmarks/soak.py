@@ -393,11 +393,14 @@ def soak(folder: pathlib.Path) -> dict:
     run_or_twin.start(iterations)
     run_or_twin.wait(max(_PATIENCE, 120 * _MINUTES.value))
     run_or_twin.end((0,))
+  rows = run_comparison.read_rows(run.folder)
   result = {
       'kills': _kills(counts), **counts, 'starts': run.starts,
       'ended by their workers': run.ended_by_workers,
       'iterations': iterations, 'iterations repeated': run.repeated,
-      'environment restarts': 0,
+      'environment restarts': (
+          int(rows[-1]['environment_restarts']) if rows else 0
+      ),
       'minutes': round(disturbed_for / 60, 1),
       'shared memory seen': len(run.memory),
       'shared memory left': _memory_left(run.memory),
@@ -405,17 +408,10 @@ def soak(folder: pathlib.Path) -> dict:
   faults = run.faults + twin.faults
   if result['shared memory left']:
     faults.append('shared memory is left')
-  if all(small_runs.has_checkpoint(r.folder, iterations) for r in (run, twin)):
-    comparison = run_comparison.compare(run.folder, twin.folder, iterations)
-    rows = run_comparison.read_rows(run.folder)
-    result['environment restarts'] = int(rows[-1]['environment_restarts'])
-    result.update(comparison._asdict())
-    result['bit-identical'] = not comparison.faults()
-    faults += comparison.faults()
-  else:
-    faults.append('there is nothing to compare')
-  result['faults'] = faults
-  return result
+  numbers, differences = small_runs.compared(
+      run.folder, twin.folder, iterations
+  )
+  return {**result, **numbers, 'faults': faults + differences}
 
 
 def main(_):

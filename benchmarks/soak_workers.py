@@ -37,7 +37,6 @@ from absl import app
 from absl import flags
 from absl import logging
 import psutil
-import run_comparison
 import small_runs
 
 from rnd_agent.common import cluster_task
@@ -411,15 +410,10 @@ def _result(run, twin, counts, minutes, iterations) -> dict:
     for fault in ('Traceback', 'new episodes', 'has other values'):
       if any(fault in text for text in each.texts()):
         faults.append(f'{each.folder.name}: {fault!r} in its output')
-  if all(small_runs.has_checkpoint(r.folder, iterations) for r in (run, twin)):
-    comparison = run_comparison.compare(run.folder, twin.folder, iterations)
-    result.update(comparison._asdict())
-    result['bit-identical'] = not comparison.faults()
-    faults += comparison.faults()
-  else:
-    faults.append('there is nothing to compare')
-  result['faults'] = faults
-  return result
+  numbers, differences = small_runs.compared(
+      run.folder, twin.folder, iterations
+  )
+  return {**result, **numbers, 'faults': faults + differences}
 
 
 def _median_and_most(values: list[float]) -> list[float]:
