@@ -17,11 +17,12 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Iterator, NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 import psutil
 
 from rnd_agent.common import cluster_task
+from rnd_agent.common import stop_signals
 
 # Exit statuses that starting again would not mend: a mistake of the user's, and
 # a training that diverged.
@@ -32,7 +33,6 @@ _INTERVAL = 0.2
 _GRACE = 30.0
 _PAUSE = 15.0
 _PR_SET_PDEATHSIG = 1
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def supervise(workers: int, restarts: int) -> int:
@@ -47,7 +47,7 @@ def supervise(workers: int, restarts: int) -> int:
     of the first worker that failed.
   """
   stop = _Stop()
-  with stop.listening():
+  with stop_signals.handled(stop.handle):
     while True:
       status = _run(workers, stop)
       if stop.signal and status == -stop.signal:
@@ -89,16 +89,7 @@ class _Stop:
     self.processes: Sequence[subprocess.Popen] = ()
     self._handed_on = False
 
-  @contextlib.contextmanager
-  def listening(self) -> Iterator[None]:
-    previous = {n: signal.signal(n, self._handle) for n in _SIGNALS}
-    try:
-      yield
-    finally:
-      for number, handler in previous.items():
-        signal.signal(number, handler)
-
-  def _handle(self, number, frame) -> None:
+  def handle(self, number, frame) -> None:
     del frame
     self.signal = number
     for process in self.processes:
@@ -109,7 +100,7 @@ class _Stop:
     """Hands signals on to processes, one that came before included."""
     self.processes = processes
     if self.signal and not self._handed_on:
-      self._handle(self.signal, None)
+      self.handle(self.signal, None)
 
 
 def _run(workers: int, stop: _Stop) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import Iterator
+
+from rnd_agent.common import stop_signals
 
 
 class StopRequest:
@@ -21,24 +22,12 @@ class StopRequest:
   def __call__(self) -> bool:
     return self.requested
 
-  @contextlib.contextmanager
-  def listening(self) -> Iterator[None]:
-    """Listens to SIGINT, SIGTERM and SIGHUP; at the end restores the handlers.
+  def listening(self) -> contextlib.AbstractContextManager:
+    """A context that listens to the signals of `stop_signals.handled`.
 
     A second one, unless it is SIGHUP, ends the process at once.
-
-    Yields:
-      Nothing.
     """
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # As nohup sets it.
-      numbers.append(signal.SIGHUP)
-    previous = {n: signal.signal(n, self._handle) for n in numbers}
-    try:
-      yield
-    finally:
-      for number, handler in previous.items():
-        signal.signal(number, handler)
+    return stop_signals.handled(self._handle)
 
   def _handle(self, number, frame) -> None:
     del frame
